@@ -1,0 +1,23 @@
+"""Mistakes that a user can mend. Anything else is a bug and keeps its traceback.
+
+    TuneBtxrdError          exit code 2, one line: the invariant, what was found, the cure
+    |-- ConfigError         a flag, a search space, a hyperparameter
+    |-- DataError           a dataset: files, table, labels, splits, cache
+    `-- ResultError         a results or checkpoint folder, an unusable checkpoint
+"""
+
+
+class TuneBtxrdError(Exception):
+    """A mistake the user can mend; its text is one line."""
+
+
+class ConfigError(TuneBtxrdError):
+    """A flag, a search space or a hyperparameter is wrong."""
+
+
+class DataError(TuneBtxrdError):
+    """A dataset, a split or the image cache is wrong."""
+
+
+class ResultError(TuneBtxrdError):
+    """A results folder or a checkpoint is missing, taken, foreign or damaged."""
