@@ -26,11 +26,19 @@ class TrainConfig:
     weight_decay: float = hyperparameter(1e-4, "weight_decay >= 0", lambda v: v >= 0, "decoupled weight decay of AdamW")
     dropout: float = hyperparameter(0.2, "0 <= dropout < 1", lambda v: 0 <= v < 1, "dropout before the classifier")
     epochs: int = hyperparameter(30, "epochs >= 1", lambda v: v >= 1, "epoch budget; the cosine ends here")
-    batch_size: int = hyperparameter(32, "batch_size >= 2", lambda v: v >= 2, "images per step; a last partial batch is kept")
-    image_size: int = hyperparameter(224, "32 <= image_size <= 1024", lambda v: 32 <= v <= 1024, "side of the square input, px")
+    batch_size: int = hyperparameter(
+        32, "batch_size >= 2", lambda v: v >= 2, "images per step; a last partial batch is kept"
+    )
+    image_size: int = hyperparameter(
+        224, "32 <= image_size <= 1024", lambda v: 32 <= v <= 1024, "side of the square input, px"
+    )
     backbone: str = hyperparameter("efficientnet_b0", "backbone is a timm model", bool, "timm model name")
-    pretrained: bool = hyperparameter(True, "pretrained is true or false", lambda v: True, "start from timm's ImageNet weights")
-    weights: str | None = hyperparameter(None, "weights is a file", lambda v: v is None or bool(v), "start from this file instead")
+    pretrained: bool = hyperparameter(
+        True, "pretrained is true or false", lambda v: True, "start from timm's ImageNet weights"
+    )
+    weights: str | None = hyperparameter(
+        None, "weights is a file", lambda v: v is None or bool(v), "start from this file instead"
+    )
     min_lr: float = hyperparameter(1e-6, "min_lr >= 0", lambda v: v >= 0, "learning rate at the end of the cosine")
     patience: int = hyperparameter(7, "patience >= 1", lambda v: v >= 1, "epochs without improvement before stopping")
     min_delta: float = hyperparameter(0.0, "min_delta >= 0", lambda v: v >= 0, "smallest drop of val_loss that improves")
@@ -40,6 +48,12 @@ class TrainConfig:
     shift: float = hyperparameter(0.05, "0 <= shift < 1", lambda v: 0 <= v < 1, "largest shift, share of the side")
     brightness: float = hyperparameter(0.2, "0 <= brightness <= 1", lambda v: 0 <= v <= 1, "largest relative change")
     contrast: float = hyperparameter(0.2, "0 <= contrast <= 1", lambda v: 0 <= v <= 1, "largest relative change")
+    precision: str = hyperparameter(
+        "auto",
+        "precision is one of auto, fp32, bf16",
+        lambda v: v in ("auto", "fp32", "bf16"),
+        "auto: bf16 where CUDA has it",
+    )
     seed: int = hyperparameter(42, "seed >= 0", lambda v: v >= 0, "decides head, order, augmentation, dropout")
 
     def __post_init__(self) -> None:

@@ -1,0 +1,192 @@
+"""TrainState <-> file, whole or not at all. Plain tensors and plain data: loads with `weights_only=True`."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ResultError
+from tune_btxrd.training.loop import TrainState, cosine_lr
+from tune_btxrd.training.metrics import EpochMetrics
+from tune_btxrd.training.model import create
+from tune_btxrd.training.pixels import TrainingData
+from tune_btxrd.training.slot import Slot
+
+FORMAT = 1
+KEYS = (
+    "epoch",
+    "model_state_dict",
+    "optimizer_state_dict",
+    "scheduler_state_dict",
+    "val_loss",
+    "best_val_loss",
+    "config",
+    "class_names",
+    "normalization",
+    "class_weights",
+    "history",
+    "best",
+)
+
+
+def checkpoint_dict(
+    state: TrainState, *, class_names: Sequence[str], which: Literal["last", "best"] = "last"
+) -> dict[str, Any]:
+    """The training between two epochs as plain data that shares no memory with it.
+
+    "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader precision, keep_best, format.
+    `best` holds {model_state_dict, optimizer_state_dict} of the best epoch in a "last" whose last epoch is not the best.
+    """
+    assert state.live and state.whole and state.history and len(class_names) == state.data.num_classes
+    is_best = state.best_epoch == state.epoch
+    assert which == "last" or is_best or state.best is not None
+    if which == "best" and not is_best:
+        assert state.best is not None
+        return _plain(state, state.best["model"], state.best["optimizer"], state.best_epoch, class_names) | {"best": None}
+    best = None
+    if state.best is not None and not is_best:
+        best = {"model_state_dict": state.best["model"], "optimizer_state_dict": state.best["optimizer"]}
+    current = _plain(state, state.model.state_dict(), state.optimizer.state_dict(), state.epoch, class_names)
+    return current | {"best": _portable(best)}
+
+
+def save(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Writes aside, flushes to the disk, renames: `path` is complete or what it was before.
+
+    Raises:
+        ResultError: the folder cannot be written, or the disk is full.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(checkpoint), buffer)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        reason = f"{error.strerror or error} ({buffer.getbuffer().nbytes / 1e6:.0f} MB needed)"
+        raise ResultError(f"The checkpoint {path} must be writable, but got: {reason}.") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU.
+
+    Raises:
+        ResultError: no such file, a damaged one, or one that this project has not written.
+    """
+    if not path.is_file():
+        raise ResultError(f"A checkpoint must be a file, but {path} is none.")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # alien and truncated files raise anything, from EOFError to UnpicklingError
+        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        raise ResultError(f"A checkpoint must be complete, but {path} cannot be read ({reason}): use another.") from error
+    absent = [key for key in KEYS if not isinstance(loaded, dict) or key not in loaded]
+    if absent:
+        raise ResultError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
+    return dict(loaded)
+
+
+def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> TrainState:
+    """The training of a checkpoint in this slot; `train` goes on as if it had never been interrupted.
+
+    Raises:
+        ResultError: the checkpoint's training saw other classes, another train part or another backbone.
+    """
+    config = TrainConfig.from_dict(checkpoint["config"])
+    _check_model(slot, config, checkpoint, data)
+    state = slot.restart(config, data, checkpoint["model_state_dict"], keep_best=bool(checkpoint["keep_best"]))
+    if not torch.equal(state.class_weights.cpu(), checkpoint["class_weights"]):
+        raise ResultError("A training must be resumed on its own split, but the train part has other class counts.")
+    _load_optimizer(state.optimizer, checkpoint["optimizer_state_dict"])
+    state.history = [EpochMetrics.from_dict(row) for row in checkpoint["history"]]
+    if (best := checkpoint["best"]) is not None:
+        state.best = {"model": best["model_state_dict"], "optimizer": best["optimizer_state_dict"]}
+    return state
+
+
+def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU in eval mode, and the checkpoint. Raises: ResultError as `load`."""
+    checkpoint = load(path)
+    model = create(checkpoint["config"]["backbone"], len(checkpoint["class_names"]))
+    model.load_state_dict(checkpoint["model_state_dict"])
+    return model.eval(), checkpoint
+
+
+def scheduler_state(config: TrainConfig, epoch: int) -> dict[str, Any]:
+    """Loads into torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=min_lr) after `epoch`."""
+    lr = cosine_lr(epoch, config)
+    return {
+        "T_max": config.epochs,
+        "eta_min": config.min_lr,
+        "base_lrs": [config.lr],
+        "last_epoch": epoch,
+        "_step_count": epoch + 1,
+        "_last_lr": [lr],
+    }
+
+
+def _plain(
+    state: TrainState, model: Mapping[str, Tensor], optimizer: Mapping[str, Any], epoch: int, class_names: Sequence[str]
+) -> dict[str, Any]:
+    rows = state.history[:epoch]
+    return {
+        "format": FORMAT,
+        "epoch": epoch,
+        "model_state_dict": _portable(dict(model)),
+        "optimizer_state_dict": _portable(dict(optimizer)),
+        "scheduler_state_dict": scheduler_state(state.config, epoch),
+        "val_loss": rows[-1].val_loss,
+        "best_val_loss": rows[-1].objective,
+        "config": state.config.to_dict(),
+        "class_names": list(class_names),
+        "normalization": {"mean": state.mean.tolist(), "std": state.std.tolist()},
+        "class_weights": _portable(state.class_weights),
+        "history": [row.to_dict() for row in rows],
+        "precision": state.precision,
+        "keep_best": state.keep_best,
+    }
+
+
+def _portable(tree: Any) -> Any:
+    """The same tree with every tensor copied to the CPU, contiguous (as safetensors and plain timm expect)."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(tree, dict):
+        return {key: _portable(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_portable(value) for value in tree]
+    return tree
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Loads a copy, each moment in its parameter's memory layout: the fused step walks both side by side."""
+    optimizer.load_state_dict(dict(saved))
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+            moments[name] = like.detach().copy_(value)
+
+
+def _check_model(slot: Slot, config: TrainConfig, checkpoint: Mapping[str, Any], data: TrainingData) -> None:
+    if len(checkpoint["class_names"]) != data.num_classes:
+        found = f"{len(checkpoint['class_names'])} classes instead of {data.num_classes}"
+        raise ResultError(f"A training must be resumed on its own dataset, but the checkpoint has {found}.")
+    own = slot.shell(config.backbone, data.num_classes).model.state_dict()
+    saved = checkpoint["model_state_dict"]
+    odd = [
+        name
+        for name in own.keys() | saved.keys()
+        if name not in own or name not in saved or own[name].shape != saved[name].shape
+    ]
+    if odd:
+        raise ResultError(f"A checkpoint must fit its backbone, but {odd[0]} does not fit {config.backbone}.")

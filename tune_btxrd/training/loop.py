@@ -1,0 +1,226 @@
+"""train(state): a generator of frozen per-epoch records; `state` is all that it changes.
+
+The randomness of an epoch (order, augmentation, dropout) depends on (seed, epoch) alone, so a training that was saved
+between two epochs and restored continues as if nothing had happened.
+"""
+# ruff: noqa: N803, N806
+# (shape suffixes: logits_BC)
+
+import copy
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.training import metrics
+from tune_btxrd.training.augment import augment, normalise, to_float
+from tune_btxrd.training.device import Clock, autocast, seeded
+from tune_btxrd.training.losses import weighted_cross_entropy
+from tune_btxrd.training.metrics import EpochMetrics
+from tune_btxrd.training.pixels import Pixels, TrainingData
+
+VAL_BATCH = 256  # images of up to 64 px without gradients; larger images come in smaller batches (`val_batch`)
+
+
+class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip of ours
+    """A loss that is not finite. `epoch` and `lr` say where; `loss` is what was found."""
+
+    def __init__(self, epoch: int, lr: float, loss: float = math.nan) -> None:
+        super().__init__(epoch, lr, loss)  # the arguments themselves: Ray pickles the exception
+        self.epoch, self.lr, self.loss = epoch, lr, loss
+
+    def __str__(self) -> str:
+        return f"The loss must stay finite, but got {self.loss} in epoch {self.epoch} at lr={self.lr:g}: use a smaller lr."
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainState:
+    """One training. `Slot.start` and `checkpoint.restore` make it; `train` alone changes it.
+
+    Attributes:
+        history: one record per finished epoch; epoch, best epoch and patience follow from it.
+        best: copies of model and optimizer state at the best epoch, made when an epoch begins after it; None before that
+            and without `keep_best`. Where the last epoch is the best one, model and optimizer themselves are the best.
+        live: False as soon as the slot has started another training in the same shell.
+        whole: False while an epoch is under way, and for ever after one that failed.
+    """
+
+    config: TrainConfig
+    model: nn.Module
+    optimizer: torch.optim.AdamW
+    pixels: Pixels
+    data: TrainingData
+    targets: Tensor  # int64 (N,), on the device
+    train_rows: Tensor  # int64, on the device
+    val_rows: Tensor  # int64, on the device
+    class_weights: Tensor  # float32 (C,), on the device
+    mean: Tensor  # float32 (3,), on the device
+    std: Tensor  # float32 (3,), on the device
+    device: torch.device
+    precision: str  # "fp32" or "bf16"
+    keep_best: bool
+    history: list[EpochMetrics] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    live: bool = True
+    whole: bool = True
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.history)
+
+    @property
+    def best_epoch(self) -> int:
+        """1-based number of the best epoch so far, 0 before the first."""
+        return max((row.epoch for row in self.history if row.improved), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last record stopped the training."""
+        return bool(self.history) and self.history[-1].stop != ""
+
+
+def train(state: TrainState) -> Iterator[EpochMetrics]:
+    """Trains to the end of the budget or of the patience; yields after every epoch, with `state` complete.
+
+    Raises:
+        Diverged: a loss is not finite.
+    """
+    while not state.finished:
+        yield train_epoch(state)
+
+
+def train_epoch(state: TrainState) -> EpochMetrics:
+    """One more epoch and its validation, with one device-to-host sync. Raises: Diverged."""
+    assert state.live and state.whole and not state.finished
+    epoch, clock = state.epoch + 1, Clock(state.device)
+    lr = cosine_lr(state.epoch, state.config)
+    _keep_best(state)
+    state.whole = False
+    clock.mark()
+    with seeded(fold(state.config.seed, epoch, "dropout"), state.device):
+        sums = _train_pass(state, epoch, lr)
+    clock.mark()
+    logits = predict(state.model, state.pixels, state.val_rows, mean=state.mean, std=state.std, precision=state.precision)
+    clock.mark()
+    values = torch.cat([sums, logits.flatten().to(sums)]).cpu().numpy()  # the one sync
+    train_loss = float(values[0] / values[1])
+    row = _record(state, train_loss, values[2:].reshape(-1, state.data.num_classes), clock.seconds(), lr)
+    state.history.append(row)
+    state.whole = True
+    return row
+
+
+def fold(seed: int, *parts: int | str) -> int:
+    """A 63-bit seed for one purpose, e.g. fold(42, epoch, "order"): other parts, unrelated numbers."""
+    digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def cosine_lr(finished: int, config: TrainConfig) -> float:
+    """Learning rate after `finished` epochs: from lr (0) down to min_lr (all `epochs`), half a cosine.
+
+    The closed form of torch's CosineAnnealingLR (SGDR, Loshchilov & Hutter 2017, eq. 5, without restarts).
+    """
+    share = (1 + math.cos(math.pi * finished / config.epochs)) / 2
+    return config.min_lr + (config.lr - config.min_lr) * share
+
+
+def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
+    """(start, stop) of each batch. The last partial batch is kept, but one single last image joins the batch before it:
+    BatchNorm in training cannot normalise one value per channel.
+    """
+    starts = list(range(0, count, batch_size))
+    if len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+def _train_pass(state: TrainState, epoch: int, lr: float) -> Tensor:
+    """One pass over the training images; (2,) sum of weighted losses and sum of weights, left on the device."""
+    config, device = state.config, state.device
+    order = torch.randperm(len(state.train_rows), generator=torch.Generator().manual_seed(fold(config.seed, epoch, "order")))
+    rows = state.train_rows[order.to(device)]
+    generator = torch.Generator(device).manual_seed(fold(config.seed, epoch, "augment"))
+    sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.model.train()
+    for start, stop in batch_bounds(len(rows), config.batch_size):
+        batch = rows[start:stop]
+        images = augment(to_float(state.pixels.take(batch)), generator, config)
+        sums += train_step(state, normalise(images, state.mean, state.std), state.targets[batch])
+    return sums
+
+
+def train_step(state: TrainState, images: Tensor, targets: Tensor) -> Tensor:
+    """One optimizer step; (2,) the batch's sum of weighted losses and sum of weights, detached."""
+    state.optimizer.zero_grad(set_to_none=True)
+    with autocast(state.device, state.precision):
+        logits = state.model(images)
+    total, weight = weighted_cross_entropy(logits.float(), targets, state.class_weights)
+    torch.autograd.backward(total / weight)
+    state.optimizer.step()
+    return torch.stack([total.detach(), weight])
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std: Tensor, precision: str) -> Tensor:
+    """(rows, C) float32 logits without augmentation, on the device; the model is left in eval mode."""
+    model.eval()
+    size = val_batch(pixels.images.shape[1])
+    logits = []
+    for batch in torch.split(rows, size):
+        with autocast(rows.device, precision):
+            logits.append(model(normalise(to_float(pixels.take(batch)), mean, std)).float())
+    return torch.cat(logits)
+
+
+def val_batch(image_size: int) -> int:
+    """Images per validation batch: as many pixels as VAL_BATCH images of 64 px, at least 16 images."""
+    return max(16, min(VAL_BATCH, VAL_BATCH * 64**2 // image_size**2))
+
+
+def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds: list[float], lr: float) -> EpochMetrics:
+    data, config = state.data, state.config
+    targets_N, epoch = data.targets[data.val_rows], state.epoch + 1
+    val_loss = metrics.cross_entropy(logits_NC, targets_N)
+    if not math.isfinite(train_loss + val_loss):
+        raise Diverged(epoch, lr, val_loss if math.isfinite(train_loss) else train_loss)
+    counts_CC = metrics.confusion(targets_N, logits_NC.argmax(axis=1), data.num_classes)
+    recall = metrics.recalls(counts_CC)
+    before = state.history[-1] if state.history else None
+    improved = before is None or val_loss < before.objective - config.min_delta
+    waited = 0 if improved else epoch - state.best_epoch
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        val_acc=metrics.accuracy(counts_CC),
+        val_recall=recall,
+        val_macro_f1=metrics.macro_f1(counts_CC),
+        lr=lr,
+        objective=val_loss if improved or before is None else before.objective,
+        improved=improved,
+        stop="budget" if epoch == config.epochs else "patience" if waited >= config.patience else "",
+        zero_recall_epochs=(before.zero_recall_epochs if before else 0) + 1 if recall[data.positive_class] == 0 else 0,
+        images_per_second=len(data.train_rows) / seconds[0],
+        train_seconds=seconds[0],
+        val_seconds=seconds[1],
+    )
+
+
+def _keep_best(state: TrainState) -> None:
+    """Copies the state of the best epoch just before the next epoch changes it."""
+    if state.keep_best and state.history and state.history[-1].improved:
+        state.best = {
+            "model": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
+            "optimizer": copy.deepcopy(state.optimizer.state_dict()),
+        }

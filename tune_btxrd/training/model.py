@@ -1,0 +1,89 @@
+"""Model shells: a timm model on the device that outlives trainings; each training loads its own start into it."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.device import memory_format, seeded
+
+_MARK = 0.123456789  # a drop rate that nothing else has: finds where timm puts drop_rate in this backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shell:
+    """A model to load states into.
+
+    Attributes:
+        model: on the device, in the device's memory format.
+        dropout_places: (module, attribute) pairs that hold the drop rate.
+        mean, std: the model's own input normalisation, one number per channel, for pixels in [0, 1].
+    """
+
+    model: nn.Module
+    dropout_places: tuple[tuple[nn.Module, str], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def reset(self, tensors: Mapping[str, Tensor], *, dropout: float) -> None:
+        """Every trace of an earlier training goes: tensors, gradients, freezing, mode, drop rate.
+
+        Raises:
+            ConfigError: a drop rate for a backbone that has no dropout before its classifier.
+        """
+        if dropout and not self.dropout_places:
+            raise ConfigError(f"This backbone has no dropout, so `dropout = 0` must hold, but got {dropout}.")
+        load_tensors(self.model, tensors)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+            parameter.requires_grad_(True)
+        for module, attribute in self.dropout_places:
+            setattr(module, attribute, dropout)
+        self.model.train()
+
+
+def create(backbone: str, num_classes: int, *, drop_rate: float = 0.0) -> nn.Module:
+    """timm's model with random weights from torch's global generator.
+
+    Raises:
+        ConfigError: timm knows no such backbone; the message has the nearest name.
+    """
+    if not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=1)
+        cure = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them."
+        raise ConfigError(f"`backbone` must be a timm model, but got {backbone!r}: {cure}")
+    model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, in_chans=3, drop_rate=drop_rate)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def build_shell(backbone: str, num_classes: int, device: torch.device) -> Shell:
+    """A shell for this backbone; the global generator does not move. Raises: ConfigError as `create`."""
+    with seeded(0, device):
+        model = create(backbone, num_classes, drop_rate=_MARK)
+    mean, std = normalization(model)
+    places = [
+        (module, name) for module in model.modules() for name in ("drop_rate", "p") if getattr(module, name, 0) == _MARK
+    ]
+    model.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]  # known to torch, not its stubs
+    return Shell(model=model, dropout_places=tuple(places), mean=mean, std=std)
+
+
+def normalization(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The model's own mean and std, three numbers each, for pixels in [0, 1]."""
+    config: dict[str, Any] = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined, no-untyped-call]  # timm is untyped
+    return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies every tensor into the model's own storage, which keeps its layout. All names must be there."""
+    own = model.state_dict()
+    assert own.keys() == tensors.keys()
+    with torch.no_grad():
+        for name, target in own.items():
+            target.copy_(tensors[name])
