@@ -1,14 +1,21 @@
 """What a dataset is, once it has been read: ids, files, targets, centers. Readers return it, everything else takes it."""
 
+import dataclasses
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.data.paths import examples
 from tune_btxrd.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +32,11 @@ class Manifest:
         positive_class: index of the class to watch.
         centers: hospital per image as text ("1", "2", "3"), or None where the dataset names none.
         groups: given group per image as text (images of one group stay in one part), or None. Duplicates and probable
-            patients are *found* later (`data/audit.py`) and are not stored here.
-        table: the released columns, one row per image, for audit and subgroup tables. It never reaches the model.
+            patients are *found* later (`data/groups.py`) and are not stored here.
+        table: the released columns, one row per image (index 0..N-1), for audit and subgroup tables. It never reaches
+            the model.
         annotations: LabelMe file per image or None.
+        notes: what the reader decided or noticed, one line each, for the user.
     """
 
     dataset: str
@@ -41,14 +50,17 @@ class Manifest:
     groups: tuple[str, ...] | None
     table: pd.DataFrame
     annotations: tuple[Path | None, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
         assert len(self.files) == len(self.targets) == len(self.table) == len(self.annotations) == n
         assert self.centers is None or len(self.centers) == n
         assert self.groups is None or len(self.groups) == n
-        if repeated := [image_id for image_id, count in Counter(self.image_ids).items() if count > 1]:
-            raise DataError(f"Image ids must be unique, but {repeated[0]!r} stands {len(repeated)} time(s) more: remove it.")
+        assert 0 <= self.positive_class < len(self.class_names)
+        if repeated := [(image_id, count) for image_id, count in Counter(self.image_ids).items() if count > 1]:
+            image_id, count = repeated[0]
+            raise DataError(f"Image ids must be unique, but {image_id!r} stands in {count} rows: keep one of them.")
         self.targets.setflags(write=False)
 
     def __len__(self) -> int:
@@ -66,3 +78,36 @@ class Manifest:
         for part in (self.image_ids, self.targets.tolist(), self.class_names, self.centers or (), self.groups or ()):
             digest.update(repr(tuple(part)).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Image id -> row."""
+        return {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """(len(ids),) int64: the row of each id. Raises DataError where the dataset has no such id."""
+        wanted = list(ids)
+        if unknown := [image_id for image_id in wanted if image_id not in self.row_of]:
+            raise DataError(
+                f"Every id must be in the dataset, but {len(unknown)} are not in {self.root} "
+                f"({examples(unknown)}): remove them, or read the dataset they come from."
+            )
+        return np.array([self.row_of[image_id] for image_id in wanted], dtype=np.int64)
+
+    def without(self, ids: Collection[str]) -> "Manifest":
+        """The same dataset less some images; classes stay. Raises DataError where an id is unknown."""
+        keep = np.setdiff1d(np.arange(len(self)), self.rows(ids))
+        return dataclasses.replace(
+            self,
+            image_ids=_take(self.image_ids, keep),
+            files=_take(self.files, keep),
+            targets=self.targets[keep],
+            centers=None if self.centers is None else _take(self.centers, keep),
+            groups=None if self.groups is None else _take(self.groups, keep),
+            table=self.table.iloc[keep].reset_index(drop=True),
+            annotations=_take(self.annotations, keep),
+        )
+
+
+def _take(values: tuple[T, ...], rows: np.ndarray) -> tuple[T, ...]:
+    return tuple(values[row] for row in rows)

@@ -1,0 +1,90 @@
+"""What may be an id, which files belong to a dataset, and how a file is written: whole or not at all."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tune_btxrd.errors import DataError
+
+LONGEST_ID = 128  # characters; ids become file names and table cells, and 255 bytes is what file systems hold
+
+
+def check_text(value: str, what: str) -> None:
+    """Refuses text that would be harmful in a file name or a spreadsheet: control characters, formulas, 128+ characters.
+
+    Raises:
+        DataError: naming `what` (e.g. "image_id in row 7") and the value.
+    """
+    if len(value) > LONGEST_ID:
+        raise DataError(
+            f"{what} must have at most {LONGEST_ID} characters, but got {len(value)} ({value[:24]!r}...): shorten it."
+        )
+    if not value.isprintable():
+        raise DataError(f"{what} must be printable text, but got {value!r}: remove the control characters.")
+    if is_formula(value):
+        raise DataError(f"{what} must be plain text, but got the formula {value!r}: write the value instead.")
+
+
+def is_formula(value: str) -> bool:
+    """Whether a spreadsheet would run this text: it starts with = or @, or with + or - and is no number and no dash."""
+    signed = value.startswith(("+", "-"))
+    return value.startswith(("=", "@")) or (signed and not re.fullmatch(r"[+-]+|[+-]\d*\.?\d+(e[+-]?\d+)?", value))
+
+
+def check_id(image_id: str, what: str) -> None:
+    """Refuses an image id that is more than a name: ids become file names.
+
+    Raises:
+        DataError: naming `what` and the id.
+    """
+    check_text(image_id, what)
+    if image_id in (".", "..") or "/" in image_id or "\\" in image_id:
+        raise DataError(f"{what} must be a plain name without a folder, but got {image_id!r}: rename it in the table.")
+
+
+def inside(root: Path, relative: str | Path, what: str) -> Path:
+    """The absolute path of `relative` under `root`, links followed.
+
+    Raises:
+        DataError: it is absolute, or it (or the link it is) leads out of `root`; nothing outside is opened.
+    """
+    home = root.resolve()
+    try:
+        path = (home / relative).resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links; a name that the file system refuses
+        raise DataError(f"{what} must be a usable path, but {str(relative)[:100]!r} is none: {error}.") from error
+    if Path(relative).is_absolute() or not path.is_relative_to(home):
+        raise DataError(
+            f"{what} must lie inside {home}, but {str(relative)[:100]!r} leads to {path}: put the file into the folder."
+        )
+    return path
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Writes `text` (UTF-8) beside `path` and renames it: a file that exists is complete.
+
+    Raises:
+        DataError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)  # mkstemp makes it unreadable for others
+        Path(temporary).replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise DataError(f"{path} must be writable, but it is not ({error.strerror}): choose another folder.") from error
+        raise
+
+
+def examples(names: Sequence[str], count: int = 3) -> str:
+    """The first few names, for a message: "a, b, c and 4 more"."""
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest

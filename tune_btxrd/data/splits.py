@@ -1,0 +1,275 @@
+"""Which images train, validate and test: `stratified`, `center`, `fold i/k`, `common`, and fresh partitions."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_btxrd.data.groups import GroupKind, Pair, group_numbers
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.partition import class_share_gap, partition_groups
+from tune_btxrd.data.paths import examples
+from tune_btxrd.errors import DataError
+
+PARTS = ("train", "val", "test")
+STRATIFIED_SHARES = (0.70, 0.15, 0.15)
+CENTER_SHARES = (0.85, 0.15)  # of the training center
+FOLD = re.compile(r"fold (\d+)/(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Parts as image ids, in table order. Not every image of a dataset need be in a part.
+
+    Attributes:
+        name: "stratified", "center", "fold 2/5", "common", or the name of the user's own file.
+        parts: "train", "val", "test" -> ids; the test part is empty where a split is only searched on.
+        note: what was decided on the way, for the user; may be empty.
+    """
+
+    name: str
+    parts: Mapping[str, tuple[str, ...]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        assert tuple(self.parts) == PARTS
+        times = Counter(image_id for ids in self.parts.values() for image_id in ids)
+        if repeated := [image_id for image_id, count in times.items() if count > 1]:
+            raise DataError(
+                f"Parts of a split must not overlap, but in {self.name!r} {len(repeated)} image(s) stand twice "
+                f"({examples(repeated)}): keep each in one part."
+            )
+
+    def counts(self, manifest: Manifest) -> dict[str, tuple[int, ...]]:
+        """Part -> images per class, in class order."""
+        classes = len(manifest.class_names)
+        rows = {part: manifest.rows(ids) for part, ids in self.parts.items()}
+        return {part: tuple(np.bincount(manifest.targets[r], minlength=classes).tolist()) for part, r in rows.items()}
+
+
+def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42) -> Split:
+    """The split of that name.
+
+    `stratified` is 70/15/15. `center` trains and validates (85/15) on the center with the most images and tests on the
+    others. `fold i/k` tests on the i-th of k parts, validates on the next and trains on the rest. With `duplicates` (and
+    seed 42) the first two equal BTXRD's published splits: one image per group is dealt by scikit-learn's
+    `train_test_split`, stratified by class name, and the others follow it. Larger groups (`patients`, or given by the
+    dataset) are dealt by `partition_groups`, which keeps the class shares; the note says how well.
+
+    Args:
+        pairs: duplicate images (`groups.duplicate_pairs`).
+        groups: what must stay in one part.
+        seed: decides who goes where.
+
+    Raises:
+        DataError: an unknown name, no second center, a class that a part would lack.
+    """
+    numbers = group_numbers(manifest, pairs, groups)
+    large = groups == "patients" or manifest.groups is not None
+    if name == "stratified":
+        dealt, note = (
+            _deal(manifest, numbers, np.arange(len(manifest)), shares=STRATIFIED_SHARES, seed=seed, large=large),
+            "",
+        )
+    elif name == "center":
+        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
+    elif fold := FOLD.fullmatch(name):
+        dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
+    else:
+        near = difflib.get_close_matches(name, ("stratified", "center", "common", "fold 1/5"), n=1, cutoff=0.3)
+        cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
+        raise DataError(f"A split must be stratified, center, common or 'fold i/k', but got {name!r}: {cure}")
+    if large or FOLD.fullmatch(name):
+        note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
+    split = _split(name, manifest, dealt, note)
+    require_classes(split, manifest, PARTS)
+    return split
+
+
+def unavailable_splits(manifest: Manifest) -> dict[str, str]:
+    """Split -> why this dataset cannot have it; empty for BTXRD. By default these are left out."""
+    if manifest.centers is None:
+        return {"center": "the dataset names no centers"}
+    home = training_center(manifest)
+    elsewhere = manifest.targets[np.array(manifest.centers) != home]
+    if not len(elsewhere):
+        return {"center": f"all images come from center {home}"}
+    for index, name in enumerate(manifest.class_names):
+        if index not in elsewhere:
+            return {"center": f"{name} does not occur outside center {home}"}
+    return {}
+
+
+def training_center(manifest: Manifest) -> str:
+    """The center with the most images (the first by name at a tie): "1" for BTXRD. The others are the test part."""
+    assert manifest.centers is not None
+    counts = Counter(manifest.centers)
+    return min(counts, key=lambda center: (-counts[center], center))
+
+
+def common_split(
+    manifest: Manifest, splits: Sequence[Split], *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42
+) -> Split:
+    """The search's default split: train and val of `stratified` less every test part of the splits to be retrained.
+
+    Images that share a group with a test image are left out too. Its own test part is empty.
+
+    Args:
+        splits: those to be retrained; where one is called `stratified`, it is the one that is reduced.
+
+    Raises:
+        DataError: a class that train or val would lack.
+    """
+    pairs = list(pairs)
+    given = [split for split in splits if split.name == "stratified"]
+    base = given[0] if given else make_split("stratified", manifest, pairs=pairs, groups=groups, seed=seed)
+    numbers = group_numbers(manifest, pairs, groups)
+    tested = manifest.rows(image_id for split in splits for image_id in split.parts["test"])
+    dealt = _part_of(base, manifest)
+    dealt[np.isin(numbers, numbers[tested])] = -1
+    dealt[dealt == PARTS.index("test")] = -1
+    names = " and ".join(split.name for split in splits)
+    common = _split("common", manifest, dealt, f"stratified train and val less the test part(s) of {names}")
+    require_classes(common, manifest, ("train", "val"))
+    return common
+
+
+def repartition(
+    manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, val_share: float, seed: int, name: str = "repartition"
+) -> Split:
+    """A fresh grouped, stratified train/val partition of `ids`; the test part is empty.
+
+    Args:
+        ids: the images to divide, e.g. train and val of the search's split.
+        numbers: (N,) int64 group number of every image of the dataset.
+        val_share: share of `ids` that validates, in (0, 1).
+        seed: another seed gives another partition.
+        name: of the split; the seed is appended.
+
+    Raises:
+        DataError: an unknown id, or a class that train or val would lack.
+    """
+    assert 0 < val_share < 1
+    rows = np.sort(manifest.rows(ids))
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    classes = len(manifest.class_names)
+    shares = (1 - val_share, val_share)
+    dealt[rows] = partition_groups(manifest.targets[rows], numbers[rows], num_classes=classes, shares=shares, seed=seed)
+    split = _split(f"{name} {seed}", manifest, dealt, "")
+    require_classes(split, manifest, ("train", "val"))
+    return split
+
+
+def require_classes(split: Split, manifest: Manifest, parts: Sequence[str]) -> None:
+    """Raises DataError where one of these parts holds no image of a class."""
+    counts = split.counts(manifest)
+    for part in parts:
+        for name, count, total in zip(manifest.class_names, counts[part], manifest.class_counts, strict=True):
+            if not count:
+                raise DataError(
+                    f"Every class must occur in every part, but {part} of split {split.name!r} has no {name} image "
+                    f"({total} in the dataset): add {name} images, or choose other splits with --splits."
+                )
+
+
+def require_whole_groups(split: Split, manifest: Manifest, numbers: np.ndarray) -> None:
+    """Raises DataError, with an example, where images of one group lie in two parts. `numbers` is (N,)."""
+    first: dict[int, tuple[str, str]] = {}
+    for part, ids in split.parts.items():
+        for image_id, number in zip(ids, numbers[manifest.rows(ids)].tolist(), strict=True):
+            other, other_part = first.setdefault(number, (image_id, part))
+            if other_part != part:
+                raise DataError(
+                    f"Images of one group must lie in one part, but in split {split.name!r} {other} is in {other_part} and "
+                    f"{image_id} of the same group in {part}: move one, or allow it with --groups none."
+                )
+
+
+def _deal(
+    manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int, large: bool
+) -> np.ndarray:
+    """The part of `rows` (indices into PARTS), -1 for all others: (N,) int64."""
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    targets, inside = manifest.targets[rows], numbers[rows]
+    if large:
+        classes = len(manifest.class_names)
+        dealt[rows] = partition_groups(targets, inside, num_classes=classes, shares=shares, seed=seed)
+        return dealt
+    _, first, group_of = np.unique(inside, return_index=True, return_inverse=True)
+    names = np.array(manifest.class_names)[targets]
+    order = np.sort(first)  # the first image of each group, in table order, speaks for the group
+    of_group = np.empty(len(first), dtype=np.int64)
+    of_group[group_of[order]] = _train_test_parts(names[order], shares, seed)
+    dealt[rows] = of_group[group_of]
+    return dealt
+
+
+def _train_test_parts(names: np.ndarray, shares: tuple[float, ...], seed: int) -> np.ndarray:
+    """Two- or three-way `train_test_split`, stratified by class name (its order decides the outcome): (n,) int64."""
+    from sklearn.model_selection import train_test_split
+
+    parts = np.zeros(len(names), dtype=np.int64)
+    rows = np.arange(len(names))
+    for part in range(1, len(shares)):
+        size = 0.30 if len(shares) == 3 and part == 1 else 0.5 if len(shares) == 3 else shares[1]
+        name, least = min(Counter(names[rows].tolist()).items(), key=lambda item: item[1])
+        try:
+            _, rows = train_test_split(rows, test_size=size, random_state=seed, stratify=names[rows])
+        except ValueError as error:
+            raise DataError(
+                f"Every class must occur in every part, but {name} has too few images or groups to divide ({least} left for "
+                f"{' and '.join(PARTS[part - 1 : len(shares)])}): add {name} images, or choose other splits with --splits."
+            ) from error
+        parts[rows] = part
+    return parts
+
+
+def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+    if reason := unavailable_splits(manifest).get("center"):
+        raise DataError(f"The split `center` needs every class in a second center, but {reason}: use --splits stratified.")
+    centers, home = np.array(manifest.centers), training_center(manifest)
+    abroad = np.isin(numbers, numbers[centers != home])
+    dealt = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
+    dealt[centers != home] = PARTS.index("test")
+    left_out = int((dealt == -1).sum())
+    note = (
+        f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers." if left_out else ""
+    )
+    return dealt, note
+
+
+def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
+    if not (3 <= folds <= 50 and 1 <= fold <= folds):
+        raise DataError(
+            f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got fold {fold}/{folds}: choose others."
+        )
+    classes = len(manifest.class_names)
+    shares = (1 / folds,) * folds
+    block = partition_groups(manifest.targets, numbers, num_classes=classes, shares=shares, seed=seed)
+    dealt = np.zeros(len(manifest), dtype=np.int64)
+    dealt[block == fold - 1] = PARTS.index("test")
+    dealt[block == fold % folds] = PARTS.index("val")
+    return dealt
+
+
+def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
+    """How alike the class shares of the dealt parts are; the center split's test part is not dealt."""
+    rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name == "center" else True))
+    gap = class_share_gap(manifest.targets[rows], dealt[rows], len(manifest.class_names))
+    return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
+
+
+def _split(name: str, manifest: Manifest, dealt: np.ndarray, note: str) -> Split:
+    rows = [np.flatnonzero(dealt == part) for part in range(len(PARTS))]
+    parts = {part: tuple(manifest.image_ids[row] for row in r) for part, r in zip(PARTS, rows, strict=True)}
+    return Split(name=name, parts=parts, note=note)
+
+
+def _part_of(split: Split, manifest: Manifest) -> np.ndarray:
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    for index, ids in enumerate(split.parts.values()):
+        dealt[manifest.rows(ids)] = index
+    return dealt
