@@ -1,0 +1,145 @@
+"""What Optuna is told about a trial: every epoch, and how it really ended. No Ray here.
+
+Stock `OptunaSearch` calls a trial that ASHA stopped COMPLETE with its early value. Here it is PRUNED at its epoch; a trial
+that diverged is PRUNED at its last finite epoch, so that the sampler learns that region; an exception is FAIL.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.search.space import Dimension, SearchSpec
+from tune_btxrd.search.trials import TrialRecord
+
+OPTUNA_STATES = {
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+class Bridge:
+    """One Optuna study that mirrors the trials of one role, kept in `optuna.db` where Optuna's own tools can read it.
+
+    Args:
+        spec: what is searched and how.
+        path: the SQLite file; made where missing. It must lie on a local disk.
+        name: the study's name.
+        past: trials of an earlier session, in order of their numbers; the study is made anew from them, so that a damaged
+            or late database does no harm. A trial that was running is RUNNING again.
+    """
+
+    def __init__(self, spec: SearchSpec, path: Path, name: str, *, past: tuple[TrialRecord, ...] = ()) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.spec = spec
+        self.study = optuna.create_study(storage=f"sqlite:///{path}", study_name=name, direction="minimize")
+        self._running: dict[int, Trial] = {}
+        for record in past:
+            assert record.number == len(self.study.get_trials(deepcopy=False))
+            self.study.add_trial(_frozen(record, spec))
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._running[frozen.number] = Trial(self.study, frozen._trial_id)  # the only handle on a trial that was asked before
+        for values in spec.start[len(past) :]:
+            self.study.enqueue_trial(dict(values))
+
+    def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
+        """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone."""
+        number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
+        self.study.sampler = make_sampler(self.spec, number)
+        trial = self.study.ask()
+        config = self.spec.suggest(trial)
+        self._running[trial.number] = trial
+        return trial.number, dict(trial.params), config
+
+    def repeat(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
+        """Enters a trial with given values (a confirmation) and returns its number."""
+        self.study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+        self.study.sampler = RandomSampler(seed=0)  # every value is given; nothing is drawn
+        trial = self.study.ask()
+        self.spec.suggest(trial)
+        self._running[trial.number] = trial
+        return trial.number
+
+    def report(self, number: int, epoch: int, objective: float) -> None:
+        """An intermediate value: the best monitored value after `epoch` epochs."""
+        self._running[number].report(objective, step=epoch)
+
+    def tell(self, record: TrialRecord) -> None:
+        """How the trial ended."""
+        trial = self._running.pop(record.number)
+        trial.set_user_attr("reason", record.reason)
+        for name, value in _attributes(record).items():
+            trial.set_user_attr(name, value)
+        for name, violation in violations(self.spec, record).items():
+            trial.set_constraint(name, violation)
+        value = record.objective if record.state == "complete" else None
+        self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
+
+
+def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
+    """The sampler of one trial. A new one each time, seeded by (seed, number), so that a resumed search draws the same."""
+    digest = hashlib.blake2b(f"{spec.seed}/{number}".encode(), digest_size=4).digest()
+    seed = int.from_bytes(digest, "little")
+    if spec.sampler == "random":
+        return RandomSampler(seed=seed)
+    if spec.sampler == "gp":
+        return GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
+    return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's distribution of a dimension; the same as `Dimension.suggest` leaves in the study."""
+    if dimension.choices is not None:
+        return CategoricalDistribution(list(dimension.choices))
+    assert dimension.low is not None
+    assert dimension.high is not None
+    if dimension.is_integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def violations(spec: SearchSpec, record: TrialRecord) -> dict[str, float]:
+    """Per constraint, how far the trial's best epoch is from feasible (0 or less is feasible); empty without an epoch."""
+    best = record.best
+    return {str(item): item.violation(best[item.metric]) for item in spec.constraint} if best else {}
+
+
+def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
+    """A trial of the record as Optuna would hold it."""
+    constraints = {f"constraints:{name}": value for name, value in violations(spec, record).items()}
+    ended = record.state != "running"
+    return FrozenTrial(
+        number=record.number,
+        trial_id=-1,
+        state=OPTUNA_STATES[record.state],
+        value=record.objective if record.state == "complete" else None,
+        datetime_start=datetime.fromtimestamp(record.started),
+        datetime_complete=datetime.fromtimestamp(record.ended) if record.ended else None,
+        params=record.params,
+        distributions={item.name: distribution(item) for item in spec.space if item.name in record.params},
+        user_attrs={"reason": record.reason, **_attributes(record)} if ended else {},
+        system_attrs=constraints if ended else {},
+        intermediate_values={row["epoch"]: row["objective"] for row in record.epochs},
+    )
+
+
+def _attributes(record: TrialRecord) -> dict[str, Any]:
+    """What a person wants to see beside a trial in Optuna's tools."""
+    extra: dict[str, Any] = {"state": record.state}
+    if record.state == "diverged":
+        extra["diverged"] = record.reason
+    if record.of is not None:
+        extra |= {"of": record.of, "repeat": record.repeat}
+    if record.best:
+        extra |= {name: value for name, value in record.best.items() if name.startswith("val_")}
+    return extra

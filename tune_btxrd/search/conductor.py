@@ -1,0 +1,135 @@
+"""The conductor decides which trial comes next and keeps journal, record and study in step. No Ray here.
+
+    unfinished trials of an earlier session -> the search's trials -> the confirmation -> finished
+
+Because it knows no Ray, the same object runs in the search, in the replay benchmark and in tests of milliseconds.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ResultError
+from tune_btxrd.search.bridge import Bridge
+from tune_btxrd.search.journal import Journal
+from tune_btxrd.search.select import confirm_seed, ranking
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event
+
+SAME_FAILURES = 3  # so many first trials that fail alike stop the search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial to run: its label, its complete config, and which train/val partition it sees."""
+
+    label: str
+    role: str
+    config: TrainConfig
+    split: str
+
+
+class Conductor:
+    """Hands out jobs and hears of epochs and ends.
+
+    Args:
+        spec: what is searched; `record`: the search so far (its folder may hold earlier sessions).
+        slots: trials at once. More are never handed out, so that no suggestion is older than it must be.
+        split: name of the search's split; confirmation repeats see the partitions `confirm_1`, `confirm_2`, ...
+        deadline: seconds since 1970 after which no search trial begins, or None.
+    """
+
+    def __init__(
+        self, spec: SearchSpec, *, journal: Journal, record: SearchRecord, slots: int, split: str, deadline: float | None = None
+    ) -> None:
+        self.spec, self.journal, self.record, self.slots, self.split, self.deadline = spec, journal, record, slots, split, deadline
+        path = record.folder / "optuna.db"
+        path.unlink(missing_ok=True)  # made anew from the journal, which is never behind it
+        name = record.folder.name
+        self.search = Bridge(spec, path, name, past=tuple(record.search_trials))
+        self.confirmation = Bridge(spec, path, f"{name}-confirm", past=tuple(record.confirmations))
+        self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
+        self._live: set[str] = set()
+
+    def next(self) -> Job | Literal["wait", "finished"]:
+        """The next trial to run, or that there is none yet, or that all is done.
+
+        Raises:
+            ResultError: the first trials all failed for the same reason.
+        """
+        self._stop_if_hopeless()
+        if len(self._live) >= self.slots:
+            return "wait"
+        if self._unfinished:
+            return self._again(self._unfinished.pop(0))
+        if len(self.record.search_trials) < self.spec.trials and not self.is_late:
+            return self._new_search_trial()
+        if self._live and not all(self.record.trials[label].role == "confirm" for label in self._live):
+            return "wait"
+        return self._next_confirmation() or ("wait" if self._live else "finished")
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time for search trials is used up."""
+        return self.deadline is not None and time.time() >= self.deadline
+
+    def epoch(self, label: str, row: Mapping[str, Any]) -> bool:
+        """Takes one epoch's row; False where it was known already (a trial that was resumed tells its last epochs again)."""
+        trial = self.record.trials[label]
+        if trial.epochs and row["epoch"] <= trial.epochs[-1]["epoch"]:
+            return False
+        self._write("epoch", trial=label, **row)
+        self._bridge(trial).report(trial.number, row["epoch"], row["objective"])
+        return True
+
+    def end(self, label: str, *, state: str, reason: str) -> None:
+        """Takes a trial's end: "complete", "pruned", "diverged" or "failed", and why."""
+        self._live.discard(label)
+        self._write("end", trial=label, state=state, reason=reason)
+        self._bridge(self.record.trials[label]).tell(self.record.trials[label])
+
+    def _new_search_trial(self) -> Job:
+        number, params, config = self.search.ask()
+        return self._begin(Job(label=str(number), role="search", config=config, split=self.split), number, params)
+
+    def _next_confirmation(self) -> Job | None:
+        done = {(trial.of, trial.repeat) for trial in self.record.confirmations}
+        for repeat in range(1, self.spec.repeats + 1):
+            for trial in ranking(self.record, self.spec).confirmed if self.spec.confirm else ():
+                if (trial.number, repeat) not in done:
+                    return self._confirm(trial, repeat)
+        return None
+
+    def _confirm(self, trial: TrialRecord, repeat: int) -> Job:
+        number = self.confirmation.repeat(trial.params, {"of": trial.number, "repeat": repeat})
+        config = TrainConfig.from_dict(trial.config).replace(seed=confirm_seed(self.spec.seed, repeat))
+        job = Job(label=f"{trial.number}r{repeat}", role="confirm", config=config, split=f"confirm_{repeat}")
+        return self._begin(job, number, trial.params, of=trial.number, repeat=repeat)
+
+    def _begin(self, job: Job, number: int, params: Mapping[str, Any], **extra: Any) -> Job:
+        config = job.config.to_dict()
+        self._write("start", trial=job.label, number=number, role=job.role, config=config, params=dict(params), **extra)
+        self._live.add(job.label)
+        return job
+
+    def _again(self, trial: TrialRecord) -> Job:
+        self._live.add(trial.label)
+        split = self.split if trial.role == "search" else f"confirm_{trial.repeat}"
+        return Job(label=trial.label, role=trial.role, config=TrainConfig.from_dict(trial.config), split=split)
+
+    def _bridge(self, trial: TrialRecord) -> Bridge:
+        return self.search if trial.role == "search" else self.confirmation
+
+    def _write(self, event: str, **content: Any) -> None:
+        apply_event(self.record, self.journal.write(event, **content))
+
+    def _stop_if_hopeless(self) -> None:
+        ended = [trial for trial in self.record.search_trials if trial.state != "running"]
+        if len(ended) < min(SAME_FAILURES, self.spec.trials) or any(trial.state != "failed" for trial in ended):
+            return
+        (reason, count), *others = Counter(trial.reason for trial in ended).most_common()
+        if not others:
+            raise ResultError(f"The first {count} trials failed alike, so the search stopped: {reason}")
