@@ -1,6 +1,5 @@
 """Groups: which images must stay in the same part, because they are the same file or, probably, the same patient."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,24 +7,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.data.btxrd import REGION_COLUMNS, SITE_COLUMNS, TYPE_COLUMNS
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.tables import read_table, require_columns, require_values
 from tune_btxrd.errors import DataError
 
 GroupKind = Literal["duplicates", "patients", "none"]
 Pair = tuple[str, str]
 
 PERSON_COLUMNS = ("age", "gender")
-TYPE_COLUMNS = (
-    *("osteochondroma", "multiple osteochondromas", "simple bone cyst", "giant cell tumor", "osteofibroma"),
-    *("synovial osteochondroma", "other bt", "osteosarcoma", "other mt"),
-)
 MANY_SITES_COLUMN = "multiple osteochondromas"
-SITE_COLUMNS = (
-    *("hand", "ulna", "radius", "humerus", "foot", "tibia", "fibula", "femur", "hip bone", "ankle-joint", "ankle"),
-    *("knee-joint", "hip-joint", "wrist-joint", "elbow-joint", "shoulder-joint"),
-)
-REGION_COLUMNS = ("upper limb", "lower limb", "lower limbs", "pelvis")
-VIEW_COLUMNS = ("frontal", "lateral", "oblique")
 
 
 def duplicate_pairs(hashes: Mapping[str, str], order: Sequence[str]) -> list[Pair]:
@@ -41,26 +32,21 @@ def duplicate_pairs(hashes: Mapping[str, str], order: Sequence[str]) -> list[Pai
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Duplicate pairs from a CSV file with the columns `first` and `second` (further columns are ignored).
+    """Duplicate pairs from a table with the columns `first` and `second` (further columns are ignored).
 
     Raises:
-        DataError: the file cannot be read as such a table, or a line does not name two different images.
+        DataError: the file is no such table, or a row does not name two different images.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Duplicate pairs must be a CSV file `first,second`, but {path} cannot be read: {error}.") from error
-    if not rows:
-        raise DataError(f"Duplicate pairs must hold at least one line below `first,second`, but {path} holds none.")
-    pairs = [((row.get("first") or "").strip(), (row.get("second") or "").strip()) for row in rows]
-    for line, (first, second) in enumerate(pairs, start=2):
-        if not first or not second or first == second:
+    table = read_table(path)
+    require_columns(table, ("first", "second"), path)
+    cure = "name both images or remove the row"
+    firsts, seconds = (require_values(table, column, path, cure) for column in ("first", "second"))
+    for row, first, second in zip(table.index, firsts, seconds, strict=True):
+        if first == second:
             raise DataError(
-                f"Each line of {path} must name two different images under `first,second`, "
-                f"but line {line} holds {first!r}, {second!r}: mend or remove it."
+                f"A pair must name two different images, but row {row} of {path} has {first!r} twice: remove it."
             )
-    return pairs
+    return list(zip(firsts, seconds, strict=True))
 
 
 def group_numbers(manifest: Manifest, pairs: Iterable[Pair], kind: GroupKind = "duplicates") -> np.ndarray:
@@ -78,7 +64,7 @@ def group_numbers(manifest: Manifest, pairs: Iterable[Pair], kind: GroupKind = "
     links = _given_links(manifest)
     if kind != "none":
         links += _pair_links(manifest, pairs)
-    if kind == "patients" and (manifest.groups is None or _names_persons(manifest)):
+    if kind == "patients" and (manifest.groups is None or names_persons(manifest)):
         links += [(int(row), int(row) + 1) for row in np.flatnonzero(patient_links(manifest))]
     return _components(len(manifest), links)
 
@@ -93,7 +79,7 @@ def patient_links(manifest: Manifest) -> np.ndarray:
     Raises:
         DataError: the table has no columns `age` and `gender`.
     """
-    if not _names_persons(manifest):
+    if not names_persons(manifest):
         raise DataError(
             f"Groups of patients need the columns {' and '.join(PERSON_COLUMNS)} or given groups, but {manifest.dataset} "
             "has neither: name the patients in a column `group`, or use --groups duplicates."
@@ -126,7 +112,8 @@ def _present(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return [column for column in columns if column in table.columns]
 
 
-def _names_persons(manifest: Manifest) -> bool:
+def names_persons(manifest: Manifest) -> bool:
+    """Whether the table has the columns from which probable patients are rebuilt."""
     return len(_present(manifest.table, PERSON_COLUMNS)) == len(PERSON_COLUMNS)
 
 
@@ -137,14 +124,9 @@ def _given_links(manifest: Manifest) -> list[tuple[int, int]]:
 
 
 def _pair_links(manifest: Manifest, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
-    row_of = {image_id: row for row, image_id in enumerate(manifest.image_ids)}
     pairs = list(pairs)
-    if unknown := sorted({image_id for pair in pairs for image_id in pair} - row_of.keys()):
-        raise DataError(
-            f"Duplicate pairs must name images of {manifest.dataset}, but {len(unknown)} are not there, e.g. {unknown[0]!r}"
-            ": remove these lines, or give the pairs of this dataset."
-        )
-    return [(row_of[first], row_of[second]) for first, second in pairs]
+    firsts, seconds = (manifest.rows(pair[side] for pair in pairs).tolist() for side in (0, 1))
+    return list(zip(firsts, seconds, strict=True))
 
 
 def _components(count: int, links: Iterable[tuple[int, int]]) -> np.ndarray:
