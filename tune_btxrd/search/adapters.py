@@ -1,6 +1,7 @@
 """The conductor as Ray Tune sees it: a Searcher that proposes, a Callback that records, and ASHA keyed by trial labels."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -35,7 +36,8 @@ class Proposals(Searcher):
         """Nothing: `Recorder` hears of ends, with the trial at hand."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state, and no pickle is written."""
+        """A note where Ray expects a file: the journal is the state, and nothing of it is pickled."""
+        Path(checkpoint_path).write_text("The state of this search is its journal.jsonl.\n")
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
@@ -111,6 +113,10 @@ class Recorder(Callback):
 
     def __init__(self, conductor: Conductor, rungs: Rungs, listeners: tuple[Any, ...] = ()) -> None:
         self.conductor, self.rungs, self.listeners = conductor, rungs, listeners
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty: Ray pickles its Tuner, and what listens here (files, a terminal) has no place in a pickle."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its slot."""

@@ -5,6 +5,7 @@ that diverged is PRUNED at its last finite epoch, so that the sampler learns tha
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +49,9 @@ class Bridge:
             assert record.number == len(self.study.get_trials(deepcopy=False))
             self.study.add_trial(_frozen(record, spec))
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._running[frozen.number] = Trial(self.study, frozen._trial_id)  # the only handle on a trial that was asked before
+            self._running[frozen.number] = Trial(
+                self.study, frozen._trial_id
+            )  # the only handle on a trial that was asked before
         for values in spec.start[len(past) :]:
             self.study.enqueue_trial(dict(values))
 
@@ -94,7 +97,9 @@ def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
         return RandomSampler(seed=seed)
     if spec.sampler == "gp":
         return GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
-    return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+    with warnings.catch_warnings():  # `group` is marked experimental; conditional dimensions need it
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -43,9 +43,23 @@ class Conductor:
     """
 
     def __init__(
-        self, spec: SearchSpec, *, journal: Journal, record: SearchRecord, slots: int, split: str, deadline: float | None = None
+        self,
+        spec: SearchSpec,
+        *,
+        journal: Journal,
+        record: SearchRecord,
+        slots: int,
+        split: str,
+        deadline: float | None = None,
     ) -> None:
-        self.spec, self.journal, self.record, self.slots, self.split, self.deadline = spec, journal, record, slots, split, deadline
+        self.spec, self.journal, self.record, self.slots, self.split, self.deadline = (
+            spec,
+            journal,
+            record,
+            slots,
+            split,
+            deadline,
+        )
         path = record.folder / "optuna.db"
         path.unlink(missing_ok=True)  # made anew from the journal, which is never behind it
         name = record.folder.name
@@ -67,9 +81,11 @@ class Conductor:
             return self._again(self._unfinished.pop(0))
         if len(self.record.search_trials) < self.spec.trials and not self.is_late:
             return self._new_search_trial()
-        if self._live and not all(self.record.trials[label].role == "confirm" for label in self._live):
-            return "wait"
         return self._next_confirmation() or ("wait" if self._live else "finished")
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """Pickled as None: Ray pickles its Tuner, but the journal alone is the state of a search."""
+        return type(None), ()
 
     @property
     def is_late(self) -> bool:
@@ -96,12 +112,16 @@ class Conductor:
         return self._begin(Job(label=str(number), role="search", config=config, split=self.split), number, params)
 
     def _next_confirmation(self) -> Job | None:
+        """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be needed:
+        they fill the slots that would stand idle (and be torn down by Ray) until the last search trial ends.
+        """
+        if not self.spec.confirm:
+            return None
+        searching = any(self.record.trials[label].role == "search" for label in self._live)
+        trials = self.record.search_trials[:1] if searching else ranking(self.record, self.spec).confirmed
         done = {(trial.of, trial.repeat) for trial in self.record.confirmations}
-        for repeat in range(1, self.spec.repeats + 1):
-            for trial in ranking(self.record, self.spec).confirmed if self.spec.confirm else ():
-                if (trial.number, repeat) not in done:
-                    return self._confirm(trial, repeat)
-        return None
+        todo = [(trial, repeat) for repeat in range(1, self.spec.repeats + 1) for trial in trials]
+        return next((self._confirm(trial, repeat) for trial, repeat in todo if (trial.number, repeat) not in done), None)
 
     def _confirm(self, trial: TrialRecord, repeat: int) -> Job:
         number = self.confirmation.repeat(trial.params, {"of": trial.number, "repeat": repeat})

@@ -35,7 +35,9 @@ class Journal:
             _cut_half_line(self.path)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise ResultError(f"The results folder must be writable, but {self.path}: {error.strerror}. Choose another --storage.") from error
+            raise ResultError(
+                f"The results folder must be writable, but {self.path}: {error.strerror}. Choose another --storage."
+            ) from error
 
     def write(self, event: str, **content: Any) -> dict[str, Any]:
         """Appends one event with the present time and returns it."""
@@ -44,7 +46,9 @@ class Journal:
             self._file.write(json.dumps(record, default=_plain, allow_nan=True) + "\n")
             self._file.flush()
         except OSError as error:
-            raise ResultError(f"The journal must be writable, but {self.path}: {error.strerror}. Free space, then --resume.") from error
+            raise ResultError(
+                f"The journal must be writable, but {self.path}: {error.strerror}. Free space, then --resume."
+            ) from error
         return record
 
     def close(self) -> None:
@@ -70,7 +74,9 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 return
-            raise ResultError(f"Every line of {path} must be JSON, but line {number} is not: restore it, or delete the line.") from error
+            raise ResultError(
+                f"Every line of {path} must be JSON, but line {number} is not: restore it, or delete the line."
+            ) from error
         yield event
 
 

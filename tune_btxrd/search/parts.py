@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.cache import ImageCache
-from tune_btxrd.training.pixels import TrainingData
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from tune_btxrd.training.pixels import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,15 @@ class Source:
         """The inverse of `to_dict`."""
         return cls(**{**values, "class_names": tuple(values["class_names"])})
 
-    def training_data(self, split: str) -> TrainingData:
+    def training_data(self, split: str) -> "TrainingData":
         """Pixels (memory map), targets, train and val rows of a split; its test part stays unread."""
         return _training_data(self, split)
 
 
 @lru_cache(maxsize=8)
-def _training_data(source: Source, split: str) -> TrainingData:
+def _training_data(source: Source, split: str) -> "TrainingData":
+    from tune_btxrd.training.pixels import TrainingData
+
     cache = ImageCache.open(Path(source.cache))
     table = pd.read_csv(Path(source.splits) / f"{split}.csv", dtype=str, keep_default_na=False)
     table = table[table["part"].isin(("train", "val"))]

@@ -8,14 +8,28 @@ from tune_btxrd.training.metrics import EpochMetrics
 
 RECALL = "val_recall_"
 LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "val_acc")  # then one recall per class, then lr: the contract's order
-MORE_COLUMNS = ("val_macro_f1", "objective", "improved", "stop", "zero_recall_epochs", "images_per_second", "train_seconds", "val_seconds")
+MORE_COLUMNS = (
+    "val_macro_f1",
+    "objective",
+    "improved",
+    "stop",
+    "zero_recall_epochs",
+    "images_per_second",
+    "train_seconds",
+    "val_seconds",
+)
 
 
 def named_row(metrics: EpochMetrics, class_names: Sequence[str]) -> dict[str, Any]:
     """The record with one `val_recall_<class>` per class, in the order of `training_log.csv`."""
     values = metrics.to_dict()
     recalls = dict(zip(recall_columns(class_names), metrics.val_recall, strict=True))
-    return {name: values[name] for name in LOG_COLUMNS} | recalls | {"lr": metrics.lr} | {name: values[name] for name in MORE_COLUMNS}
+    return (
+        {name: values[name] for name in LOG_COLUMNS}
+        | recalls
+        | {"lr": metrics.lr}
+        | {name: values[name] for name in MORE_COLUMNS}
+    )
 
 
 def recall_columns(class_names: Sequence[str]) -> tuple[str, ...]:

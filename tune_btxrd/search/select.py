@@ -88,7 +88,9 @@ def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
     """
     complete = [trial for trial in record.search_trials if trial.state == "complete" and trial.objective is not None]
     if not complete:
-        raise ResultError("A winner needs a trial that ran to its budget or patience, but there is none: --resume with more time.")
+        raise ResultError(
+            "A winner needs a trial that ran to its budget or patience, but there is none: --resume with more time."
+        )
     ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), _score(trial), trial.number))
     top = ordered[: spec.confirm]
     hand_made = [trial for trial in record.search_trials if trial.number == HAND_MADE and trial not in top]
@@ -112,7 +114,9 @@ def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selec
     baseline = repeats.get(HAND_MADE)
     standings = [_standing(trial, repeats[trial.number], baseline, spec, val_share) for trial in ranked.confirmed]
     if not any(item.scores for item in standings):
-        raise ResultError("Confirmation needs two repeats of one config, but none ended well: see trials.csv, then --resume.")
+        raise ResultError(
+            "Confirmation needs two repeats of one config, but none ended well: see trials.csv, then --resume."
+        )
     standings.sort(key=lambda item: (not item.scores, not item.feasible, item.mean, item.trial.number))
     return Selection(winner=standings[0].trial, standings=tuple(standings), none_feasible=not standings[0].feasible)
 
@@ -140,7 +144,9 @@ def confirm_seed(seed: int, repeat: int) -> int:
 def is_feasible(spec: SearchSpec, trials: list[TrialRecord]) -> bool:
     """Whether the mean over the trials' best epochs keeps every constraint."""
     best = [trial.best for trial in trials if trial.best]
-    return bool(best) and all(item.violation(statistics.fmean(row[item.metric] for row in best)) <= 0 for item in spec.constraint)
+    return bool(best) and all(
+        item.violation(statistics.fmean(row[item.metric] for row in best)) <= 0 for item in spec.constraint
+    )
 
 
 def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
@@ -151,7 +157,11 @@ def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
 
 
 def _standing(
-    trial: TrialRecord, repeats: dict[int, TrialRecord], baseline: dict[int, TrialRecord] | None, spec: SearchSpec, val_share: float
+    trial: TrialRecord,
+    repeats: dict[int, TrialRecord],
+    baseline: dict[int, TrialRecord] | None,
+    spec: SearchSpec,
+    val_share: float,
 ) -> Standing:
     if len(repeats) < 2:
         return Standing(trial=trial, scores=(), mean=math.inf, std=0.0, gain=None, optimism=None, feasible=False)

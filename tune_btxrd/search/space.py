@@ -21,7 +21,9 @@ SCHEDULERS = ("asha", "none")
 class SuggestingTrial(Protocol):
     """The part of `optuna.trial.Trial` (and of `FixedTrial`) that a space needs."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
@@ -70,7 +72,9 @@ class Dimension:
         text = (
             " | ".join(map(str, self.choices))
             if self.choices is not None
-            else f"{self.low:g} .. {self.high:g}" + (f" step {self.step:g}" if self.step else "") + (" (log)" if self.log else "")
+            else f"{self.low:g} .. {self.high:g}"
+            + (f" step {self.step:g}" if self.step else "")
+            + (" (log)" if self.log else "")
         )
         conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in self.when.items()]
         return text + (f", when {' and '.join(conditions)}" if conditions else "")
@@ -145,13 +149,17 @@ class SearchSpec:
         for name in [*searched, *self.fixed]:
             check_name(name)
             if name in ("epochs", "seed"):
-                raise ConfigError(f"`{name}` is a setting of the whole search, but it stands in space or fixed: move it to the top.")
+                raise ConfigError(
+                    f"`{name}` is a setting of the whole search, but it stands in space or fixed: move it to the top."
+                )
         if both := sorted(set(searched) & set(self.fixed)):
             raise ConfigError(f"A name is either searched or fixed, but {both[0]!r} is both: remove one.")
         for position, dimension in enumerate(self.space):
             for name in dimension.when:
                 if name not in searched[:position]:
-                    raise ConfigError(f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: reorder.")
+                    raise ConfigError(
+                        f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: reorder."
+                    )
         TrainConfig.from_dict(dict(self.fixed))
 
     def suggest(self, trial: SuggestingTrial) -> TrainConfig:
@@ -170,12 +178,16 @@ class SearchSpec:
         """The complete config of a start config, which must name every active dimension within its range and no other."""
         names = {dimension.name for dimension in self.space}
         if unknown := sorted(set(values) - names):
-            raise ConfigError(f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {_nearest(unknown[0], names)}")
+            raise ConfigError(
+                f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {_nearest(unknown[0], names)}"
+            )
         for dimension in self.space:
             if not dimension.is_active(values):
                 continue
             if dimension.name not in values:
-                raise ConfigError(f"A start config names every searched hyperparameter, but {dimension.name} is missing: add it.")
+                raise ConfigError(
+                    f"A start config names every searched hyperparameter, but {dimension.name} is missing: add it."
+                )
             if not dimension.contains(values[dimension.name]):
                 raise ConfigError(
                     f"A start config lies in the space, but {dimension.name}={values[dimension.name]!r} "
@@ -216,7 +228,9 @@ class SearchSpec:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"The search space must be a readable file, but {path}: {error.strerror}. See search_spaces/.") from error
+            raise ConfigError(
+                f"The search space must be a readable file, but {path}: {error.strerror}. See search_spaces/."
+            ) from error
         try:
             return cls.from_text(text)
         except ConfigError as error:
@@ -230,7 +244,9 @@ class SearchSpec:
         except yaml.YAMLError as error:
             raise ConfigError(f"A search space must be YAML, but {_one_line(error)}") from error
         if not isinstance(content, dict):
-            raise ConfigError("A search space must be a mapping with `space:` and `start:`, but the file holds something else.")
+            raise ConfigError(
+                "A search space must be a mapping with `space:` and `start:`, but the file holds something else."
+            )
         known = {item.name: item for item in dataclasses.fields(cls)}
         for name in content:
             if name not in known:
@@ -248,7 +264,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise ConfigError(f"A name stands once in a mapping, but {repeated[0]!r} stands twice{node.start_mark}: remove one.")
+            raise ConfigError(
+                f"A name stands once in a mapping, but {repeated[0]!r} stands twice{node.start_mark}: remove one."
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -275,7 +293,10 @@ def _dimension(name: str, entry: Any) -> Dimension:
     for key in entry:
         if key not in allowed:
             raise ConfigError(f"{name} takes {', '.join(allowed)}, but got {key!r}: {_nearest(key, allowed)}")
-    when = {key: tuple(value if isinstance(value, list) else [value]) for key, value in _mapping("when", entry.get("when", {})).items()}
+    when = {
+        key: tuple(value if isinstance(value, list) else [value])
+        for key, value in _mapping("when", entry.get("when", {})).items()
+    }
     if "choices" in entry:
         return Dimension(name=name, choices=_choices(name, entry), when=when)
     if "low" not in entry or "high" not in entry:
@@ -306,7 +327,7 @@ def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _constraint(metric: str, demand: Any) -> Constraint:
     match = re.fullmatch(r"\s*(>=|<=)\s*([0-9.eE+-]+)\s*", str(demand))
     if not match or not metric.startswith("val_"):
-        raise ConfigError(f"A constraint reads `val_recall_malignant: \">= 0.6\"`, but got {metric}: {demand!r}.")
+        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {metric}: {demand!r}.')
     return Constraint(metric=metric, at_least=match[1] == ">=", bound=float(match[2]))
 
 
@@ -326,7 +347,9 @@ def _typed_number(name: str, value: Any, kind: Any) -> Any:
 def _number_or_text(name: str, value: Any) -> Any:
     """The value; text that a person would call a number is an error, since PyYAML reads 1e-5 and 1.0e5 as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]+[eE][+-]?[0-9]+", value):
-        raise ConfigError(f"{name} must be a number, but YAML reads {value} as text: write {float(value):.1e} with a dot and a sign.")
+        raise ConfigError(
+            f"{name} must be a number, but YAML reads {value} as text: write {float(value):.1e} with a dot and a sign."
+        )
     return value
 
 

@@ -11,7 +11,9 @@ from tune_btxrd.search.parts import Source
 Report = Callable[[dict[str, Any]], None]
 
 
-def make_trainable(name: str, source: Source, *, device: str, threads: int | None, checkpoints: Path) -> Callable[[dict[str, Any]], None]:
+def make_trainable(
+    name: str, source: Source, *, device: str, threads: int | None, checkpoints: Path
+) -> Callable[[dict[str, Any]], None]:
     """The function that Tune runs for each trial; what is the same for all trials travels once, in its closure.
 
     Args:

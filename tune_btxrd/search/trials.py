@@ -94,9 +94,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ResultError(f"No search called {folder.name!r} in {folder.parent}: `list` shows the searches at hand.") from error
+        raise ResultError(
+            f"No search called {folder.name!r} in {folder.parent}: `list` shows the searches at hand."
+        ) from error
     except json.JSONDecodeError as error:
-        raise ResultError(f"{path} must be JSON, but line {error.lineno} is not: restore it from the storage's copy.") from error
+        raise ResultError(
+            f"{path} must be JSON, but line {error.lineno} is not: restore it from the storage's copy."
+        ) from error
     return dict(settings)
 
 
@@ -141,7 +145,9 @@ def trials_table(record: SearchRecord) -> pd.DataFrame:
                 "objective": trial.objective,
                 **best,
                 **trial.params,
-                "seconds": round((trial.ended or (trial.epochs[-1]["time"] if trial.epochs else trial.started)) - trial.started, 1),
+                "seconds": round(
+                    (trial.ended or (trial.epochs[-1]["time"] if trial.epochs else trial.started)) - trial.started, 1
+                ),
             }
         )
     return pd.DataFrame(rows)
@@ -172,4 +178,6 @@ def write_whole(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)  # noqa: PTH105 - the atomic rename is the point
     except OSError as error:
-        raise ResultError(f"{path.parent} must be writable, but: {error.strerror}. Free space or choose another folder.") from error
+        raise ResultError(
+            f"{path.parent} must be writable, but: {error.strerror}. Free space or choose another folder."
+        ) from error

@@ -1,0 +1,151 @@
+"""Joining a Ray cluster or starting one here, and making the search recognisable in its dashboard."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.trials import TrialRecord
+
+WORKER_ENV = {
+    # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+}
+DRIVER_ENV = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default TensorBoardX callback imports torch into the driver
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPU keeps the environment as it is; silences a warning
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What the search runs on: CPUs and GPUs in all, nodes, and where to watch."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+    is_local: bool
+    dashboard_url: str | None
+
+    def describe(self) -> str:
+        """One line, e.g. `2 CPUs on this machine`."""
+        parts = [f"{self.cpus} CPU{'s' if self.cpus != 1 else ''}"] + (
+            [f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"] if self.gpus else []
+        )
+        return f"{' and '.join(parts)} on {'this machine' if self.is_local else f'{self.nodes} node(s)'}"
+
+
+@contextmanager
+def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
+    """A Ray connection for the duration of a search or retrain; a cluster that was started here ends with it.
+
+    Args:
+        address: None starts Ray on this machine; "auto" or "HOST:PORT" joins a running cluster.
+        name: shown in the dashboard as the job's metadata.
+
+    Raises:
+        ConfigError: a `ray://` address, or no cluster at the address.
+    """
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"A search runs inside the cluster, but {address} is a client address: use `submit` or --address HOST:PORT."
+        )
+    os.environ.update({key: value for key, value in DRIVER_ENV.items() if key not in os.environ})
+    import ray
+
+    if ray.is_initialized():  # a caller's own session: joined, and left running
+        yield _describe(ray, is_local=address is None)
+        return
+    try:
+        ray.init(
+            address=address if address is not None else "local",
+            include_dashboard=True if address is None else None,
+            runtime_env={"env_vars": WORKER_ENV},
+            job_config=ray.job_config.JobConfig(metadata={"tune_btxrd_search": name}),
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
+        raise ConfigError(
+            f"A Ray cluster must be running at --address {address}, but: {reason} Leave --address out to run here."
+        ) from error
+    try:
+        yield _describe(ray, is_local=address is None)
+    finally:
+        ray.shutdown()
+
+
+def _describe(ray: Any, *, is_local: bool) -> Cluster:
+    resources = ray.cluster_resources()
+    url = ray._private.worker.get_dashboard_url()  # the only place that holds it after joining a cluster
+    return Cluster(
+        cpus=max(1, int(resources.get("CPU", 1))),
+        gpus=int(resources.get("GPU", 0)),
+        nodes=sum(node["Alive"] for node in ray.nodes()),
+        is_local=is_local,
+        dashboard_url=f"http://{url}" if url else None,
+    )
+
+
+def login_hint() -> str:
+    """How to log in to the dashboard, where its token authentication is on (Ray's default for a local cluster)."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return "no login needed"
+    return "log in with the token that `ray get-auth-token` prints"
+
+
+class DashboardRows:
+    """One named task per trial in the dashboard (Jobs > Tasks) and its timeline, with the trial's true duration.
+
+    Tune's own trials appear there as one long-lived actor per slot, without a trial's name; so an actor without CPUs holds
+    one sleeping task per running trial.
+    """
+
+    def __init__(self, name: str) -> None:
+        import ray
+
+        self._actor = (
+            ray.remote(num_cpus=0, max_concurrency=1000)(_Rows).options(name=f"tune_btxrd {name}", namespace=name).remote()
+        )
+
+    def started(self, trial: TrialRecord) -> None:
+        """Opens the row."""
+        values = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+        self._actor.hold.options(name=f"trial {trial.label} {values}").remote(trial.label)
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """Nothing: a row shows a trial's config and duration."""
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Closes the row."""
+        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label)
+
+
+class _Rows:
+    """The actor behind `DashboardRows`."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, Any] = {}
+
+    def _event(self, label: str) -> Any:
+        import asyncio
+
+        return self._events.setdefault(label, asyncio.Event())
+
+    async def hold(self, label: str) -> str:
+        await self._event(label).wait()
+        del self._events[label]
+        return label
+
+    async def release(self, label: str) -> None:
+        self._event(label).set()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,122 @@
+"""The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tune_btxrd.search.adapters import Proposals, Recorder, Rungs
+from tune_btxrd.search.cluster import Cluster, DashboardRows
+from tune_btxrd.search.conductor import Conductor
+from tune_btxrd.search.journal import Journal
+from tune_btxrd.search.measure import Layout
+from tune_btxrd.search.parts import Source
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trainable import make_trainable
+from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search, write_tables
+
+CHECKPOINTS = "trial_checkpoints"  # one file per unfinished trial, for resuming
+
+
+class Listener(Protocol):
+    """Whoever wants to hear of trials while the search runs: the terminal, the dashboard."""
+
+    def started(self, trial: TrialRecord) -> None: ...
+    def epoch(self, trial: TrialRecord) -> None: ...
+    def ended(self, trial: TrialRecord) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRun:
+    """All that a search needs beside its spec: where it lives, what it reads, what it runs on."""
+
+    folder: Path  # ray_results/<name>
+    source: Source
+    split: str
+    device: str
+    layout: Layout
+    retries: int = 2  # of a trial whose process or node died, or which raised
+    deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
+
+
+def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners: tuple[Listener, ...] = ()) -> SearchRecord:
+    """Runs or resumes the search of `run.folder` to its end, confirmation included, or until it is interrupted.
+
+    What was done before counts: finished trials stay, unfinished ones go on from their checkpoints.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGUSR1; everything reported is saved.
+        ResultError: the first trials all failed alike, or the folder cannot be written.
+    """
+    record = read_search(run.folder)
+    journal = Journal(run.folder)
+    journal.write(
+        "session",
+        slots=run.layout.slots,
+        threads=run.layout.threads,
+        nodes=cluster.nodes,
+        cpus=cluster.cpus,
+        gpus=cluster.gpus,
+    )
+    try:
+        conductor = Conductor(
+            spec, journal=journal, record=record, slots=run.layout.slots, split=run.split, deadline=run.deadline
+        )
+        rungs = Rungs(spec, conductor)
+        hearers = (_CheckpointKeeper(run.folder / CHECKPOINTS), *listeners, DashboardRows(run.folder.name))
+        _fit(spec, run, conductor, rungs, Recorder(conductor, rungs, hearers))
+        if conductor.next() != "finished":
+            raise KeyboardInterrupt
+    finally:
+        write_tables(record)
+        journal.close()
+    return record
+
+
+def _fit(spec: SearchSpec, run: SearchRun, conductor: Conductor, rungs: Rungs, recorder: Recorder) -> None:
+    from ray import tune
+    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+
+    trainable = make_trainable(
+        f"{run.folder.name} slot",
+        run.source,
+        device=run.device,
+        threads=run.layout.threads,
+        checkpoints=run.folder / CHECKPOINTS,
+    )
+    resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
+        tune_config=tune.TuneConfig(
+            search_alg=Proposals(conductor),
+            scheduler=rungs,
+            num_samples=-1,  # the conductor says when it is finished
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial_{trial.config['trial']}",
+            trial_dirname_creator=lambda trial: f"trial_{trial.config['trial']}",
+        ),
+        run_config=tune.RunConfig(
+            name=run.folder.name,
+            storage_path=str(run.folder.parent),
+            failure_config=tune.FailureConfig(max_failures=run.retries),
+            callbacks=[recorder, JsonLoggerCallback(), CSVLoggerCallback()],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+class _CheckpointKeeper:
+    """Removes the checkpoint of a trial that ended, so that the disk holds one per unfinished trial."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def started(self, trial: TrialRecord) -> None:
+        """Nothing."""
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """Nothing: the trial itself saves."""
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Removes it."""
+        (self.folder / f"{trial.label}.pt").unlink(missing_ok=True)
