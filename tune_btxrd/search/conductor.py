@@ -112,8 +112,8 @@ class Conductor:
         return self._begin(Job(label=str(number), role="search", config=config, split=self.split), number, params)
 
     def _next_confirmation(self) -> Job | None:
-        """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be needed:
-        they fill the slots that would stand idle (and be torn down by Ray) until the last search trial ends.
+        """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be
+        needed: they fill the slots that would stand idle (and be torn down by Ray) until the last search trial ends.
         """
         if not self.spec.confirm:
             return None

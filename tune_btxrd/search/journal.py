@@ -1,7 +1,7 @@
 """The journal: everything a search lived through, one JSON line per event, appended as it happens.
 
-It is the truth from which the study, the rungs, the tables and a resumed search are rebuilt. Ray's own snapshots are late and
-hold no rungs; a database can be damaged; a line that was written stays written.
+It is the truth from which the study, the rungs, the tables and a resumed search are rebuilt. Ray's own snapshots are late
+and hold no rungs; a database can be damaged; a line that was written stays written.
 
     {"event": "session", "time": ..., "slots": 2, ...}                                  the driver started or resumed
     {"event": "start", "time": ..., "trial": "7", "number": 7, "role": "search", "config": {...}, "params": {...}, ...}
@@ -59,7 +59,7 @@ class Journal:
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
-    """The events of a folder in order. A half-written last line (a killed driver) is left out; a damaged one elsewhere is an error.
+    """The events of a folder in order. A half-written last line (a killed driver) is left out.
 
     Raises:
         ResultError: there is no journal, or a line before the last is no JSON.

@@ -74,7 +74,7 @@ def measure_layout(
     finally:
         for actor in actors:
             ray.kill(actor)
-    rate, count, threads, seconds = max(measured)
+    _, count, threads, seconds = max(measured)
     tried = tuple(f"{c} x {t} thread(s): {r * 60:.1f} epochs/min" for r, c, t, _ in measured)
     own = cpus if cpus is not None else min(float(threads), cluster.cpus / count)
     return Layout(slots=count, cpus=own, gpus=per_trial, threads=threads, epoch_seconds=seconds, tried=tried)
@@ -136,7 +136,7 @@ def _one_of_each(data: Any, count: int) -> Any:
 
 
 def expected_epochs(spec: SearchSpec) -> float:
-    """Epochs of the search without confirmation: every rung lets one in `reduction_factor` go on; own patience saves more."""
+    """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on."""
     if spec.scheduler == "none":
         return float(spec.trials * spec.epochs)
     reached, share, total = 0, 1.0, 0.0

@@ -1,4 +1,4 @@
-"""One epoch as a row: the names of `epochs.csv`, of `training_log.csv` and of every row reported to Ray. Class names join here."""
+"""One epoch as a row: the names of `epochs.csv`, of `training_log.csv` and of every row reported to Ray."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""SearchSpec: one YAML of `search_spaces/`, checked. `suggest(trial)` turns an Optuna trial into a complete config. No Ray here."""
+"""SearchSpec: one YAML of `search_spaces/`, checked. `suggest(trial)` makes an Optuna trial a complete config. No Ray."""
 
 import dataclasses
 import difflib
@@ -126,7 +126,7 @@ class SearchSpec:
         _rule(self.repeats >= 2, "repeats >= 2", f"repeats={self.repeats}: one repeat has no spread")
         _rule(self.startup_trials >= 1, "startup_trials >= 1", f"startup_trials={self.startup_trials}")
         found = f"grace_period={self.grace_period}, epochs={self.epochs}"
-        _rule(1 <= self.grace_period, "grace_period >= 1", found)
+        _rule(self.grace_period >= 1, "grace_period >= 1", found)
         if self.scheduler == "asha":
             _rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
             _rule(self.reduction_factor > 1, "reduction_factor > 1", f"reduction_factor={self.reduction_factor}")
@@ -240,7 +240,7 @@ class SearchSpec:
     def from_text(cls, text: str) -> "SearchSpec":
         """A spec from YAML text (see `load`)."""
         try:
-            content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+            content = yaml.load(text, Loader=_UniqueKeyLoader)
         except yaml.YAMLError as error:
             raise ConfigError(f"A search space must be YAML, but {_one_line(error)}") from error
         if not isinstance(content, dict):

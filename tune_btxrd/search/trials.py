@@ -1,4 +1,4 @@
-"""A search read back from disk: trials with their epochs, states and reasons. Plain data; neither Ray nor torch is needed."""
+"""A search read back from disk: trials with epochs, states and reasons. Plain data; neither Ray nor torch is needed."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def apply_event(record: SearchRecord, event: Mapping[str, Any]) -> None:
 
 
 def trials_table(record: SearchRecord) -> pd.DataFrame:
-    """One row per trial: label, role, state, reason, epochs, best epoch and its values, searched hyperparameters, seconds."""
+    """One row per trial: label, role, state, reason, epochs, best epoch and its values, hyperparameters, seconds."""
     rows = []
     for trial in [*record.search_trials, *record.confirmations]:
         best = {name: value for name, value in (trial.best or {}).items() if name.startswith("val_")}
