@@ -3,9 +3,14 @@
 Shapes: N images, G groups, C classes, P parts.
 """
 
+from collections import Counter
+
 import numpy as np
 
-TRIES = 12
+from tune_btxrd.errors import DataError
+
+FEWEST_TRIES, MOST_TRIES = 12, 400  # few for many groups, whose counts even out anyway, more for few groups
+DEALS = 20_000  # groups dealt in all tries together, about 0.2 s
 
 
 def partition_groups(
@@ -14,8 +19,8 @@ def partition_groups(
     """The part of every image, such that images of one group share it.
 
     Groups come in random order. Three quarters are dealt at random, by the shares, so that a large group may land
-    anywhere; each of the others goes where it brings the class counts nearest to the wanted shares. The best of `TRIES`
-    orders is kept. (Exact optimality is a bin-packing problem and is not sought.)
+    anywhere; each of the others goes where it brings the class counts nearest to the wanted shares. The best of
+    several orders is kept. (Exact optimality is a bin-packing problem and is not sought.)
 
     Args:
         targets: (N,) int64 class indices.
@@ -31,13 +36,48 @@ def partition_groups(
     group_counts = np.zeros((len(groups), num_classes))
     np.add.at(group_counts, (group_of, targets), 1)
     rng = np.random.default_rng(seed)
-    tries = [_one_try(group_counts, np.array(shares), rng) for _ in range(TRIES)]
-    deviations = [share_deviation(group_counts, part_of, np.array(shares)) for part_of in tries]
-    return np.asarray(tries[int(np.argmin(deviations))][group_of])
+    count = min(max(DEALS // len(groups), FEWEST_TRIES), MOST_TRIES)
+    tries = [_one_try(group_counts, np.array(shares), rng) for _ in range(count)]
+    best = min(tries, key=lambda part_of: deviation(group_counts, part_of, np.array(shares)))
+    return np.asarray(best[group_of])
 
 
-def share_deviation(group_counts: np.ndarray, part_of: np.ndarray, shares: np.ndarray) -> float:
-    """How far the worst part is from its wanted share of a class or of all images, in [0, 1].
+def stratified_parts(names: np.ndarray, shares: tuple[float, ...], seed: int) -> np.ndarray:
+    """scikit-learn's `train_test_split` into two or three parts, stratified by class name: (N,) int64 part indices.
+
+    The alphabetical order of the names decides the outcome, and three parts are made as BTXRD's published splits were:
+    30 % are set aside and then halved.
+
+    Args:
+        names: (N,) class names.
+        shares: (P,) wanted shares, P 2 or 3.
+        seed: `random_state`.
+
+    Raises:
+        DataError: a class has too few images for these parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    parts = np.zeros(len(names), dtype=np.int64)
+    rows, total = np.arange(len(names)), Counter(names.tolist())
+    for part in range(1, len(shares)):
+        size = round(sum(shares[part:]) / sum(shares[part - 1 :]), 6)
+        counts = Counter(names[rows].tolist())
+        name = min(counts, key=counts.__getitem__)
+        try:
+            _, rows = train_test_split(rows, test_size=size, random_state=seed, stratify=names[rows])
+        except ValueError as error:
+            here = " and ".join(("train", "val", "test")[part - 1 : len(shares)])
+            raise DataError(
+                f"Every class must occur in every part, but {name} has too few images or groups ({total[name]} in all) to "
+                f"be divided into {here}: add {name} images, or choose other splits with --splits."
+            ) from error
+        parts[rows] = part
+    return parts
+
+
+def deviation(group_counts: np.ndarray, part_of: np.ndarray, shares: np.ndarray) -> tuple[int, float]:
+    """How often a part lacks a class; then how far the worst part is from its wanted share of a class or of all images.
 
     Args:
         group_counts: (G, C) images of each class in each group.
@@ -47,7 +87,7 @@ def share_deviation(group_counts: np.ndarray, part_of: np.ndarray, shares: np.nd
     part_counts = np.stack([group_counts[part_of == part].sum(axis=0) for part in range(len(shares))])
     by_class = part_counts / np.maximum(group_counts.sum(axis=0), 1) - shares[:, None]
     overall = part_counts.sum(axis=1) / group_counts.sum() - shares
-    return float(max(np.abs(by_class).max(), np.abs(overall).max()))
+    return int((part_counts == 0).sum()), float(max(np.abs(by_class).max(), np.abs(overall).max()))
 
 
 def class_share_gap(targets: np.ndarray, parts: np.ndarray, num_classes: int) -> float:
