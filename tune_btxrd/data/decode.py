@@ -1,0 +1,154 @@
+"""One image file -> one square uint8 array: reduced-scale decoding, upright, aspect kept, grey where the content is grey.
+
+The pixels depend on the file's bytes, the size, `DECODER_VERSION` and the Pillow version, on nothing else.
+"""
+
+import hashlib
+import io
+import stat
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tune_btxrd.errors import DataError
+
+DECODER_VERSION = 1  # raise it whenever the same bytes would give other pixels
+MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
+MAX_FILE_BYTES = 512 * 2**20
+FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # no format that starts another program
+
+# Neither the chroma noise of JPEG nor a small coloured mark on a radiograph makes a picture coloured (and its cache triple).
+GREY_SPREAD = 16  # largest difference between the channels of a pixel that still counts as grey
+GREY_SHARE = 0.99  # share of pixels that must be grey for the image to be grey
+
+UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+EXIF_ORIENTATION = 0x0112
+
+
+class UnreadableError(DataError):
+    """One file cannot be used as an image; `reason` completes the sentence "<file> ..."."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Every image must be readable, but {name} {reason}: replace it or leave it out.")
+        self.reason = reason
+
+
+def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
+    """The picture of `path`, upright, aspect kept, centred on a black square.
+
+    Returns:
+        uint8, (S, S) where the content is grey, else (S, S, 3); S = `image_size`. Transparent means black. Pixels of
+        more than 8 bits are scaled so that the darkest becomes 0 and the brightest 255.
+
+    Raises:
+        UnreadableError: no regular file, empty, damaged, not a single picture, too large, or not of the given `sha256`.
+    """
+    data = _read(path)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise UnreadableError(path.name, "has changed since it was hashed")
+    try:
+        return _square(_open(path.name, data), image_size)
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow's parsers raise all kinds on damaged bytes; each is reported with its reason
+        raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            raise UnreadableError(path.name, "is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnreadableError(
+                path.name, f"is too large ({status.st_size / 2**20:.0f} MiB, limit {MAX_FILE_BYTES >> 20})"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(path.name, f"cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise UnreadableError(path.name, "is empty (0 bytes)")
+    return data
+
+
+def _open(name: str, data: bytes) -> Image.Image:
+    """The opened image, header read, no pixel decoded yet."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnreadableError(name, f"is not an image (begins with {data[:4]!r})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError(name, f"claims too many pixels (limit {MAX_PIXELS:,})") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableError(name, f"claims too many pixels ({image.width} x {image.height}, limit {MAX_PIXELS:,})")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # MPO: a phone's photo with a preview behind it
+        raise UnreadableError(name, f"holds {frames} pictures instead of one")
+    return image
+
+
+def _square(image: Image.Image, image_size: int) -> np.ndarray:
+    """Shrink first (cheaply inside the JPEG decoder, exactly by bicubic), then do everything else on few pixels."""
+    longest = max(image.size)
+    size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
+    draft = image.draft(None, size)  # the decoder may stop at 1/2, 1/4 or 1/8 scale, never below `size`
+    box = draft[1] if draft else None
+    turn = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    small = _eight_bit(image).resize(size, Image.Resampling.BICUBIC, box=box)
+    if small.mode == "F":
+        small = _stretch(small)
+    if turn is not None:
+        small = small.transpose(turn)
+    return _on_black(small, image_size)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The image as L, LA, RGB or RGBA; F where a pixel has more than 8 bits."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(np.asarray(image).astype(np.float32))
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _stretch(image: Image.Image) -> Image.Image:
+    """F -> L, darkest to 0 and brightest to 255: 12-bit values in 16-bit files would be all but black otherwise."""
+    pixels = np.asarray(image)
+    if not np.isfinite(pixels).all():
+        raise ValueError("pixels that are not finite numbers")
+    low, high = float(pixels.min()), float(pixels.max())
+    return Image.fromarray(np.rint((pixels - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+
+
+def _on_black(image: Image.Image, image_size: int) -> np.ndarray:
+    """(S, S) or (S, S, 3): transparent parts black, grey where the content is grey, centred on black."""
+    picture = image.convert("RGB" if image.mode.startswith("RGB") else "L")
+    if image.mode.endswith("A"):
+        picture = Image.composite(picture, Image.new(picture.mode, picture.size), image.getchannel("A"))
+    if picture.mode == "RGB" and _is_grey(np.asarray(picture)):
+        picture = picture.convert("L")
+    canvas = Image.new(picture.mode, (image_size, image_size))
+    canvas.paste(picture, ((image_size - picture.width) // 2, (image_size - picture.height) // 2))
+    return np.asarray(canvas)
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    return bool(np.mean(brightest - darkest <= GREY_SPREAD) >= GREY_SHARE)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,181 @@
+"""PartialCache: an image cache while it is being written. Nothing in it is lost on interruption, nothing of it is used.
+
+Rows are written as plain file writes, not through a memory map: a full disk is then an OSError instead of a bus error.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from tune_btxrd.errors import DataError
+
+IMAGES, INDEX, STATES = "images.npy", "index.json", "states.bin"
+TODO, GREY, COLOUR = 0, 1, 2  # state of a row
+FLUSH_EVERY = 64  # rows; a power cut costs at most these
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class PartialCache:
+    """Rows of the cache `path`, in `<path>.partial`, until `finish` renames it. Only the holder of the lock may open one.
+
+    The file is grey until the first picture with colour arrives, then it is written over as three channels; the
+    finished bytes are the same in whatever order and in however many runs the rows came.
+    """
+
+    def __init__(self, path: Path, sha256_of: Mapping[str, str | None], image_size: int) -> None:
+        self._path, self._folder, self._size = path, partial_folder(path), image_size
+        self._sha256_of = sha256_of
+        self._states = np.zeros(len(sha256_of), dtype=np.uint8)
+        self._unflushed = 0
+        self._folder.mkdir(exist_ok=True)
+        self._channels = self._continue() or self._start(channels=1)
+        self._offset = _data_offset(self._folder / IMAGES)
+        self._file: BinaryIO = (self._folder / IMAGES).open("r+b")
+
+    def __enter__(self) -> "PartialCache":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+    def missing(self) -> list[int]:
+        """Rows that are not written yet."""
+        return [int(row) for row in np.flatnonzero(self._states == TODO)]
+
+    def put(self, row: int, pixels: np.ndarray) -> None:
+        """Writes (S, S) or (S, S, 3) pixels into `row`."""
+        if pixels.ndim == 3 and self._channels == 1:
+            self._widen()
+        self._write(row, pixels)
+        self._states[row] = COLOUR if pixels.ndim == 3 else GREY
+        self._unflushed += 1
+        if self._unflushed >= FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Rows first, then the note that they are there: what the note promises is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        _write_aside(self._folder / STATES, self._states.tobytes())
+        self._unflushed = 0
+
+    def finish(self) -> None:
+        """All rows are written: the folder gets its index and its final name, in one step."""
+        assert not self.missing()
+        self.flush()
+        self._file.close()
+        image_ids = list(self._sha256_of)
+        colour_ids = [image_ids[row] for row in np.flatnonzero(self._states == COLOUR)]
+        index = {"image_ids": image_ids, "colour_ids": colour_ids, "sha256": list(self._sha256_of.values())}
+        _write_aside(self._folder / INDEX, json.dumps(index).encode())
+        (self._folder / STATES).unlink()
+        self._folder.rename(self._path)
+
+    def _continue(self) -> int | None:
+        """Channels of the rows that an interrupted run left, their states read; None where there are none to use."""
+        try:
+            states = np.frombuffer((self._folder / STATES).read_bytes(), dtype=np.uint8)
+            shape = np.load(self._folder / IMAGES, mmap_mode="r").shape
+        except (OSError, ValueError):
+            return None  # killed before the first flush
+        channels = {self._shape(1): 1, self._shape(3): 3}.get(shape)
+        if channels is None or len(states) != len(self._states):
+            return None
+        self._states[:] = states
+        return channels
+
+    def _start(self, *, channels: int) -> int:
+        self._check_space(channels)
+        np.lib.format.open_memmap(self._folder / IMAGES, mode="w+", dtype=np.uint8, shape=self._shape(channels))
+        return channels
+
+    def _widen(self) -> None:
+        """Grey file -> colour file; the rows written so far become three equal channels."""
+        self.flush()
+        self._check_space(3)
+        wide = self._folder / "wide.npy"
+        np.lib.format.open_memmap(wide, mode="w+", dtype=np.uint8, shape=self._shape(3))
+        grey = np.load(self._folder / IMAGES, mmap_mode="r")
+        self._file.close()
+        self._file, self._offset, self._channels = wide.open("r+b"), _data_offset(wide), 3
+        for row in np.flatnonzero(self._states != TODO):
+            self._write(int(row), grey[row])
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        wide.replace(self._folder / IMAGES)
+
+    def _write(self, row: int, pixels: np.ndarray) -> None:
+        if pixels.ndim == 2 and self._channels == 3:
+            pixels = np.repeat(pixels[..., None], 3, axis=-1)
+        assert pixels.dtype == np.uint8 and pixels.shape == self._shape(self._channels)[1:]
+        self._file.seek(self._offset + row * pixels.nbytes)
+        self._file.write(pixels.tobytes())
+
+    def _shape(self, channels: int) -> tuple[int, ...]:
+        shape = (len(self._states), self._size, self._size)
+        return shape if channels == 1 else (*shape, channels)
+
+    def _check_space(self, channels: int) -> None:
+        needed = int(np.prod(self._shape(channels), dtype=np.int64))
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
+
+
+def partial_folder(path: Path) -> Path:
+    """Where the cache `path` is while it is being written."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def count_done(path: Path) -> int:
+    """Rows of the cache `path` that are safely written, as its writer last noted; 0 where none is noted."""
+    try:
+        return len((partial_folder(path) / STATES).read_bytes().replace(bytes([TODO]), b""))
+    except OSError:
+        return 0
+
+
+@contextmanager
+def user_mistakes(cache_dir: Path) -> Iterator[None]:
+    """Turns what the system says about a full or forbidden `cache_dir` into one line.
+
+    Raises:
+        DataError: in place of that OSError; others pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DataError(
+                f"The cache must fit on the disk, but {cache_dir} is full ({error.strerror}): free space or choose another "
+                "folder with --cache DIR; what is decoded so far is kept."
+            ) from error
+        if isinstance(error, PermissionError | FileExistsError | NotADirectoryError) or error.errno == errno.EROFS:
+            raise DataError(
+                f"The cache folder must be writable, but {cache_dir} is not ({error.strerror}): choose one with --cache DIR."
+            ) from error
+        raise
+
+
+def _data_offset(path: Path) -> int:
+    """Bytes before the pixels of a .npy file."""
+    return int(np.load(path, mmap_mode="r").offset)
+
+
+def _write_aside(path: Path, data: bytes) -> None:
+    aside = path.with_name(f"{path.name}.aside")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
