@@ -3,6 +3,7 @@
 Source: Yao et al., Sci Data 12:88 (2025). `dataset.xlsx` (or `.csv`), `images/`, LabelMe files in `Annotations/`.
 """
 
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
@@ -132,31 +133,45 @@ def _files(root: Path, folder: Path, suffixes: tuple[str, ...]) -> dict[str, Pat
     home = inside(root, folder.relative_to(root), f"The folder {folder.name}/")
     found: dict[str, Path] = {}
     by_stem: dict[str, list[Path]] = {}
-    for path in sorted(home.iterdir()):
+    for path in _listed(home):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             file = inside(root, path.relative_to(root.resolve()), "An image") if path.is_symlink() else path
             if file.is_file():
-                found[path.name] = file
-                by_stem.setdefault(path.stem, []).append(file)
+                found[_same_form(path.name)] = file
+                by_stem.setdefault(_same_form(path.stem), []).append(file)
     return {stem: files[0] for stem, files in by_stem.items() if len(files) == 1} | found
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} must be readable, but is not ({error.strerror}): change its permissions.") from error
+
+
+def _same_form(name: str) -> str:
+    """One spelling of accented and non-Latin names: macOS writes some of them decomposed."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _match(image_id: str, files: dict[str, Path]) -> Path | None:
     """The file of an id: by name; a table may also say .jpg where the file says .jpeg, or no extension at all."""
-    stem, dot, suffix = image_id.rpartition(".")
-    return files.get(image_id) or (files.get(stem) if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else None)
+    stem, dot, suffix = _same_form(image_id).rpartition(".")
+    named_as_image = f"{dot}{suffix}".lower() in IMAGE_SUFFIXES
+    return files.get(_same_form(image_id)) or (files.get(stem) if named_as_image else None)
 
 
 def _annotations(root: Path, image_ids: list[str]) -> tuple[Path | None, ...]:
     folder = annotation_folder(root)
     found = {} if folder is None else _files(root, folder, (".json",))
-    return tuple(found.get(f"{image_id.rpartition('.')[0] or image_id}.json") for image_id in image_ids)
+    stems = (_same_form(image_id).rpartition(".")[0] or _same_form(image_id) for image_id in image_ids)
+    return tuple(found.get(f"{stem}.json") for stem in stems)
 
 
 def _centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
     if "center" not in table or table["center"].isna().all():
         return None
-    centers = require_values(table, "center", path, "fill it in, or remove the whole column")
+    centers = [_whole(value) for value in require_values(table, "center", path, "fill it in, or remove the whole column")]
     for center in set(centers):
         check_text(center, f"center in {path}")
     return tuple(centers)
@@ -177,10 +192,16 @@ def _typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _flag(column: "pd.Series[str]", path: Path) -> "pd.Series[int]":
+    column = column.map(_whole, na_action="ignore")
     _refuse(column.notna() & ~column.isin(["0", "1"]), column, path, "0, 1 or blank")
     if column.name in LABEL_COLUMNS and column.isin(["0"]).any():
         _refuse(column.isna(), column, path, "0 or 1")
     return column.fillna("0").astype(np.int64)
+
+
+def _whole(value: str) -> str:
+    """ "1.0" as "1": a table that once had blanks writes its whole numbers so."""
+    return value.removesuffix(".0")
 
 
 def _refuse(wrong: "pd.Series[bool]", column: "pd.Series[str]", path: Path, rule: str) -> None:

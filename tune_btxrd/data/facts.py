@@ -98,6 +98,9 @@ def _id_findings(manifest: Manifest) -> Iterator[Finding]:
     if sorted(found) != expected:
         cure = "IMG003720-3746 and no others; files were renamed or converted: unzip them again"
         yield Finding(name=".jpg ids", found=str(len(found)), expected=f"{len(expected)}", cure=cure)
+    if renamed := [i for i, file in zip(manifest.image_ids, manifest.files, strict=True) if file and file.name != i]:
+        cure = f"e.g. {renamed[0]}; files were renamed or converted: unzip them again"
+        yield Finding(name="files named otherwise than their id", found=str(len(renamed)), expected="0", cure=cure)
     if unknown := sorted(set(manifest.image_ids) - set(IMAGE_IDS) - set(found)):
         cure = f"e.g. {unknown[0]}; the ids are IMG000001-{ROWS:06d}: download the table again"
         yield Finding(name="ids that BTXRD does not have", found=str(len(unknown)), expected="0", cure=cure)

@@ -53,8 +53,8 @@ def file_hashes(
 def _read_known(store: Path) -> Known:
     try:
         known = json.loads(store.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}  # a damaged memory is as good as none: the files themselves are read again
+    except (OSError, ValueError):
+        return {}  # no memory, or a damaged one: the files themselves are read, and writing will tell what is wrong
     return known if isinstance(known, dict) else {}
 
 

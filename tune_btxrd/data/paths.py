@@ -12,7 +12,7 @@ LONGEST_ID = 128  # characters; ids become file names and table cells, and 255 b
 
 
 def check_text(value: str, what: str) -> None:
-    """Refuses text that would be harmful in a file name or a spreadsheet: control characters, formulas, 128+ characters.
+    """Refuses text that has no place in a file name: invisible characters, more than 128 characters.
 
     Raises:
         DataError: naming `what` (e.g. "image_id in row 7") and the value.
@@ -22,9 +22,7 @@ def check_text(value: str, what: str) -> None:
             f"{what} must have at most {LONGEST_ID} characters, but got {len(value)} ({value[:24]!r}...): shorten it."
         )
     if not value.isprintable():
-        raise DataError(f"{what} must be printable text, but got {value!r}: remove the control characters.")
-    if is_formula(value):
-        raise DataError(f"{what} must be plain text, but got the formula {value!r}: write the value instead.")
+        raise DataError(f"{what} must be printable text, but got {value!r}: remove invisible characters.")
 
 
 def is_formula(value: str) -> bool:
@@ -53,8 +51,10 @@ def inside(root: Path, relative: str | Path, what: str) -> Path:
     home = root.resolve()
     try:
         path = (home / relative).resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links; a name that the file system refuses
-        raise DataError(f"{what} must be a usable path, but {str(relative)[:100]!r} is none: {error}.") from error
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a name that the file system refuses
+        why = error.strerror if isinstance(error, OSError) else str(error)[:100]
+        raise DataError(f"{what} must be a usable path, but {str(relative)[:100]!r} is none ({why}): mend it.") from error
     if Path(relative).is_absolute() or not path.is_relative_to(home):
         raise DataError(
             f"{what} must lie inside {home}, but {str(relative)[:100]!r} leads to {path}: put the file into the folder."

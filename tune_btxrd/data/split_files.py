@@ -8,7 +8,7 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.paths import write_aside
-from tune_btxrd.data.splits import FOLD, PARTS, Split, require_classes, require_whole_groups
+from tune_btxrd.data.splits import FOLD, PARTS, Split, require_classes
 from tune_btxrd.data.tables import read_table, require_columns, require_values
 from tune_btxrd.errors import DataError
 
@@ -61,6 +61,19 @@ def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = N
         if groups is not None:
             require_whole_groups(split, manifest, groups)
     return split
+
+
+def require_whole_groups(split: Split, manifest: Manifest, numbers: np.ndarray) -> None:
+    """Raises DataError, with an example, where images of one group lie in two parts. `numbers` is (N,)."""
+    first: dict[int, tuple[str, str]] = {}
+    for part, ids in split.parts.items():
+        for image_id, number in zip(ids, numbers[manifest.rows(ids)].tolist(), strict=True):
+            other, other_part = first.setdefault(number, (image_id, part))
+            if other_part != part:
+                raise DataError(
+                    f"Images of one group must lie in one part, but in split {split.name!r} {other} is in {other_part} and "
+                    f"{image_id} of the same group in {part}: move one, or allow it with --groups none."
+                )
 
 
 def _check_labels(table: pd.DataFrame, manifest: Manifest, path: Path) -> None:

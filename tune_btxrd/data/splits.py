@@ -10,7 +10,7 @@ import numpy as np
 
 from tune_btxrd.data.groups import GroupKind, Pair, group_numbers
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.partition import class_share_gap, partition_groups
+from tune_btxrd.data.partition import class_share_gap, partition_groups, stratified_parts
 from tune_btxrd.data.paths import examples
 from tune_btxrd.errors import DataError
 
@@ -94,12 +94,14 @@ def unavailable_splits(manifest: Manifest) -> dict[str, str]:
     if manifest.centers is None:
         return {"center": "the dataset names no centers"}
     home = training_center(manifest)
-    elsewhere = manifest.targets[np.array(manifest.centers) != home]
-    if not len(elsewhere):
+    at_home = np.array(manifest.centers) == home
+    if at_home.all():
         return {"center": f"all images come from center {home}"}
     for index, name in enumerate(manifest.class_names):
-        if index not in elsewhere:
+        if index not in manifest.targets[~at_home]:
             return {"center": f"{name} does not occur outside center {home}"}
+        if (manifest.targets[at_home] == index).sum() < 2:
+            return {"center": f"{name} occurs less than twice in center {home}"}
     return {}
 
 
@@ -175,19 +177,6 @@ def require_classes(split: Split, manifest: Manifest, parts: Sequence[str]) -> N
                 )
 
 
-def require_whole_groups(split: Split, manifest: Manifest, numbers: np.ndarray) -> None:
-    """Raises DataError, with an example, where images of one group lie in two parts. `numbers` is (N,)."""
-    first: dict[int, tuple[str, str]] = {}
-    for part, ids in split.parts.items():
-        for image_id, number in zip(ids, numbers[manifest.rows(ids)].tolist(), strict=True):
-            other, other_part = first.setdefault(number, (image_id, part))
-            if other_part != part:
-                raise DataError(
-                    f"Images of one group must lie in one part, but in split {split.name!r} {other} is in {other_part} and "
-                    f"{image_id} of the same group in {part}: move one, or allow it with --groups none."
-                )
-
-
 def _deal(
     manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int, large: bool
 ) -> np.ndarray:
@@ -200,31 +189,9 @@ def _deal(
         return dealt
     _, first, group_of = np.unique(inside, return_index=True, return_inverse=True)
     names = np.array(manifest.class_names)[targets]
-    order = np.sort(first)  # the first image of each group, in table order, speaks for the group
-    of_group = np.empty(len(first), dtype=np.int64)
-    of_group[group_of[order]] = _train_test_parts(names[order], shares, seed)
-    dealt[rows] = of_group[group_of]
+    # The first image of each group speaks for it; group numbers count up in table order, and so does `first`.
+    dealt[rows] = stratified_parts(names[first], shares, seed)[group_of]
     return dealt
-
-
-def _train_test_parts(names: np.ndarray, shares: tuple[float, ...], seed: int) -> np.ndarray:
-    """Two- or three-way `train_test_split`, stratified by class name (its order decides the outcome): (n,) int64."""
-    from sklearn.model_selection import train_test_split
-
-    parts = np.zeros(len(names), dtype=np.int64)
-    rows = np.arange(len(names))
-    for part in range(1, len(shares)):
-        size = 0.30 if len(shares) == 3 and part == 1 else 0.5 if len(shares) == 3 else shares[1]
-        name, least = min(Counter(names[rows].tolist()).items(), key=lambda item: item[1])
-        try:
-            _, rows = train_test_split(rows, test_size=size, random_state=seed, stratify=names[rows])
-        except ValueError as error:
-            raise DataError(
-                f"Every class must occur in every part, but {name} has too few images or groups to divide ({least} left for "
-                f"{' and '.join(PARTS[part - 1 : len(shares)])}): add {name} images, or choose other splits with --splits."
-            ) from error
-        parts[rows] = part
-    return parts
 
 
 def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:

@@ -69,8 +69,9 @@ def _read_rows(path: Path) -> list[Iterable[object]]:
         return _read_csv(path)
     try:
         # Formulas are read as they are, so that they can be refused: a cached value may be stale or missing.
-        sheet = openpyxl.load_workbook(path, read_only=True, data_only=False).worksheets[0]
-        return list(sheet.iter_rows(values_only=True))
+        with path.open("rb") as file:
+            sheet = openpyxl.load_workbook(file, read_only=True, data_only=False).worksheets[0]
+            return list(sheet.iter_rows(values_only=True))
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError, IndexError) as error:
         raise DataError(f"{path} must be a readable Excel file, but it is not ({error}): copy it again.") from error
 
