@@ -231,9 +231,9 @@ def test_partition_finds_the_even_one_and_large_groups_land_anywhere() -> None:
     numbers = np.concatenate([np.zeros(10, dtype=np.int64), np.arange(1, 91)])  # one group of ten, ninety alone
     homes = [
         int(partition_groups(np.zeros(100, dtype=np.int64), numbers, num_classes=1, shares=(0.5, 0.5), seed=seed)[0])
-        for seed in range(20)
+        for seed in range(12)
     ]
-    assert 4 <= sum(homes) <= 16
+    assert 2 <= sum(homes) <= 10
 
 
 def test_deviation_by_hand() -> None:

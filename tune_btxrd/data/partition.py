@@ -10,7 +10,7 @@ import numpy as np
 from tune_btxrd.errors import DataError
 
 FEWEST_TRIES, MOST_TRIES = 12, 400  # few for many groups, whose counts even out anyway, more for few groups
-DEALS = 20_000  # groups dealt in all tries together, about 0.2 s
+DEALS = 10_000  # groups dealt in all tries together, about 0.1 s
 
 
 def partition_groups(
