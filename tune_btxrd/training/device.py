@@ -1,8 +1,5 @@
 """Where training runs: device, precision, seconds, the global random state of an epoch, memory handed back."""
 
-import ctypes
-import gc
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,13 +76,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             if mps_state is not None:
                 torch.mps.set_rng_state(mps_state)
-
-
-def release_memory() -> None:
-    """Hands freed memory back to the system. Without it a process of many trainings grows by hundreds of MB."""
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Clock:

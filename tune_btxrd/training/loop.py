@@ -26,7 +26,7 @@ from tune_btxrd.training.losses import weighted_cross_entropy
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.pixels import Pixels, TrainingData
 
-VAL_BATCH = 256  # images of up to 64 px without gradients; larger images come in smaller batches (`val_batch`)
+VAL_PIXELS = {"cpu": 128 * 64**2, "mps": 64 * 224**2, "cuda": 256 * 224**2}  # per validation batch; a CPU gains no more
 
 
 class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip of ours
@@ -175,7 +175,7 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor) -> Tensor:
 def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std: Tensor, precision: str) -> Tensor:
     """(rows, C) float32 logits without augmentation, on the device; the model is left in eval mode."""
     model.eval()
-    size = val_batch(pixels.images.shape[1])
+    size = val_batch(pixels.device, pixels.images.shape[1])
     logits = []
     for batch in torch.split(rows, size):
         with autocast(rows.device, precision):
@@ -183,9 +183,9 @@ def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std
     return torch.cat(logits)
 
 
-def val_batch(image_size: int) -> int:
-    """Images per validation batch: as many pixels as VAL_BATCH images of 64 px, at least 16 images."""
-    return max(16, min(VAL_BATCH, VAL_BATCH * 64**2 // image_size**2))
+def val_batch(device: torch.device, image_size: int) -> int:
+    """Images per validation batch, so that their pixels fit the device: 16 to 512."""
+    return max(16, min(512, VAL_PIXELS[device.type] // image_size**2))
 
 
 def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds: list[float], lr: float) -> EpochMetrics:

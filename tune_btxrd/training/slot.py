@@ -8,9 +8,10 @@ from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.training.device import release_memory, resolve_device, resolve_precision, seeded, set_up
+from tune_btxrd.training.device import resolve_device, resolve_precision, seeded, set_up
 from tune_btxrd.training.loop import TrainState, fold
 from tune_btxrd.training.losses import class_weights
+from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.model import Shell, build_shell, create
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.weights import pretrained_tensors
@@ -36,6 +37,7 @@ class Slot:
     def __init__(self, *, device: str = "auto", threads: int | None = None) -> None:
         self.device = resolve_device(device)
         set_up(self.device, threads)
+        set_up_memory()
         self._shells: dict[tuple[str, int], Shell] = {}
         self._pretrained: dict[tuple[object, ...], Tensors] = {}
         self._initial: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
