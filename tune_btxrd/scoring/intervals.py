@@ -1,0 +1,80 @@
+"""95 % intervals: exact and Wilson for single proportions, a bootstrap over groups for everything else."""
+# ruff: noqa: N803, N806
+# (shape suffixes: R = draws, N = images)
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+REPLICATES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval; NaN at both ends where there is nothing to say."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return "-" if math.isnan(self.low) else f"{self.low:.3f}-{self.high:.3f}"
+
+
+UNKNOWN = Interval(math.nan, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion:
+    """found of asked, e.g. 31 of 51 malignant images recognised."""
+
+    found: int
+    asked: int
+
+    @property
+    def value(self) -> float:
+        """The share; NaN of nothing."""
+        return self.found / self.asked if self.asked else math.nan
+
+    @property
+    def clopper_pearson(self) -> Interval:
+        """Exact: covers at least 95 % for every true share (Clopper & Pearson, Biometrika 1934)."""
+        return _binomial(self.found, self.asked, "exact")
+
+    @property
+    def wilson(self) -> Interval:
+        """Covers 95 % on average over true shares (Wilson, JASA 1927); narrower than the exact one."""
+        return _binomial(self.found, self.asked, "wilson")
+
+    def __str__(self) -> str:
+        return f"{self.found}/{self.asked}"
+
+
+def draw_weights(groups_N: np.ndarray, *, replicates: int = REPLICATES, seed: int) -> np.ndarray:
+    """(R, N): how often each image counts when as many groups as there are, are drawn with replacement.
+
+    Images of one patient come and go together (cluster bootstrap; Field & Welsh, JRSS B 2007).
+    """
+    numbers, index_N = np.unique(groups_N, return_inverse=True)
+    count = len(numbers)
+    drawn_RG = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=replicates)
+    return np.asarray(drawn_RG[:, index_N], dtype=np.float64)
+
+
+def percentile_interval(draws_R: np.ndarray) -> Interval:
+    """The middle 95 % of the draws; those in which the metric is undefined are left out."""
+    known = draws_R[~np.isnan(draws_R)]
+    if not len(known):
+        return UNKNOWN
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def _binomial(found: int, asked: int, method: str) -> Interval:
+    if not asked:
+        return UNKNOWN
+    limits = stats.binomtest(found, asked).proportion_ci(CONFIDENCE, method=method)
+    return Interval(float(limits.low), float(limits.high))
