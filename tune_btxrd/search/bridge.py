@@ -6,7 +6,7 @@ that diverged is PRUNED at its last finite epoch, so that the sampler learns tha
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.search.space import Dimension, SearchSpec
+from tune_btxrd.search.dimension import Dimension
+from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import TrialRecord
 
 OPTUNA_STATES = {
@@ -100,6 +101,14 @@ def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
     with warnings.catch_warnings():  # `group` is marked experimental; conditional dimensions need it
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+
+
+def blind_trials(spec: SearchSpec, count: int) -> Iterator[Trial]:
+    """Random trials of a study in memory, for who wants to see a space rather than search it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=spec.seed))
+    for _ in range(count):
+        yield study.ask()
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -1,166 +1,141 @@
-"""SearchSpec: one YAML of `search_spaces/`, checked. `suggest(trial)` makes an Optuna trial a complete config. No Ray."""
+"""SearchSpec: what a search does, checked. `suggest(trial)` makes an Optuna trial a complete config. No Ray, no Optuna."""
 
 import dataclasses
-import difflib
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import yaml
+from typing import Any, Literal, get_args
 
 from tune_btxrd.config import FIELDS, TrainConfig, check_name
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.dimension import Constraint, Dimension, SuggestingTrial
+from tune_btxrd.search.space_file import METRICS, nearest, parse, read_file, rule
 
-MONITORS = ("val_loss",)
-SAMPLERS = ("tpe", "gp", "random")
-SCHEDULERS = ("asha", "none")
+Sampler = Literal["tpe", "gp", "random"]
+Scheduler = Literal["asha", "none"]
+Monitor = Literal["val_loss"]  # the search's own: it may depend on nothing that is searched, as a train loss does
 
-
-class SuggestingTrial(Protocol):
-    """The part of `optuna.trial.Trial` (and of `FixedTrial`) that a space needs."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
+    "epochs": "is a setting of the whole search: move it to the top",
+    "seed": "is a setting of the whole search: move it to the top",
+    "image_size": "is that of the image cache, which all trials share: put it under `fixed:`",
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dimension:
-    """One searched hyperparameter: a range or choices, and the values of earlier names under which it is searched."""
-
-    name: str
-    low: float | int | None = None
-    high: float | int | None = None
-    log: bool = False
-    step: float | int | None = None
-    choices: tuple[Any, ...] | None = None
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the hyperparameter is a whole number (decided by TrainConfig, not by the YAML)."""
-        return FIELDS[self.name].type is int
-
-    def is_active(self, values: Mapping[str, Any]) -> bool:
-        """Whether every condition of `when` holds for the values chosen so far."""
-        return all(values.get(name) in allowed for name, allowed in self.when.items())
-
-    def suggest(self, trial: SuggestingTrial) -> Any:
-        """One value from the trial."""
-        if self.choices is not None:
-            return trial.suggest_categorical(self.name, list(self.choices))
-        assert self.low is not None
-        assert self.high is not None
-        if self.is_integer:
-            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
-
-    def contains(self, value: Any) -> bool:
-        """Whether a value lies in the range or among the choices."""
-        if self.choices is not None:
-            return value in self.choices
-        assert self.low is not None
-        assert self.high is not None
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-    def describe(self) -> str:
-        """The dimension in words, e.g. `1e-05 .. 0.01 (log)`."""
-        text = (
-            " | ".join(map(str, self.choices))
-            if self.choices is not None
-            else f"{self.low:g} .. {self.high:g}"
-            + (f" step {self.step:g}" if self.step else "")
-            + (" (log)" if self.log else "")
-        )
-        conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in self.when.items()]
-        return text + (f", when {' and '.join(conditions)}" if conditions else "")
+def setting(default: Any, invariant: str, check: Callable[[Any], bool], meaning: str) -> Any:
+    """A dataclass field with its rule (as the user reads it), its check and its meaning; no default where it is MISSING."""
+    metadata = {"rule": invariant, "check": check, "meaning": meaning}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Constraint:
-    """A demand on a reported value at the trial's best epoch, e.g. `val_recall_malignant >= 0.6`."""
-
-    metric: str
-    at_least: bool
-    bound: float
-
-    def violation(self, value: float) -> float:
-        """How far the value is from feasible; 0 or less is feasible (Optuna's convention)."""
-        return self.bound - value if self.at_least else value - self.bound
-
-    def __str__(self) -> str:
-        return f"{self.metric} {'>=' if self.at_least else '<='} {self.bound:g}"
+def _one_of(name: str, default: str, kind: Any, meaning: str) -> Any:
+    words = get_args(kind)
+    return setting(default, f"{name} is one of {', '.join(words)}", lambda value: value in words, meaning)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """What a search does (the science); flags say where and how much. Field meanings stand in `SETTINGS`.
+    """What a search does (the science); flags say where and how much.
 
     Raises:
-        ConfigError: a rule below is broken; one line with the invariant, what was found, and the cure.
+        ConfigError: a rule is broken; one line with the invariant, what was found, and the cure.
     """
 
-    space: tuple[Dimension, ...]
-    start: tuple[Mapping[str, Any], ...]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    trials: int = 24
-    epochs: int = 30
-    seed: int = 42
-    monitor: str = "val_loss"
-    sampler: Literal["tpe", "gp", "random"] = "tpe"
-    startup_trials: int = 8
-    scheduler: Literal["asha", "none"] = "asha"
-    grace_period: int = 4
-    reduction_factor: float = 3.0
-    confirm: int = 3
-    repeats: int = 3
-    constraint: tuple[Constraint, ...] = ()
+    space: tuple[Dimension, ...] = setting(
+        dataclasses.MISSING, "space has at least one hyperparameter", bool, "searched hyperparameters, in order"
+    )
+    start: tuple[Mapping[str, Any], ...] = setting(
+        dataclasses.MISSING, "start has at least one config", bool, "first trials; trial 0 is the hand-made config"
+    )
+    fixed: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"meaning": "hyperparameters of every trial that differ from their defaults"}
+    )
+    trials: int = setting(24, "trials >= 1", lambda v: v >= 1, "trials of the search, without confirmation")
+    epochs: int = setting(30, "epochs >= 1", lambda v: v >= 1, "epoch budget of a trial; its cosine ends here")
+    seed: int = setting(42, "seed >= 0", lambda v: v >= 0, "of proposals and of all search trials' training")
+    monitor: Monitor = _one_of("monitor", "val_loss", Monitor, "value whose best so far is the objective")  # noqa: RUF009  # it makes a field
+    sampler: Sampler = _one_of("sampler", "tpe", Sampler, "who proposes configs")  # noqa: RUF009  # it makes a field
+    startup_trials: int = setting(8, "startup_trials >= 1", lambda v: v >= 1, "random trials before the sampler learns")
+    scheduler: Scheduler = _one_of("scheduler", "asha", Scheduler, "who stops weak trials early")  # noqa: RUF009  # it makes a field
+    grace_period: int = setting(4, "grace_period >= 1", lambda v: v >= 1, "epochs before the first rung")
+    reduction_factor: float = setting(
+        3.0,
+        "reduction_factor > 1",
+        lambda v: v > 1,
+        "best one in so many goes on at a rung; the next is so many times later",
+    )
+    confirm: int = setting(3, "confirm >= 0", lambda v: v >= 0, "best configs that are repeated; 0 skips confirmation")
+    repeats: int = setting(
+        3, "repeats >= 2", lambda v: v >= 2, "repeats of each, on fresh partitions; one alone would have no spread"
+    )
+    constraint: tuple[Constraint, ...] = dataclasses.field(
+        default=(), metadata={"meaning": "demands on values of the best epoch"}
+    )
 
     def __post_init__(self) -> None:
-        _rule(self.trials >= 1, "trials >= 1", f"trials={self.trials}")
-        _rule(self.confirm >= 0, "confirm >= 0", f"confirm={self.confirm}")
-        _rule(self.repeats >= 2, "repeats >= 2", f"repeats={self.repeats}: one repeat has no spread")
-        _rule(self.startup_trials >= 1, "startup_trials >= 1", f"startup_trials={self.startup_trials}")
-        found = f"grace_period={self.grace_period}, epochs={self.epochs}"
-        _rule(self.grace_period >= 1, "grace_period >= 1", found)
+        for item in dataclasses.fields(self):
+            if "rule" in item.metadata:
+                value = getattr(self, item.name)
+                rule(item.metadata["check"](value), item.metadata["rule"], f"{item.name}={value}")
         if self.scheduler == "asha":
-            _rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
-            _rule(self.reduction_factor > 1, "reduction_factor > 1", f"reduction_factor={self.reduction_factor}")
-        _rule(self.monitor in MONITORS, f"monitor is one of {', '.join(MONITORS)}", f"monitor={self.monitor}")
-        _rule(self.sampler in SAMPLERS, f"sampler is one of {', '.join(SAMPLERS)}", f"sampler={self.sampler}")
-        _rule(self.scheduler in SCHEDULERS, f"scheduler is one of {', '.join(SCHEDULERS)}", f"scheduler={self.scheduler}")
+            found = f"grace_period={self.grace_period}, epochs={self.epochs}"
+            rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
         if self.sampler == "gp" and self.scheduler == "asha":
             raise ConfigError(
                 "`sampler: gp` learns from complete trials only, but `scheduler: asha` stops most of them: "
                 "set scheduler: none, or sampler: tpe."
             )
-        _rule(bool(self.space), "space has at least one hyperparameter", "none")
-        _rule(bool(self.start), "start has at least one config (the hand-made config is trial 0)", "none")
         self._check_names()
+        self._check_lr()
         for config in self.start:
             self.complete(config)
 
     def _check_names(self) -> None:
-        searched = [dimension.name for dimension in self.space]
-        for name in [*searched, *self.fixed]:
+        by_name = {dimension.name: dimension for dimension in self.space}
+        for name in [*by_name, *self.fixed]:
             check_name(name)
-            if name in ("epochs", "seed"):
-                raise ConfigError(
-                    f"`{name}` is a setting of the whole search, but it stands in space or fixed: move it to the top."
-                )
-        if both := sorted(set(searched) & set(self.fixed)):
+            if name in WHOLE_SEARCH and (name in by_name or name != "image_size"):
+                raise ConfigError(f"`{name}` {WHOLE_SEARCH[name]}.")
+        if both := sorted(set(by_name) & set(self.fixed)):
             raise ConfigError(f"A name is either searched or fixed, but {both[0]!r} is both: remove one.")
+        TrainConfig.from_dict({"lr": self._values("lr", max), **self.fixed})
         for position, dimension in enumerate(self.space):
-            for name in dimension.when:
-                if name not in searched[:position]:
-                    raise ConfigError(
-                        f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: reorder."
-                    )
-        TrainConfig.from_dict(dict(self.fixed))
+            self._check_conditions(dimension, {item.name: item for item in self.space[:position]})
+
+    @staticmethod
+    def _check_conditions(dimension: Dimension, earlier: Mapping[str, Dimension]) -> None:
+        for name, allowed in dimension.when.items():
+            if name not in earlier:
+                raise ConfigError(
+                    f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: "
+                    "move that one above it, or correct the name."
+                )
+            if never := [value for value in allowed if not earlier[name].contains(value)]:
+                raise ConfigError(
+                    f"`when` names values that can occur, but {dimension.name} waits for {name} = {never[0]!r}, "
+                    f"which is not in {earlier[name].describe()}: correct one of the two."
+                )
+
+    def _check_lr(self) -> None:
+        found = f"min_lr={self._values('min_lr', max):g}, lr={self._values('lr', min):g}"
+        rule(self._values("min_lr", max) <= self._values("lr", min), "min_lr <= lr everywhere in the space", found)
+
+    def _values(self, name: str, extreme: Callable[[Iterable[float]], float]) -> float:
+        """The smallest or largest value that a numeric hyperparameter can take in this search."""
+        for dimension in self.space:
+            if dimension.name == name:
+                return extreme(dimension.choices or dimension.bounds)
+        return float(self.fixed.get(name, FIELDS[name].default))
+
+    def check_metrics(self, recall_columns: Iterable[str]) -> None:
+        """Raises ConfigError where a constraint names a value that no epoch of this dataset has."""
+        known = (*METRICS, *recall_columns)
+        for item in self.constraint:
+            if item.metric not in known:
+                cure = nearest(item.metric, known)
+                raise ConfigError(f"A constraint names a value of every epoch, but got {item.metric!r}: {cure}")
 
     def suggest(self, trial: SuggestingTrial) -> TrainConfig:
         """The complete config of an Optuna trial; conditional dimensions are asked only where they are active."""
@@ -176,21 +151,22 @@ class SearchSpec:
 
     def complete(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of a start config, which must name every active dimension within its range and no other."""
-        names = {dimension.name for dimension in self.space}
-        if unknown := sorted(set(values) - names):
-            raise ConfigError(
-                f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {_nearest(unknown[0], names)}"
-            )
+        names = [dimension.name for dimension in self.space]
+        if unknown := [name for name in values if name not in names]:
+            cure = nearest(str(unknown[0]), names)
+            raise ConfigError(f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {cure}")
         for dimension in self.space:
-            if not dimension.is_active(values):
-                continue
-            if dimension.name not in values:
+            name, active = dimension.name, dimension.is_active(values)
+            if active and name not in values:
+                raise ConfigError(f"A start config names every searched hyperparameter, but {name} is missing: add it.")
+            if not active and name in values:
                 raise ConfigError(
-                    f"A start config names every searched hyperparameter, but {dimension.name} is missing: add it."
+                    f"A start config names active hyperparameters only, but {name} is searched as {dimension.describe()}: "
+                    "remove it."
                 )
-            if not dimension.contains(values[dimension.name]):
+            if active and not dimension.contains(values[name]):
                 raise ConfigError(
-                    f"A start config lies in the space, but {dimension.name}={values[dimension.name]!r} "
+                    f"A start config lies in the space, but {name}={values[name]!r} "
                     f"is outside {dimension.describe()}: widen the range or move the start."
                 )
         return self.config(values)
@@ -203,6 +179,8 @@ class SearchSpec:
     def override(self, settings: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> "SearchSpec":
         """The spec with command-line values: settings of the search, and hyperparameters that the YAML does not search.
 
+        Fewer epochs than the grace period draw it down with them, unless it is given too.
+
         Raises:
             ConfigError: a hyperparameter is searched by the YAML, so that a fixed value would contradict it.
         """
@@ -213,10 +191,8 @@ class SearchSpec:
                     f"A flag may set what the space leaves open, but {name}={value} is searched there "
                     f"({searched[name].describe()}): edit the YAML, or leave the flag out."
                 )
-        changes = dict(settings)
-        if "epochs" in changes:
-            changes["grace_period"] = min(self.grace_period, changes["epochs"])
-        return dataclasses.replace(self, fixed={**self.fixed, **hyperparameters}, **changes)
+        drawn = {"grace_period": min(self.grace_period, settings["epochs"])} if "epochs" in settings else {}
+        return dataclasses.replace(self, fixed={**self.fixed, **hyperparameters}, **{**drawn, **settings})
 
     @classmethod
     def load(cls, path: Path) -> "SearchSpec":
@@ -225,143 +201,17 @@ class SearchSpec:
         Raises:
             ConfigError: the file is missing, is no YAML, or breaks a rule; the line names the file.
         """
+        settings = read_file(path, _types(cls))
         try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"The search space must be a readable file, but {path}: {error.strerror}. See search_spaces/."
-            ) from error
-        try:
-            return cls.from_text(text)
+            return cls(**settings)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
     def from_text(cls, text: str) -> "SearchSpec":
         """A spec from YAML text (see `load`)."""
-        try:
-            content = yaml.load(text, Loader=_UniqueKeyLoader)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"A search space must be YAML, but {_one_line(error)}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(
-                "A search space must be a mapping with `space:` and `start:`, but the file holds something else."
-            )
-        known = {item.name: item for item in dataclasses.fields(cls)}
-        for name in content:
-            if name not in known:
-                raise ConfigError(f"Unknown setting {name!r}: {_nearest(str(name), known)}")
-        for name in ("space", "start"):
-            if name not in content:
-                raise ConfigError(f"A search space has `{name}:`, but it is missing: see search_spaces/btxrd.yaml.")
-        values = {name: _setting(name, value, known[name]) for name, value in content.items()}
-        return cls(**values)
+        return cls(**parse(text, _types(cls)))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which keeps the last of two equal keys without a word; this one refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise ConfigError(
-                f"A name stands once in a mapping, but {repeated[0]!r} stands twice{node.start_mark}: remove one."
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _setting(name: str, value: Any, known: dataclasses.Field[Any]) -> Any:
-    if name == "space":
-        return tuple(_dimension(key, entry) for key, entry in _mapping(name, value).items())
-    if name == "start":
-        if not isinstance(value, list):
-            raise ConfigError(f"`start` must be a list of configs, but got {value!r}: write `- {{lr: 1.0e-3, ...}}`.")
-        return tuple({key: _number_or_text(key, entry) for key, entry in _mapping(name, config).items()} for config in value)
-    if name == "fixed":
-        return _mapping(name, value)
-    if name == "constraint":
-        return tuple(_constraint(key, entry) for key, entry in _mapping(name, value).items())
-    if known.type in (int, float):
-        return _typed_number(name, value, known.type)
-    return value
-
-
-def _dimension(name: str, entry: Any) -> Dimension:
-    check_name(name)
-    entry = _mapping(name, entry)
-    allowed = [item.name for item in dataclasses.fields(Dimension) if item.name != "name"]
-    for key in entry:
-        if key not in allowed:
-            raise ConfigError(f"{name} takes {', '.join(allowed)}, but got {key!r}: {_nearest(key, allowed)}")
-    when = {
-        key: tuple(value if isinstance(value, list) else [value])
-        for key, value in _mapping("when", entry.get("when", {})).items()
-    }
-    if "choices" in entry:
-        return Dimension(name=name, choices=_choices(name, entry), when=when)
-    if "low" not in entry or "high" not in entry:
-        raise ConfigError(f"{name} needs `low` and `high`, or `choices`, but got {sorted(entry)}: add them.")
-    kind = FIELDS[name].type
-    if kind not in (int, float):
-        raise ConfigError(f"{name} is no number, so it takes `choices: [...]`, but got low/high.")
-    bounds = {key: _typed_number(f"{name}.{key}", entry[key], kind) for key in ("low", "high", "step") if key in entry}
-    log = entry.get("log", False)
-    _rule(isinstance(log, bool), f"{name}.log is true or false", f"log={log!r}")
-    _rule(bounds["low"] < bounds["high"], f"{name}: low < high", f"low={bounds['low']}, high={bounds['high']}")
-    _rule(not (log and bounds["low"] <= 0), f"{name}: a log range starts above 0", f"low={bounds['low']}")
-    _rule(not (log and "step" in bounds), f"{name}: log and step exclude each other", f"step={bounds.get('step')}")
-    for bound in (bounds["low"], bounds["high"]):
-        TrainConfig.from_dict({name: bound, **({"min_lr": 0.0} if name == "lr" else {})})
-    return Dimension(name=name, log=log, when=when, **bounds)
-
-
-def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    choices = entry["choices"]
-    if extra := sorted(set(entry) - {"choices", "when"}):
-        raise ConfigError(f"{name} takes choices or a range, but got choices and {extra[0]}: remove one.")
-    if not isinstance(choices, list) or len(choices) < 2:
-        raise ConfigError(f"{name}.choices must list at least two values, but got {choices!r}: use `fixed:` for one value.")
-    return tuple(TrainConfig.from_dict({name: choice}).to_dict()[name] for choice in choices)
-
-
-def _constraint(metric: str, demand: Any) -> Constraint:
-    match = re.fullmatch(r"\s*(>=|<=)\s*([0-9.eE+-]+)\s*", str(demand))
-    if not match or not metric.startswith("val_"):
-        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {metric}: {demand!r}.')
-    return Constraint(metric=metric, at_least=match[1] == ">=", bound=float(match[2]))
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"`{name}` must be a mapping, but got {value!r}: write `name: value` lines below it.")
-    return value
-
-
-def _typed_number(name: str, value: Any, kind: Any) -> Any:
-    value = _number_or_text(name, value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
-        raise ConfigError(f"{name} must be {'a whole number' if kind is int else 'a number'}, but got {value!r}.")
-    return kind(value)
-
-
-def _number_or_text(name: str, value: Any) -> Any:
-    """The value; text that a person would call a number is an error, since PyYAML reads 1e-5 and 1.0e5 as text."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]+[eE][+-]?[0-9]+", value):
-        raise ConfigError(
-            f"{name} must be a number, but YAML reads {value} as text: write {float(value):.1e} with a dot and a sign."
-        )
-    return value
-
-
-def _rule(holds: bool, rule: str, found: str) -> None:
-    if not holds:
-        raise ConfigError(f"`{rule}` must hold, but got {found}.")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}."
-
-
-def _one_line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error))
+def _types(spec: type[SearchSpec]) -> dict[str, Any]:
+    return {item.name: item.type for item in dataclasses.fields(spec)}

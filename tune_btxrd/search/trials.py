@@ -118,7 +118,7 @@ def apply_event(record: SearchRecord, event: Mapping[str, Any]) -> None:
     if kind == "session":
         record.sessions.append(dict(event))
     elif kind == "start":
-        fields = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
+        fields: dict[str, Any] = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
         record.trials[label] = TrialRecord(label=label, started=event["time"], **fields)
     elif kind == "epoch":
         trial = record.trials[label]
