@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 from filelock import FileLock, Timeout
-from PIL import Image
+from PIL import Image, features
 
 from tune_btxrd.data.decode import DECODER_VERSION, UnreadableError, decode_image
 from tune_btxrd.data.manifest import Manifest
@@ -135,9 +135,11 @@ def build_cache(
 
 
 def cache_name(image_size: int, files: Sequence[tuple[str, str | None]]) -> str:
-    """The folder name decided by what decides the bytes: ids and SHA-256 in order, size, decoder and Pillow version."""
-    rule = {"decoder": DECODER_VERSION, "pillow": PIL.__version__, "image_size": image_size, "files": files}
-    return f"images-{image_size}px-{hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:16]}"
+    """The folder name decided by what decides the bytes: size, decoder versions, ids and SHA-256 in order."""
+    decoder = (
+        f"v{DECODER_VERSION}-pillow{PIL.__version__}-jpeg{features.version('libjpeg_turbo') or features.version('jpg')}"
+    )
+    return f"images-{image_size}px-{decoder}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}"
 
 
 def usable_cores() -> int:
@@ -180,6 +182,7 @@ def _only_writer(path: Path, total: int, progress: Progress | None) -> AbstractC
 def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress | None, workers: int) -> None:
     unreadable: dict[str, str] = {}
     with PartialCache(path, {job.image_id: job.sha256 for job in jobs}, image_size) as partial:
+        partial.borrow()
         wanted = partial.missing()
         done = len(jobs) - len(wanted)
         for row, pixels in _decoded(jobs, wanted, image_size, workers):

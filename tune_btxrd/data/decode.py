@@ -16,7 +16,7 @@ from tune_btxrd.errors import DataError
 DECODER_VERSION = 1  # raise it whenever the same bytes would give other pixels
 MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
 MAX_FILE_BYTES = 512 * 2**20
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # no format that starts another program
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # no format that starts another program
 
 # Neither the chroma noise of JPEG nor a small coloured mark on a radiograph makes a picture coloured (and its cache triple).
 GREY_SPREAD = 16  # largest difference between the channels of a pixel that still counts as grey
@@ -70,7 +70,7 @@ def _read(path: Path) -> bytes:
             raise UnreadableError(path.name, "is not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise UnreadableError(
-                path.name, f"is too large ({status.st_size / 2**20:.0f} MiB, limit {MAX_FILE_BYTES >> 20})"
+                path.name, f"is too large ({status.st_size / 2**20:.0f} MiB, limit {MAX_FILE_BYTES >> 20} MiB)"
             )
         data = path.read_bytes()
     except OSError as error:

@@ -18,6 +18,7 @@ import numpy as np
 from tune_btxrd.errors import DataError
 
 IMAGES, INDEX, STATES = "images.npy", "index.json", "states.bin"
+PARTIAL = ".partial"
 TODO, GREY, COLOUR = 0, 1, 2  # state of a row
 FLUSH_EVERY = 64  # rows; a power cut costs at most these
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,6 +40,7 @@ class PartialCache:
         self._channels = self._continue() or self._start(channels=1)
         self._offset = _data_offset(self._folder / IMAGES)
         self._file: BinaryIO = (self._folder / IMAGES).open("r+b")
+        _write_aside(self._folder / INDEX, json.dumps(self._index()).encode())
 
     def __enter__(self) -> "PartialCache":
         return self
@@ -51,6 +53,19 @@ class PartialCache:
     def missing(self) -> list[int]:
         """Rows that are not written yet."""
         return [int(row) for row in np.flatnonzero(self._states == TODO)]
+
+    def borrow(self) -> None:
+        """Takes over what other caches of the same decoder and size hold: after --exclude, only new files are decoded."""
+        wanted: dict[str, list[int]] = {}
+        for row, sha256 in enumerate(self._sha256_of.values()):
+            if sha256 is not None and self._states[row] == TODO:
+                wanted.setdefault(sha256, []).append(row)
+        for other in sorted(self._path.parent.glob(f"{self._path.name.rpartition('-')[0]}-*")):
+            if other == self._folder:
+                continue
+            for sha256, pixels in _held(other):
+                for row in wanted.pop(sha256, ()):
+                    self.put(row, pixels)
 
     def put(self, row: int, pixels: np.ndarray) -> None:
         """Writes (S, S) or (S, S, 3) pixels into `row`."""
@@ -74,12 +89,14 @@ class PartialCache:
         assert not self.missing()
         self.flush()
         self._file.close()
-        image_ids = list(self._sha256_of)
-        colour_ids = [image_ids[row] for row in np.flatnonzero(self._states == COLOUR)]
-        index = {"image_ids": image_ids, "colour_ids": colour_ids, "sha256": list(self._sha256_of.values())}
-        _write_aside(self._folder / INDEX, json.dumps(index).encode())
+        _write_aside(self._folder / INDEX, json.dumps(self._index()).encode())
         (self._folder / STATES).unlink()
         self._folder.rename(self._path)
+
+    def _index(self) -> dict[str, list[str | None]]:
+        image_ids = list(self._sha256_of)
+        colour_ids = [image_ids[row] for row in np.flatnonzero(self._states == COLOUR)]
+        return {"image_ids": [*image_ids], "colour_ids": [*colour_ids], "sha256": list(self._sha256_of.values())}
 
     def _continue(self) -> int | None:
         """Channels of the rows that an interrupted run left, their states read; None where there are none to use."""
@@ -95,6 +112,8 @@ class PartialCache:
         return channels
 
     def _start(self, *, channels: int) -> int:
+        for name in (STATES, IMAGES):  # in this order: states never describe other images
+            (self._folder / name).unlink(missing_ok=True)
         self._check_space(channels)
         np.lib.format.open_memmap(self._folder / IMAGES, mode="w+", dtype=np.uint8, shape=self._shape(channels))
         return channels
@@ -129,12 +148,31 @@ class PartialCache:
         needed = int(np.prod(self._shape(channels), dtype=np.int64))
         free = shutil.disk_usage(self._folder).free
         if free < needed:
-            raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
+            raise OSError(errno.ENOSPC, f"{needed / 1e9:.3f} GB needed, {free / 1e9:.3f} GB free")
 
 
 def partial_folder(path: Path) -> Path:
     """Where the cache `path` is while it is being written."""
-    return path.with_name(f"{path.name}.partial")
+    return path.with_name(f"{path.name}{PARTIAL}")
+
+
+def _held(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """SHA-256 and pixels of every image that the complete or partial cache in `folder` holds; none where it is neither."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if folder.suffix == PARTIAL:  # its states first: what they promise is in the images opened after them
+            states = np.frombuffer((folder / STATES).read_bytes(), dtype=np.uint8)
+        else:
+            colour_ids = set(index["colour_ids"])
+            states = np.array([COLOUR if image_id in colour_ids else GREY for image_id in index["image_ids"]])
+        images = np.load(folder / IMAGES, mmap_mode="r")
+    except (OSError, ValueError):
+        return
+    if len(index["sha256"]) != len(states):  # damaged
+        return
+    for sha256, state, pixels in zip(index["sha256"], states, images, strict=True):
+        if state != TODO:
+            yield sha256, pixels[..., 0] if state == GREY and pixels.ndim == 3 else pixels
 
 
 def count_done(path: Path) -> int:
