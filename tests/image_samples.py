@@ -1,4 +1,4 @@
-"""Manifests over a few image files, for the tests of decoding and of the cache."""
+"""A few image files, their manifest and their cache, for the tests of decoding and of the cache."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from tune_btxrd.data import cache as cache_module
+from tune_btxrd.data.cache import ImageCache, build_cache
 from tune_btxrd.data.manifest import Manifest
 
 
@@ -53,3 +56,21 @@ def write_pictures(folder: Path, *, grey: int, colour: int = 0) -> list[Path]:
 def pixels_of(file: Path) -> np.ndarray:
     """What `file` holds."""
     return np.asarray(Image.open(file))
+
+
+def build(manifest: Manifest, cache_dir: Path, **options: object) -> ImageCache:
+    settings = {"image_size": 16, "cache_dir": cache_dir, "hashes": hashes_of(manifest)} | options
+    return build_cache(manifest, **settings)
+
+
+def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files decoded from now on."""
+    names: list[str] = []
+    real = cache_module.decode_image
+
+    def counted(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
+        names.append(path.name)
+        return real(path, image_size, sha256=sha256)
+
+    monkeypatch.setattr(cache_module, "decode_image", counted)
+    return names

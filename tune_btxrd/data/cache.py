@@ -215,12 +215,13 @@ def _decoded(
 
 
 def _unreadable_error(path: Path, unreadable: Mapping[str, str], total: int) -> DataError:
-    listing = path.with_name(f"{path.name}.unreadable.tsv")
-    lines = [f"{image_id}\t{reason}" for image_id, reason in unreadable.items()]
-    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shown = "; ".join(f"{image_id} {reason}" for image_id, reason in list(unreadable.items())[:SHOWN])
+    """All of them in a file that --exclude takes as it is, the first in the message."""
+    listing = path.with_name(f"{path.name}.unreadable.txt")
+    sentences = [f"{image_id} {reason}" for image_id, reason in unreadable.items()]
+    lines = [f"# {sentence}\n{image_id}\n" for sentence, image_id in zip(sentences, unreadable, strict=True)]
+    listing.write_text("".join(lines), encoding="utf-8")
     more = f"; and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
     return DataError(
-        f"Every image must be readable, but {len(unreadable)} of {total} are not: {shown}{more}. Replace them or leave "
-        f"them out with --exclude FILE (all of them, with reasons: {listing})."
+        f"Every image must be readable, but {len(unreadable)} of {total} are not: {'; '.join(sentences[:SHOWN])}{more}. "
+        f"Replace them, or leave them out with --exclude FILE: {listing} names them all."
     )
