@@ -1,9 +1,9 @@
 """Mistakes that a user can mend. Anything else is a bug and keeps its traceback.
 
-    TuneBtxrdError          exit code 2, one line: the invariant, what was found, the cure
-    |-- ConfigError         a flag, a search space, a hyperparameter
-    |-- DataError           a dataset: files, table, labels, splits, cache
-    `-- ResultError         a results or checkpoint folder, an unusable checkpoint
+TuneBtxrdError          exit code 2, one line: the invariant, what was found, the cure
+|-- ConfigError         a flag, a search space, a hyperparameter
+|-- DataError           a dataset: files, table, labels, splits, cache
+`-- ResultError         a results or checkpoint folder, an unusable checkpoint
 """
 
 

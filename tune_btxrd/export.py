@@ -27,6 +27,7 @@ from torch import nn
 from tune_btxrd import __version__
 from tune_btxrd.data.split_files import split_name
 from tune_btxrd.errors import ResultError
+from tune_btxrd.finished import finished_splits, source_of
 from tune_btxrd.portable import (
     INFO_FILE,
     INFO_KEY,
@@ -38,7 +39,7 @@ from tune_btxrd.portable import (
 )
 from tune_btxrd.scoring.decisions import fit_decisions
 from tune_btxrd.search.parts import Source
-from tune_btxrd.search.trials import read_settings, write_whole
+from tune_btxrd.search.trials import write_whole
 
 COMPARED = 16  # validation images on which the formats are compared
 TOLERANCE = 1e-4  # largest difference of a logit, float32; relative to the largest logit where that is above 1
@@ -86,24 +87,15 @@ def export_search(
         ResultError: no checkpoint, a damaged one, or a format that gives other numbers.
         DataError: the image cache is gone.
     """
-    source = source or Source.from_dict(read_settings(results)["source"])
-    files = best_checkpoints(checkpoints)
+    source = source or source_of(results)
+    splits = finished_splits(checkpoints)
     exported = []
-    for done, (stem, file) in enumerate(files.items(), start=1):
-        exported.append(export_checkpoint(file, checkpoints / stem / "export", source=source, stem=stem, images=images))
+    for done, split in enumerate(splits, start=1):
+        folder = split.folder / "export"
+        exported.append(export_checkpoint(split.winner, folder, source=source, stem=split.stem, images=images))
         if progress is not None:
-            progress(done, len(files))
+            progress(done, len(splits))
     return exported
-
-
-def best_checkpoints(checkpoints: Path) -> dict[str, Path]:
-    """Stem of the split -> its winner's checkpoint. Raises: ResultError where there is none."""
-    files = {path.stem.removeprefix("best_"): path for path in sorted(checkpoints.glob("best_*.pt"), reverse=True)}
-    if not files:
-        raise ResultError(
-            f"{checkpoints} must hold best_<split>.pt, but holds none: run `retrain {checkpoints.name}` first."
-        )
-    return files
 
 
 def export_checkpoint(file: Path, folder: Path, *, source: Source, stem: str, images: Sequence[Path] = ()) -> Exported:

@@ -8,12 +8,10 @@ from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune_btxrd.search.conductor import Conductor
+from tune_btxrd.search.conductor import ENDINGS, Conductor
 from tune_btxrd.search.rows import own_columns
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord
-
-ENDINGS = {"budget": "ran its full budget", "patience": "stopped by its own patience"}
 
 
 class Proposals(Searcher):
@@ -71,13 +69,18 @@ class Rungs(ASHAScheduler):
         self._replay(conductor.record)
 
     def _replay(self, record: SearchRecord) -> None:
-        """Fills the rungs from the epochs of earlier sessions, in the order in which they were reported."""
+        """Fills the rungs from the epochs of earlier sessions, in the order in which they were reported.
+
+        A trial that is stopped here, yet not ended, fell to a kill between its last epoch and the note of its end.
+        """
         trials = record.search_trials
         for trial in trials:
             super().on_trial_add(None, _Labelled(trial.label))
-        rows = [(row["time"], trial.label, row) for trial in trials for row in trial.epochs]
-        for _, label, row in sorted(rows, key=lambda item: item[0]):
-            super().on_trial_result(None, _Labelled(label), row)
+        rows = [(row["time"], trial, row) for trial in trials for row in trial.epochs]
+        for _, trial, row in sorted(rows, key=lambda item: item[0]):
+            decision = super().on_trial_result(None, _Labelled(trial.label), row)
+            if decision == TrialScheduler.STOP and trial.state == "running" and row is trial.epochs[-1]:
+                self.conductor.end(trial.label, state="pruned", reason=_stopped_at(row["epoch"]))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Enters a trial; confirmation trials stay outside."""
@@ -91,7 +94,7 @@ class Rungs(ASHAScheduler):
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
         decision = super().on_trial_result(tune_controller, _Labelled(label), result)
         if decision == TrialScheduler.STOP:
-            self.reasons[label] = f"stopped by ASHA at epoch {result['epoch']}"
+            self.reasons[label] = _stopped_at(result["epoch"])
         elif self.conductor.is_late:
             decision = TrialScheduler.STOP
             self.reasons[label] = f"stopped by the time budget at epoch {result['epoch']}"
@@ -148,6 +151,10 @@ class Recorder(Callback):
     def _tell(self, event: str, label: str) -> None:
         for listener in self.listeners:
             getattr(listener, event)(self.conductor.record.trials[label])
+
+
+def _stopped_at(epoch: int) -> str:
+    return f"stopped by ASHA at epoch {epoch}"
 
 
 def failure_reason(trial: Any) -> str:

@@ -16,6 +16,7 @@ WORKER_ENV = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
 }
 DRIVER_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent when asked to
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default TensorBoardX callback imports torch into the driver
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPU keeps the environment as it is; silences a warning
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

@@ -19,6 +19,7 @@ from tune_btxrd.search.select import confirm_seed, ranking
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event
 
+ENDINGS = {"budget": "ran its full budget", "patience": "stopped by its own patience"}
 SAME_FAILURES = 3  # so many first trials that fail alike stop the search
 
 
@@ -60,13 +61,18 @@ class Conductor:
             split,
             deadline,
         )
-        path = record.folder / "optuna.db"
-        path.unlink(missing_ok=True)  # made anew from the journal, which is never behind it
+        path = record.folder / "optuna.db"  # made anew from our journal, which is never behind it
+        for old in (path, path.with_name("optuna.db-journal")):  # SQLite's own, left by a kill within a transaction
+            old.unlink(missing_ok=True)
         name = record.folder.name
         self.search = Bridge(spec, path, name, past=tuple(record.search_trials))
         self.confirmation = Bridge(spec, path, f"{name}-confirm", past=tuple(record.confirmations))
         self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
         self._live: set[str] = set()
+        self.finished = False  # whether `next` has said so
+        for trial in list(self._unfinished):  # killed between the last epoch of a trial and the note of its end
+            if trial.epochs and (stop := trial.epochs[-1]["stop"]):
+                self.end(trial.label, state="complete", reason=ENDINGS[stop])
 
     def next(self) -> Job | Literal["wait", "finished"]:
         """The next trial to run, or that there is none yet, or that all is done.
@@ -81,7 +87,10 @@ class Conductor:
             return self._again(self._unfinished.pop(0))
         if len(self.record.search_trials) < self.spec.trials and not self.is_late:
             return self._new_search_trial()
-        return self._next_confirmation() or ("wait" if self._live else "finished")
+        if job := self._next_confirmation():
+            return job
+        self.finished = not self._live
+        return "finished" if self.finished else "wait"
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickled as None: Ray pickles its Tuner, but the journal alone is the state of a search."""
@@ -104,6 +113,7 @@ class Conductor:
     def end(self, label: str, *, state: str, reason: str) -> None:
         """Takes a trial's end: "complete", "pruned", "diverged" or "failed", and why."""
         self._live.discard(label)
+        self._unfinished = [trial for trial in self._unfinished if trial.label != label]
         self._write("end", trial=label, state=state, reason=reason)
         self._bridge(self.record.trials[label]).tell(self.record.trials[label])
 

@@ -64,7 +64,7 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
         rungs = Rungs(spec, conductor)
         hearers = (_CheckpointKeeper(run.folder / CHECKPOINTS), *listeners, DashboardRows(run.folder.name))
         _fit(spec, run, conductor, rungs, Recorder(conductor, rungs, hearers))
-        if conductor.next() != "finished":
+        if not conductor.finished:
             raise KeyboardInterrupt
     finally:
         write_tables(record)

@@ -1,0 +1,8 @@
+"""`python -m tune_btxrd`."""
+
+import sys
+
+from tune_btxrd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

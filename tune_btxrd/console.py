@@ -1,0 +1,96 @@
+"""What a person sees: one live block on a terminal, one line per event in a log file. Nothing else in the project prints."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+LINE_SECONDS = 5  # a long step tells a log file of its progress so often
+
+
+def say(text: str = "") -> None:
+    """One line, as it is."""
+    OUT.print(Text(text))
+
+
+def heading(text: str) -> None:
+    """The beginning of a step."""
+    OUT.print(Text(f"\n{text}", style="bold"))
+
+
+def warn(text: str) -> None:
+    """One line that deserves attention."""
+    OUT.print(Text(f"! {text}", style="yellow"))
+
+
+def show(table: Table) -> None:
+    """A table, wide enough for its content in a log file."""
+    if OUT.is_terminal:
+        OUT.print(table)
+    else:
+        Console(width=160, highlight=False).print(table)
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A plain table: the first column left, all others right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    return table
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a few lines elsewhere; the callback takes (done, total)."""
+    if not OUT.is_terminal:
+        yield _LineProgress(title)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=OUT, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _LineProgress:
+    """`title: 120 of 360` every few seconds; a step that is over before says nothing."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.last = title, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= LINE_SECONDS and done < total:
+            self.last = now
+            say(f"  {self.title}: {done} of {total}")
+
+
+@contextmanager
+def live_block(render: Callable[[], Any]) -> Iterator[Callable[[], None]]:
+    """A block that is drawn again at every call (at most four times a second) on a terminal; nothing elsewhere."""
+    if not OUT.is_terminal:
+        yield lambda: None
+        return
+    with Live(render(), console=OUT, refresh_per_second=4) as live:
+        yield lambda: live.update(render())
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self.started

@@ -1,0 +1,220 @@
+"""The final job: a config trained on every split asked for, beside the hand-made config, as Ray tasks; resumed per job."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.search.parts import Source
+
+LOG = "training_log.csv"
+WINNER, HAND_MADE = "winner", "hand_made"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainJob:
+    """One training of the final job.
+
+    Attributes:
+        split: which parts; stem: the split's name as a file name.
+        role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
+        root: `checkpoints/<name>`.
+    """
+
+    split: str
+    stem: str
+    role: str
+    seed_index: int
+    config: TrainConfig
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where log and curves of this job lie."""
+        base = self.root / self.stem
+        if self.role == HAND_MADE:
+            base = base / HAND_MADE
+        return base if self.seed_index == 0 else base / f"seed_{self.config.seed}"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch; the winner's first seed is the one that users look for."""
+        return self.root / f"best_{self.stem}.pt" if self._is_main else self.folder / "best.pt"
+
+    @property
+    def final(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.root / f"final_{self.stem}.pt" if self._is_main else self.folder / "final.pt"
+
+    @property
+    def label(self) -> str:
+        """What a person reads."""
+        seed = f", seed {self.config.seed}" if self.seed_index else ""
+        return f"{self.split}, {self.role.replace('_', '-')}{seed}"
+
+    @property
+    def _is_main(self) -> bool:
+        return self.role == WINNER and self.seed_index == 0
+
+    def log(self) -> pd.DataFrame:
+        """The training log so far; empty before the first epoch."""
+        path = self.folder / LOG
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan"]) if path.is_file() else pd.DataFrame()
+
+
+def plan_jobs(
+    root: Path, splits: Mapping[str, str], winner: TrainConfig, hand_made: TrainConfig | None, *, seeds: int
+) -> list[RetrainJob]:
+    """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
+
+    Args:
+        splits: split name -> its file stem.
+        hand_made: None, or equal to the winner: then it is not trained twice.
+    """
+    configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
+    return [
+        RetrainJob(
+            split=split, stem=stem, role=role, seed_index=index, config=config.replace(seed=config.seed + index), root=root
+        )
+        for index in range(seeds)
+        for split, stem in splits.items()
+        for role, config in configs.items()
+    ]
+
+
+def run_jobs(
+    jobs: Sequence[RetrainJob],
+    source: Source,
+    *,
+    device: str,
+    threads: int,
+    cpus: float,
+    gpus: float,
+    on_epoch: Callable[[RetrainJob, dict[str, Any]], None],
+) -> None:
+    """Trains all jobs, side by side as far as the cluster's resources go; a job that ended before is left as it is.
+
+    Raises:
+        ResultError: a folder holds another config's training, or cannot be written.
+        ConfigError, DataError: what a training meets: weights, device, images.
+    """
+    import ray
+
+    for job in jobs:
+        _require_same_config(job)
+    task = ray.remote(_train)
+    options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": 2}
+    streams = {
+        task.options(name=f"retrain {job.label}", **options).remote(
+            job, source.to_dict(), device=device, threads=threads
+        ): job
+        for job in jobs
+        if not is_done(job)
+    }
+    while streams:
+        ready, _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
+        job = streams[ready[0]]
+        try:
+            on_epoch(job, ray.get(next(ready[0])))
+        except StopIteration:
+            del streams[ready[0]]
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ConfigError | DataError | ResultError):
+                raise error.cause from None
+            raise
+
+
+def is_done(job: RetrainJob) -> bool:
+    """Whether the training of a job ended and both its checkpoints are there."""
+    log = job.log()
+    return bool(len(log)) and log["stop"].iloc[-1] != "" and job.best.is_file() and job.final.is_file()
+
+
+def _require_same_config(job: RetrainJob) -> None:
+    path = job.folder / "config.json"
+    if path.is_file() and TrainConfig.from_dict(json.loads(path.read_text())) != job.config:
+        raise ResultError(
+            f"{job.folder} holds a training of another config: choose another --checkpoints, or move that folder away."
+        )
+
+
+def _train(job: RetrainJob, source: dict[str, Any], *, device: str, threads: int) -> Iterator[dict[str, Any]]:
+    """In a worker: trains one job from its start or its last epoch; yields each row. The disk is complete at every yield."""
+    from tune_btxrd.search.rows import named_row
+    from tune_btxrd.search.trainable import warm_slot
+    from tune_btxrd.training.checkpoint import checkpoint_dict, load, restore, save
+    from tune_btxrd.training.loop import train
+
+    where = Source.from_dict(source)
+    slot, data, last = warm_slot(device, threads), where.training_data(job.stem), job.folder / "last.pt"
+    _write_config(job)
+    state = restore(slot, load(last), data) if last.is_file() else slot.start(job.config, data, keep_best=True)
+    rows = [named_row(metrics, where.class_names) for metrics in state.history]
+    yield from rows
+    for metrics in train(state):
+        rows.append(named_row(metrics, where.class_names))
+        save(checkpoint_dict(state, class_names=where.class_names), last)
+        write_log(job.folder / LOG, rows)
+        yield rows[-1]
+    write_log(job.folder / LOG, rows)
+    save(checkpoint_dict(state, class_names=where.class_names, which="best"), job.best)
+    save({**checkpoint_dict(state, class_names=where.class_names), "best": None}, job.final)
+    last.unlink(missing_ok=True)
+
+
+def _write_config(job: RetrainJob) -> None:
+    from tune_btxrd.search.trials import write_whole
+
+    write_whole(job.folder / "config.json", json.dumps(job.config.to_dict(), indent=1))
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`training_log.csv`, whole or not at all; its first columns are the contract's."""
+    aside = path.with_suffix(".part")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.move(aside, path)
+
+
+def best_row(log: pd.DataFrame) -> dict[str, Any]:
+    """The row of the best epoch."""
+    return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}
+
+
+def draw_curves(job: RetrainJob) -> None:
+    """`loss_curve.png` and `recall_curve.png` of a job, the best epoch marked."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    log, best = job.log(), int(best_row(job.log())["epoch"])
+    recalls = [str(name) for name in log if str(name).startswith("val_recall_")]
+    pictures: dict[str, tuple[dict[str, str], str]] = {
+        "loss_curve.png": ({"train_loss": "train (weighted)", "val_loss": "validation (unweighted)"}, "cross-entropy"),
+        "recall_curve.png": ({name: name.removeprefix("val_recall_") for name in recalls}, "validation recall"),
+    }
+    for file, (columns, label) in pictures.items():
+        figure, axis = plt.subplots(figsize=(5, 3.2))
+        for marker, (column, text) in zip("os^Dv*PX" * 8, columns.items(), strict=False):
+            axis.plot(log["epoch"], log[column], marker=marker, markersize=3.5, label=text)
+        axis.axvline(best, color="0.6", linestyle="--", linewidth=1, label=f"best epoch {best}")
+        axis.set(xlabel="epoch", ylabel=label, title=job.label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if "recall" in file:
+            axis.set_ylim(-0.03, 1.03)
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.25)
+        figure.tight_layout()
+        figure.savefig(job.folder / file, dpi=150)
+        plt.close(figure)

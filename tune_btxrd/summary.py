@@ -1,0 +1,124 @@
+"""What a search and its final job found, in words and in one table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from tune_btxrd.console import make_table
+from tune_btxrd.retrain import WINNER, RetrainJob, best_row
+from tune_btxrd.search.parts import Source
+from tune_btxrd.search.rows import recall_columns
+from tune_btxrd.search.select import HAND_MADE, Selection
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import write_whole
+
+if TYPE_CHECKING:
+    from tune_btxrd.settings import Settings
+
+FILE = "summary.json"
+ZERO_RECALL_EPOCHS = 2
+
+
+def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
+    """Which config won, by how much it beats the hand-made one, and how much luck its search score held."""
+    winner, standing = selection.winner, selection.standing
+    values = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in winner.params.items()
+    )
+    lines = [f"Winner: trial {winner.label} ({values})"]
+    if standing is None:
+        lines.append(
+            "Not confirmed (--confirm 0): its val loss is the best of many and flatters it; by how much is unknown."
+        )
+    elif winner.number == HAND_MADE:
+        lines.append(
+            f"The hand-made config stays: no candidate has a better mean over {spec.repeats} repeats ({standing.mean:.4f})."
+        )
+    elif standing.gain is not None:
+        verb = "beats the hand-made config" if standing.beats_hand_made else "is not shown to beat the hand-made config"
+        how = f"95 % interval over {len(standing.scores)} repeats on fresh partitions"
+        lines.append(f"It {verb}: val loss lower by {standing.gain} ({how}).")
+    if standing is not None and standing.optimism is not None:
+        became = f"{winner.objective:.4f} became {standing.mean:.4f} when repeated ({standing.optimism:+.4f})"
+        lines.append(f"Optimism: its search score {became}.")
+    if luckiest := _luckiest(selection):
+        lines.append(luckiest)
+    if spec.constraint:
+        demand = " and ".join(map(str, spec.constraint))
+        lines.append(
+            f"No config keeps {demand}; the winner is the best of those that do not."
+            if selection.none_feasible
+            else f"It keeps {demand}."
+        )
+    return lines
+
+
+def _luckiest(selection: Selection) -> str | None:
+    """Says so where the best search score did not survive its repeats."""
+    scored = [item for item in selection.standings if item.trial.state == "complete"]
+    best = min(scored, key=lambda item: item.trial.objective or 0.0, default=None)
+    if best is None or best.trial is selection.winner:
+        return None
+    return f"Trial {best.trial.label} had the best search score ({best.trial.objective:.4f}), but repeated it gives {best.mean:.4f}: luck."
+
+
+def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, list[str]]:
+    """Winner against hand-made config per split at each one's best epoch, and warnings about the positive class."""
+    recalls = recall_columns(source.class_names)
+    rows, warnings = [], []
+    order = list(dict.fromkeys(job.split for job in jobs))
+    for job in sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index)):
+        best, log = best_row(job.log()), job.log()
+        cells = [f"{best['val_loss']:.4f}", *(f"{best[name]:.2f}" for name in recalls), f"{best['epoch']}/{len(log)}"]
+        rows.append((job.split, job.role.replace("_", "-"), job.config.seed, *cells, str(job.best)))
+        if (log["zero_recall_epochs"] >= ZERO_RECALL_EPOCHS).any():
+            positive = source.class_names[source.positive_class]
+            warnings.append(
+                f"{job.label}: {int(log['zero_recall_epochs'].max())} epochs in a row found no {positive} image."
+            )
+    columns = (
+        "split",
+        "config",
+        "seed",
+        "val loss",
+        *(f"recall {name}" for name in source.class_names),
+        "best epoch",
+        "checkpoint",
+    )
+    return make_table("Validation results of the final job", columns, rows), warnings
+
+
+def write_summary(
+    folder: Path, jobs: Sequence[RetrainJob], settings: "Settings", selection: Selection | None, warnings: Sequence[str]
+) -> None:
+    """`summary.json`: the closing table as data."""
+    content: dict[str, Any] = {
+        "winner": selection.winner.label if selection else None,
+        "standings": [
+            {
+                "trial": item.trial.label,
+                "scores": item.scores,
+                "mean": item.mean,
+                "gain": item.gain and [item.gain.mean, item.gain.low, item.gain.high],
+                "optimism": item.optimism,
+                "feasible": item.feasible,
+            }
+            for item in (selection.standings if selection else ())
+        ],
+        "retrain": [
+            {
+                "split": job.split,
+                "role": job.role,
+                "seed": job.config.seed,
+                "checkpoint": str(job.best),
+                "best": best_row(job.log()),
+            }
+            for job in jobs
+        ],
+        "warnings": list(warnings),
+        "skipped_splits": settings.flags.get("skipped", {}),
+    }
+    write_whole(folder / FILE, json.dumps(content, indent=1, default=lambda value: value.item()))
