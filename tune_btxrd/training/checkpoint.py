@@ -72,7 +72,8 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            aside.unlink(missing_ok=True)
         reason = f"{error.strerror or error} ({buffer.getbuffer().nbytes / 1e6:.0f} MB needed)"
         raise ResultError(f"The checkpoint {path} must be writable, but got: {reason}.") from error
 

@@ -1,6 +1,7 @@
 """Pretrained weights of a backbone without its classifier: from timm's hub, or from a file with any class head."""
 
 import difflib
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -65,13 +66,20 @@ def _cached(hub_id: str) -> str | None:
 
 
 def _online() -> bool:
-    """Whether the hub answers at all, soon; an error page is an answer."""
-    if constants.HF_HUB_OFFLINE:
-        return False
+    """Whether the hub answers within PROBE_SECONDS. A thread, because looking a name up knows no time limit."""
+    answers: list[bool] = []
+    probe = threading.Thread(target=lambda: answers.append(_answers(constants.ENDPOINT)), daemon=True)
+    if not constants.HF_HUB_OFFLINE:
+        probe.start()
+        probe.join(PROBE_SECONDS)
+    return any(answers)
+
+
+def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=PROBE_SECONDS).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
-        return True
+        return True  # an error page is an answer
     except OSError:
         return False
     return True
