@@ -109,8 +109,8 @@ def hand(bend: float) -> Anatomy:
         ),
         skin=(palm, *(skin for _, skin in fingers)),
         sites=(
-            Site(bone=4, at=(middle[0][0], middle[0][1]), radius=0.07, **site),
-            Site(bone=12, at=(middle[1][0], middle[1][1]), radius=0.07, **site),
-            Site(bone=9, at=(float(phalanx[0]), float(phalanx[1])), radius=0.065, **site),
+            Site(bone=4, at=(middle[0][0], middle[0][1]), radius=0.055, **site),
+            Site(bone=12, at=(middle[1][0], middle[1][1]), radius=0.055, **site),
+            Site(bone=9, at=(float(phalanx[0]), float(phalanx[1])), radius=0.05, **site),
         ),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, maximum  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, maximum
 
 from tune_btxrd.data.phantom.arm import forearm, hand
 from tune_btxrd.data.phantom.bones import Anatomy, Bone, Site
@@ -114,7 +114,7 @@ def add_bone(canvas: Canvas, bone_map: np.ndarray, bone: Bone, *, rng: np.random
     from_axis = 1 - np.clip(depth / half, 0, 1)
     tube = np.sqrt(np.maximum(1 - from_axis**2, 0))
     inside = np.sqrt(np.maximum((1 - cortex / half) ** 2 - from_axis**2, 0))
-    spongy = (0.5 - 0.25 * np.clip(along, 0, 1)) * (1 + 0.13 * _trabeculae(bone, mask.shape, canvas, rng))
+    spongy = (0.5 - 0.25 * np.clip(along, 0, 1)) * (1 + 0.1 * _trabeculae(bone, mask.shape, canvas, rng))
     density = bone.density * (half / 0.05) ** 0.25
     layer = density * ((tube - inside) * 1.15 + inside * spongy)
     bone_map[window] += gaussian_filter(np.where(mask, layer, 0), 0.0012 * canvas.scale)

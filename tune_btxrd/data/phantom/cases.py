@@ -16,7 +16,7 @@ JOINTS = ("ankle-joint", "knee-joint", "hip-joint", "wrist-joint", "elbow-joint"
 LIMBS = ("upper limb", "lower limb", "pelvis")
 # Tumour -> its share among Benign and among Malignant; holes are more frequent than in BTXRD, so that both kinds are learnt.
 BENIGN = {
-    "osteochondroma": 0.34, "multiple osteochondromas": 0.1, "simple bone cyst": 0.22, "giant cell tumor": 0.14,
+    "osteochondroma": 0.26, "multiple osteochondromas": 0.08, "simple bone cyst": 0.28, "giant cell tumor": 0.18,
     "osteofibroma": 0.06, "synovial osteochondroma": 0.04, "other bt": 0.1,
 }  # fmt: skip
 MALIGNANT = {"osteosarcoma": 0.85, "other mt": 0.15}
@@ -26,8 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 # Region -> share in each center; the number of its lesion sites.
 _REGION_SHARES: dict[str, tuple[float, float, float]] = {
-    "knee": (0.42, 0.34, 0.36), "ankle": (0.14, 0.2, 0.12), "hip": (0.14, 0.12, 0.16),
-    "shoulder": (0.12, 0.12, 0.16), "forearm": (0.1, 0.12, 0.12), "hand": (0.08, 0.1, 0.08),
+    "knee": (0.5, 0.42, 0.46), "ankle": (0.13, 0.18, 0.12), "hip": (0.1, 0.1, 0.12),
+    "shoulder": (0.13, 0.14, 0.16), "forearm": (0.09, 0.1, 0.1), "hand": (0.05, 0.06, 0.04),
 }  # fmt: skip
 _SITE_COUNTS = {"knee": 3, "ankle": 3, "hip": 2, "shoulder": 2, "forearm": 3, "hand": 3}
 _AGES = {1: (1.5, 28.0), 2: (1.6, 15.0), 3: (1.8, 13.0)}  # center -> gamma distribution: shape, scale in years
@@ -120,10 +120,10 @@ def _patient(number: int, *, center: int, target: int, views: tuple[str, ...], r
 
 
 def _image_size(center: int, size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height: the long side 80..100 % of `size`, one in eight landscape."""
+    """Width and height: the long side 80..100 % of `size`, one in twelve landscape."""
     long_side = round(size * rng.uniform(0.8, 1.0))
     short_side = round(long_side * rng.uniform(*_ASPECTS[center]))
-    return (long_side, short_side) if rng.random() < 0.125 else (short_side, long_side)
+    return (long_side, short_side) if rng.random() < 0.08 else (short_side, long_side)
 
 
 def table_of(cases: list[Case], *, places: dict[str, tuple[tuple[str, str, str], ...]]) -> pd.DataFrame:

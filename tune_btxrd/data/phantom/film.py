@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.ndimage import gaussian_filter
 
 from tune_btxrd.data.phantom.raster import Canvas, rotate, smooth_noise
 

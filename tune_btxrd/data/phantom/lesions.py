@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.ndimage import distance_transform_edt
 
 from tune_btxrd.data.phantom.body import Body, add_bone
 from tune_btxrd.data.phantom.bones import Bone
@@ -89,7 +89,7 @@ def lytic(body: Body, rng: np.random.Generator, *, side: int, eccentric: float, 
         elongated: length over width.
         septa: strength of the bright walls that divide it, 0..1.
     """
-    size = body.site.radius * rng.uniform(0.85, 1.15)
+    size = body.site.radius * rng.uniform(1.1, 1.45)
     frame = frame_of(body, side=side, reach=2.2 * size * max(1.0, elongated))
     middle = (0.0, eccentric * 0.7 * frame.edge)
     angle, radius = _blob(rng, along=size * elongated, across=size, uneven=0.14)
@@ -99,8 +99,8 @@ def lytic(body: Body, rng: np.random.Generator, *, side: int, eccentric: float, 
     cells = (shape[0] / body.canvas.scale / (0.55 * size), shape[1] / body.canvas.scale / (0.55 * size))
     walls = np.exp(-((smooth_noise(rng, shape, cells=cells) / 0.1) ** 2)) * septa
     level = float(np.median(body.bone[frame.window][gap < 0])) if (gap < 0).any() else 0.5
-    content = 0.18 * level + 0.55 * level * walls
-    thick = 0.0075 * (1 + 0.35 * np.sin(np.arctan2(frame.across, frame.along) + rng.uniform(0, 6.28)))
+    content = 0.1 * level + 0.55 * level * walls
+    thick = 0.012 * (1 + 0.35 * np.sin(np.arctan2(frame.across, frame.along) + rng.uniform(0, 6.28)))
     rim = np.exp(-(((gap + 0.003) / thick) ** 2)) * rng.uniform(0.8, 1.0)
     halo = 0.25 * np.exp(-((np.maximum(gap, 0) / 0.012) ** 2)) * (gap > 0) * (frame.outside < 0.004)
     bone = body.bone[frame.window]
@@ -114,41 +114,45 @@ def _outgrowth(body: Body, rng: np.random.Generator, *, side: int, size: float, 
     lean, length = rng.uniform(0.2, 0.9), size * rng.uniform(1.3, 1.7)
     direction = np.array([lean, 1.0]) / np.hypot(lean, 1.0)
     across = np.array([direction[1], -direction[0]])
-    base = np.array([shift, frame.edge * 0.75])
+    base = np.array([shift, frame.edge * 0.6])
     neck, head = rng.uniform(0.35, 0.7) * size, rng.uniform(0.6, 0.85) * size
-    profile = np.array([(0.0, 1.3 * neck), (0.25, neck), (0.5, 0.95 * head), (0.75, head), (0.93, 0.7 * head)])
+    profile = np.array([(0.0, 1.15 * neck), (0.25, neck), (0.5, 0.95 * head), (0.75, head), (0.93, 0.7 * head)])
     profile[2:, 1] *= rng.uniform(0.88, 1.12, 3)
     ridge = base + profile[:, :1] * length * direction
     width = profile[:, 1:] * across
     local = np.vstack([ridge + width, base + 1.02 * length * direction, (ridge - width)[::-1]])
     corners = frame.to_picture(local)
     axis = frame.to_picture(np.array([base + length * direction, base]))
-    add_bone(body.canvas, body.bone, Bone(corners=corners, axis=axis, cortex=(0.01, 0.009), density=0.85), rng=rng)
+    growth = np.zeros_like(body.bone)
+    add_bone(body.canvas, growth, Bone(corners=corners, axis=axis, cortex=(0.01, 0.009), density=1.15), rng=rng)
+    joined = 0.12 + 0.88 * smoothstep(0.0, 0.012, frame.outside)  # its marrow runs into that of the bone: no wall between
+    body.bone[frame.window] += growth[frame.window] * joined
     _cap(body, frame, rng, middle=base + 0.72 * length * direction, size=head)
     return closed_curve(corners, per_corner=3)
 
 
 def _cap(body: Body, frame: Frame, rng: np.random.Generator, *, middle: np.ndarray, size: float) -> None:
     """Round nodules of calcified cartilage, sharply bordered: popcorn."""
-    cap = np.zeros_like(frame.along)
     for _ in range(14):
         angle, off = rng.uniform(0, 6.28), size * np.sqrt(rng.uniform(0, 0.9))
-        radius, bright = size * rng.uniform(0.1, 0.24), rng.uniform(0.1, 0.35)
-        square = (frame.along - middle[0] - off * np.cos(angle)) ** 2 + (frame.across - middle[1] - off * np.sin(angle)) ** 2
-        cap += bright * np.clip((radius**2 - square) / (0.5 * radius**2), 0, 1)
-    body.bone[frame.window] += cap
+        radius, bright = size * rng.uniform(0.1, 0.24), rng.uniform(0.15, 0.45)
+        place = frame.to_picture((middle + off * np.array([np.cos(angle), np.sin(angle)]))[None])
+        window = body.canvas.window(place, margin=radius)
+        x, y = body.canvas.coordinates(window)
+        square = (x - place[0, 0]) ** 2 + (y - place[0, 1]) ** 2
+        body.bone[window] += (bright * np.clip((radius**2 - square) / (0.5 * radius**2), 0, 1)).astype(np.float32)
 
 
 def osteochondroma(body: Body, rng: np.random.Generator, *, side: int) -> Outlines:
     """One large outgrowth."""
-    return [_outgrowth(body, rng, side=side, size=body.site.radius * rng.uniform(0.9, 1.1), shift=0.0)]
+    return [_outgrowth(body, rng, side=side, size=body.site.radius * rng.uniform(1.25, 1.6), shift=0.0)]
 
 
 def osteochondromas(body: Body, rng: np.random.Generator, *, side: int) -> Outlines:
     """Two or three outgrowths on both sides."""
     outlines = []
     for number in range(int(rng.integers(2, 4))):
-        size = body.site.radius * rng.uniform(0.65, 0.85)
+        size = body.site.radius * rng.uniform(0.85, 1.05)
         shift = body.site.radius * (-0.6, 0.8, 0.3)[number]
         outlines.append(_outgrowth(body, rng, side=side * (1, -1, 1)[number], size=size, shift=shift))
     return outlines
@@ -175,7 +179,7 @@ def malignant(body: Body, rng: np.random.Generator, *, side: int, blastic: float
     Args:
         blastic: how much cloudy new bone it makes, 0..1.
     """
-    size = body.site.radius * rng.uniform(1.0, 1.25)
+    size = body.site.radius * rng.uniform(1.15, 1.45)
     frame = frame_of(body, side=side, reach=3.4 * size)
     shape, scale = frame.along.shape, body.canvas.scale
 
@@ -189,8 +193,8 @@ def malignant(body: Body, rng: np.random.Generator, *, side: int, blastic: float
     bone, soft = body.bone[frame.window], body.soft[frame.window]
     level = float(np.quantile(bone[within > 0.5], 0.8)) if (within > 0.5).any() else 0.6
     bone *= 1 - within * (0.15 + 0.75 * holes)
-    clouds = np.clip(noise(0.035) + 0.4, 0, 2) * smoothstep(1.5, 0.6, reach)
-    bone += blastic * 0.5 * level * clouds
+    clouds = smoothstep(-1.2, 1.6, noise(0.04) + 0.4 * noise(0.015)) * smoothstep(1.35, 0.5, reach)
+    bone += blastic * 1.1 * level * clouds
     bone += _sunburst(frame, rng, size=size) * max(level, 0.6)
     bone += _codman(frame, rng, size=size) * max(level, 0.6)
     mass = np.hypot(frame.along / (1.75 * size), (frame.across - 0.8 * frame.edge) / (1.25 * size + 0.4 * frame.edge))

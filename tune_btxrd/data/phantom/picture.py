@@ -53,7 +53,7 @@ def draw_picture(case: Case, *, seed: int) -> Picture:
 
 def _pose(case: Case, *, patient_rng: np.random.Generator, rng: np.random.Generator) -> tuple[Pose, float, int]:
     """Pose, bend in degrees and the side on which a tumour grows; build, bend and side belong to the patient."""
-    scale, squeeze = patient_rng.uniform(0.95, 1.25), patient_rng.uniform(0.9, 1.1)
+    scale, squeeze = patient_rng.uniform(1.15, 1.45), patient_rng.uniform(0.9, 1.1)
     bend = patient_rng.uniform(0.0, 40.0)
     side = int(patient_rng.choice([-1, 1]))
     landscape = case.width > case.height

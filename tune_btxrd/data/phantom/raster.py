@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.ndimage import distance_transform_edt
 
 Window = tuple[slice, slice]
 
