@@ -25,6 +25,7 @@ from tune_btxrd.data.shortcuts import (
     Feature,
     Shortcut,
     Strength,
+    _auc,
     auc_standard_error,
     measure_shortcuts,
     telling_values,
@@ -161,6 +162,13 @@ def test_standard_error_agrees_with_resampling():
     aucs = [roc_auc_score(labels, rng.exponential(size=100) * np.where(labels, 3, 1)) for _ in range(400)]
     assert auc_standard_error(float(np.mean(aucs)), 40, 60) == pytest.approx(np.std(aucs), rel=0.15)
     assert auc_standard_error(1.0, 10, 1000) > 0.03  # ten of ten right is no proof of perfection
+
+
+def test_auc_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.random(200) < 0.3, rng.integers(0, 12, 200).astype(float)  # with many ties
+    assert _auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert _auc(np.array([True, False, True]), np.array([3.0, 1.0, 2.0])) == 1.0
 
 
 # pixels

@@ -189,18 +189,21 @@ def _shortcuts(
     manifest: Manifest, headers: Mapping[str, ImageHeader], pixels: _Pixels | None, *, numbers: np.ndarray
 ) -> Iterator[Shortcut]:
     """Every feature that is at hand, on the images for which it is."""
-
-    def measure(features: Sequence[Feature], rows: np.ndarray) -> Iterator[Shortcut]:
-        centers = None if manifest.centers is None else [manifest.centers[row] for row in rows]
-        return measure_shortcuts(
-            features, manifest.targets[rows], numbers=numbers[rows], class_names=manifest.class_names, centers=centers
-        )
-
-    yield from measure(table_features(manifest), np.arange(len(manifest)))
+    features_of: dict[tuple[int, ...], list[Feature]] = {tuple(range(len(manifest))): table_features(manifest)}
     if readable := {image_id: header for image_id, header in headers.items() if not header.unreadable}:
-        yield from measure(file_features(list(readable.values())), manifest.rows(readable))
+        rows = tuple(manifest.rows(readable).tolist())
+        features_of.setdefault(rows, []).extend(file_features(list(readable.values())))
     if pixels is not None:
-        yield from measure(pixel_features(pixels.borders), pixels.rows)
+        features_of.setdefault(tuple(pixels.rows.tolist()), []).extend(pixel_features(pixels.borders))
+    for rows, features in features_of.items():  # those on the same images are cross-validated on the same folds
+        chosen = np.array(rows)
+        yield from measure_shortcuts(
+            features,
+            manifest.targets[chosen],
+            numbers=numbers[chosen],
+            class_names=manifest.class_names,
+            centers=None if manifest.centers is None else [manifest.centers[row] for row in rows],
+        )
 
 
 def _near(pixels: _Pixels | None) -> Iterator[tuple[int, int, int]]:

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
@@ -228,7 +227,15 @@ def _auc_by_class(features: np.ndarray, question: _Question, classes: list[str])
         for column, name in enumerate(classes):
             is_class = question.names[test] == name
             if name in scores and 0 < is_class.sum() < len(test):
-                sums[column] += is_class.sum() * roc_auc_score(is_class, scores[name])
+                sums[column] += is_class.sum() * _auc(is_class, scores[name])
                 weights[column] += is_class.sum()
     means = np.divide(sums, weights, out=np.full(len(classes), 0.5), where=weights > 0)
     return [float(mean) for mean in means]
+
+
+def _auc(is_class: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve by ranks (Mann & Whitney); scikit-learn's spends ten times as long checking its input."""
+    positives = int(is_class.sum())
+    ranks = pd.Series(scores).rank().to_numpy()
+    wins = float(ranks[is_class].sum()) - positives * (positives + 1) / 2
+    return wins / (positives * (len(scores) - positives))
