@@ -24,6 +24,14 @@ def test_textbook_intervals():
     assert (half.wilson.low, half.wilson.high) == (pytest.approx(0.5 - spread), pytest.approx(0.5 + spread))
 
 
+@pytest.mark.parametrize(("found", "asked"), [(0, 7), (7, 7), (1, 8), (31, 51), (282, 564)])
+def test_intervals_equal_scipy(found, asked):
+    count, theirs = Proportion(found=found, asked=asked), stats.binomtest(found, asked)
+    for own, method in ((count.clopper_pearson, "exact"), (count.wilson, "wilson")):
+        limits = theirs.proportion_ci(0.95, method=method)
+        assert (own.low, own.high) == (pytest.approx(limits.low, abs=1e-9), pytest.approx(limits.high, abs=1e-9))
+
+
 def test_a_share_of_nothing_is_unknown():
     empty = Proportion(found=0, asked=0)
     assert math.isnan(empty.value) and str(empty.wilson) == "-" and str(empty.clopper_pearson) == "-"

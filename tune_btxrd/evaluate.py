@@ -322,7 +322,7 @@ def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: _Jo
 
 
 def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str], positive_class: int) -> list[tuple[str, ...]]:
-    """For a table on the screen: metric, winner (95 %), hand-made (95 %), difference (95 %); of the classes, the positive."""
+    """For the screen: metric, winner, hand-made, difference, each with its 95 % interval; of the classes, the positive."""
     wanted = [metric for metric in evaluation.winner.point if metric.class_index in (None, positive_class)]
     rows = []
     for metric in wanted:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-CONFIDENCE = 0.95
+TAIL = 0.025  # outside on either side
 REPLICATES = 2000
 
 
@@ -40,13 +40,24 @@ class Proportion:
 
     @property
     def clopper_pearson(self) -> Interval:
-        """Exact: covers at least 95 % for every true share (Clopper & Pearson, Biometrika 1934)."""
-        return _binomial(self.found, self.asked, "exact")
+        """Exact: covers at least 95 % for every true share (Clopper & Pearson, Biometrika 1934), by beta quantiles."""
+        k, n = self.found, self.asked
+        if not n:
+            return UNKNOWN
+        low = float(special.betaincinv(k, n - k + 1, TAIL)) if k else 0.0
+        high = float(special.betaincinv(k + 1, n - k, 1 - TAIL)) if k < n else 1.0
+        return Interval(low, high)
 
     @property
     def wilson(self) -> Interval:
         """Covers 95 % on average over true shares (Wilson, JASA 1927); narrower than the exact one."""
-        return _binomial(self.found, self.asked, "wilson")
+        k, n, z = self.found, self.asked, float(special.ndtri(1 - TAIL))
+        if not n:
+            return UNKNOWN
+        center, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
+        low = (center - spread) / (n + z * z) if k else 0.0
+        high = (center + spread) / (n + z * z) if k < n else 1.0
+        return Interval(low, high)
 
     def __str__(self) -> str:
         return f"{self.found}/{self.asked}"
@@ -68,13 +79,5 @@ def percentile_interval(draws_R: np.ndarray) -> Interval:
     known = draws_R[~np.isnan(draws_R)]
     if not len(known):
         return UNKNOWN
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
+    low, high = np.quantile(known, [TAIL, 1 - TAIL])
     return Interval(float(low), float(high))
-
-
-def _binomial(found: int, asked: int, method: str) -> Interval:
-    if not asked:
-        return UNKNOWN
-    limits = stats.binomtest(found, asked).proportion_ci(CONFIDENCE, method=method)
-    return Interval(float(limits.low), float(limits.high))
