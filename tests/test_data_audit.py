@@ -195,7 +195,9 @@ def test_border_numbers_by_hand():
     assert border_numbers(pixels)[8:].tolist() == [0.25, 0, 0, 0]
 
 
-def test_near_pairs_agree_with_counting():
+@pytest.mark.parametrize("block", [8, 512])
+def test_near_pairs_agree_with_counting(monkeypatch, block):
+    monkeypatch.setattr("tune_btxrd.data.pixels.BLOCK", block)
     hashes = np.random.default_rng(0).random((30, 64)) < 0.5
     hashes[7], hashes[20] = hashes[3], hashes[3]
     hashes[20, :5] ^= True
@@ -291,10 +293,11 @@ def test_audit_of_decoded_images_finds_borders_and_copies(tmp_path):
         picture[:6] = 255 if row % 2 else 60  # a white frame for one class
         Image.fromarray(picture).save(tmp_path / f"{row}.png")
     Image.fromarray(pictures[0]).resize((60, 60)).save(tmp_path / "3.png")
+    (tmp_path / "21.png").write_bytes((tmp_path / "20.png").read_bytes())  # identical: a duplicate, no near-duplicate
     manifest = manifest_in(tmp_path, [row % 2 for row in range(40)])
     hashes = file_hashes(manifest, cache_dir=tmp_path / "cache")
     cache = build_cache(manifest, image_size=64, cache_dir=tmp_path / "cache", hashes=hashes, exclude=["7.png"])
-    found = audit(manifest, pairs=[], hashes=hashes, cache=cache)
+    found = audit(manifest, pairs=duplicate_pairs(hashes, manifest.image_ids), hashes=hashes, cache=cache)
     border = strength_of(found, "border")
     assert border.images == 39 and border.auc > 0.9 and border.verdict == "strong"
     assert [(pair.first, pair.second, pair.contradicts) for pair in found.near_duplicates] == [("0.png", "3.png", True)]
