@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from tune_btxrd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from tune_btxrd.begin import RunRequest
     from tune_btxrd.prepare import DataRequest
-    from tune_btxrd.run import RunRequest
 
 HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")
 SETTINGS = ("trials", "epochs", "confirm", "seed")
-SPACES = Path(__file__).parents[1] / "search_spaces"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -77,7 +77,7 @@ def _export(flags: argparse.Namespace) -> None:
     from tune_btxrd.run import export
     from tune_btxrd.settings import results_folder
 
-    export(results_folder(flags.storage, flags.name), [])
+    export(results_folder(flags.storage, flags.name))
 
 
 def _list(flags: argparse.Namespace) -> None:
@@ -88,7 +88,7 @@ def _list(flags: argparse.Namespace) -> None:
 
 def _request(flags: argparse.Namespace) -> "RunRequest":
     """What search, run, retrain and train have in common."""
-    from tune_btxrd.run import RunRequest
+    from tune_btxrd.begin import RunRequest
 
     data = _data(flags)
     resume = getattr(flags, "resume", False)
@@ -105,7 +105,7 @@ def _request(flags: argparse.Namespace) -> "RunRequest":
     return RunRequest(
         name=flags.name or f"{_dataset_name(data)}-{time.strftime('%Y%m%d-%H%M%S')}",
         storage=flags.storage,
-        checkpoints=flags.checkpoints or Path("checkpoints"),
+        checkpoints=flags.checkpoints,
         data=data,
         space=_space(flags, data),
         settings={name: given[name] for name in SETTINGS if given.get(name) is not None},
@@ -158,7 +158,13 @@ def _dataset_name(data: "DataRequest") -> str:
 
 def _space(flags: argparse.Namespace, data: "DataRequest") -> Path:
     given: Path | None = getattr(flags, "space", None)
-    return given or SPACES / ("phantom.yaml" if data.is_phantom else "btxrd.yaml")
+    return given or _spaces_folder() / ("phantom.yaml" if data.is_phantom else "btxrd.yaml")
+
+
+def _spaces_folder() -> Path:
+    """`search_spaces` of the checkout, or where an installed package keeps it."""
+    checkout = Path(__file__).parents[1] / "search_spaces"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tune_btxrd" / "search_spaces"
 
 
 def _splits(flags: argparse.Namespace) -> tuple[str, ...] | None:

@@ -35,16 +35,27 @@ class Bridge:
 
     Args:
         spec: what is searched and how.
-        path: the SQLite file; made where missing. It must lie on a local disk.
+        path: the SQLite file, made where missing, on a local disk; None keeps the study in memory.
         name: the study's name.
         past: trials of an earlier session, in order of their numbers; the study is made anew from them, so that a damaged
             or late database does no harm. A trial that was running is RUNNING again.
+        start: values of the first trials.
     """
 
-    def __init__(self, spec: SearchSpec, path: Path, name: str, *, past: tuple[TrialRecord, ...] = ()) -> None:
+    def __init__(
+        self,
+        spec: SearchSpec,
+        path: Path | None,
+        name: str,
+        *,
+        past: tuple[TrialRecord, ...] = (),
+        start: tuple[Mapping[str, Any], ...] = (),
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec = spec
-        self.study = optuna.create_study(storage=f"sqlite:///{path}", study_name=name, direction="minimize")
+        self.study = optuna.create_study(
+            storage=f"sqlite:///{path}" if path else None, study_name=name, direction="minimize"
+        )
         self._running: dict[int, Trial] = {}
         for record in past:
             assert record.number == len(self.study.get_trials(deepcopy=False))
@@ -53,7 +64,7 @@ class Bridge:
             self._running[frozen.number] = Trial(
                 self.study, frozen._trial_id
             )  # the only handle on a trial that was asked before
-        for values in spec.start[len(past) :]:
+        for values in start[len(past) :]:
             self.study.enqueue_trial(dict(values))
 
     def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
@@ -88,6 +99,14 @@ class Bridge:
             trial.set_constraint(name, violation)
         value = record.objective if record.state == "complete" else None
         self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
+
+
+def fresh_database(folder: Path) -> Path:
+    """`optuna.db` of a search folder, without what an earlier session left: our journal is never behind it."""
+    path = folder / "optuna.db"
+    for old in (path, path.with_name("optuna.db-journal")):  # SQLite's own, left by a kill within a transaction
+        old.unlink(missing_ok=True)
+    return path
 
 
 def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:

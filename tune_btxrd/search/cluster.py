@@ -52,10 +52,7 @@ def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
     Raises:
         ConfigError: a `ray://` address, or no cluster at the address.
     """
-    if address is not None and address.startswith("ray://"):
-        raise ConfigError(
-            f"A search runs inside the cluster, but {address} is a client address: use `submit` or --address HOST:PORT."
-        )
+    check_address(address)
     os.environ.update({key: value for key, value in DRIVER_ENV.items() if key not in os.environ})
     import ray
 
@@ -80,6 +77,14 @@ def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
         yield _describe(ray, is_local=address is None)
     finally:
         ray.shutdown()
+
+
+def check_address(address: str | None) -> None:
+    """Raises ConfigError for a `ray://` address: a Ray client's driver would die with its connection."""
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"A search runs inside the cluster, but {address} is a client address: use --address HOST:PORT there."
+        )
 
 
 def _describe(ray: Any, *, is_local: bool) -> Cluster:

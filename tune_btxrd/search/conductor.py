@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from tune_btxrd.config import TrainConfig
@@ -41,6 +42,7 @@ class Conductor:
         slots: trials at once. More are never handed out, so that no suggestion is older than it must be.
         split: name of the search's split; confirmation repeats see the partitions `confirm_1`, `confirm_2`, ...
         deadline: seconds since 1970 after which no search trial begins, or None.
+        database: SQLite file of the studies, a new one: they are made anew from the journal; None keeps them in memory.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Conductor:
         slots: int,
         split: str,
         deadline: float | None = None,
+        database: Path | None = None,
     ) -> None:
         self.spec, self.journal, self.record, self.slots, self.split, self.deadline = (
             spec,
@@ -61,12 +64,9 @@ class Conductor:
             split,
             deadline,
         )
-        path = record.folder / "optuna.db"  # made anew from our journal, which is never behind it
-        for old in (path, path.with_name("optuna.db-journal")):  # SQLite's own, left by a kill within a transaction
-            old.unlink(missing_ok=True)
         name = record.folder.name
-        self.search = Bridge(spec, path, name, past=tuple(record.search_trials))
-        self.confirmation = Bridge(spec, path, f"{name}-confirm", past=tuple(record.confirmations))
+        self.search = Bridge(spec, database, name, past=tuple(record.search_trials), start=spec.start)
+        self.confirmation = Bridge(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
         self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
         self._live: set[str] = set()
         self.finished = False  # whether `next` has said so

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Protocol
 
 from tune_btxrd.search.adapters import Proposals, Recorder, Rungs
+from tune_btxrd.search.bridge import fresh_database
 from tune_btxrd.search.cluster import Cluster, DashboardRows
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.parts import Source
+from tune_btxrd.search.rows import recall_columns
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trainable import make_trainable
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search, write_tables
@@ -47,6 +49,7 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
         KeyboardInterrupt: Ctrl-C or SIGUSR1; everything reported is saved.
         ResultError: the first trials all failed alike, or the folder cannot be written.
     """
+    spec.check_metrics(recall_columns(run.source.class_names))
     record = read_search(run.folder)
     journal = Journal(run.folder)
     journal.write(
@@ -59,7 +62,13 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
     )
     try:
         conductor = Conductor(
-            spec, journal=journal, record=record, slots=run.layout.slots, split=run.split, deadline=run.deadline
+            spec,
+            journal=journal,
+            record=record,
+            slots=run.layout.slots,
+            split=run.split,
+            deadline=run.deadline,
+            database=fresh_database(run.folder),
         )
         rungs = Rungs(spec, conductor)
         hearers = (_CheckpointKeeper(run.folder / CHECKPOINTS), *listeners, DashboardRows(run.folder.name))

@@ -9,6 +9,7 @@ and hold no rungs; a database can be damaged; a line that was written stays writ
     {"event": "end", "time": ..., "trial": "7", "state": "pruned", "reason": "..."}
 """
 
+import errno
 import json
 import math
 import os
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from tune_btxrd.errors import ResultError
 
@@ -26,14 +29,20 @@ class Journal:
     """Appends events to `<folder>/journal.jsonl`; each line is complete before `write` returns.
 
     Raises:
-        ResultError: the folder cannot be written or the disk is full.
+        ResultError: another session writes it, the folder cannot be written, or the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
+        self._lock = FileLock(folder / ".journal.lock")
         try:
+            self._lock.acquire(blocking=False)
             _cut_half_line(self.path)
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except Timeout as error:
+            raise ResultError(
+                f"One session at a time may write a search, but {folder.name!r} is running already: `watch` shows it."
+            ) from error
         except OSError as error:
             raise ResultError(
                 f"The results folder must be writable, but {self.path}: {error.strerror}. Choose another --storage."
@@ -43,8 +52,9 @@ class Journal:
         """Appends one event with the present time and returns it."""
         record = {"event": event, "time": round(time.time(), 3), **content}
         try:
-            self._file.write(json.dumps(record, default=_plain, allow_nan=True) + "\n")
-            self._file.flush()
+            line = (json.dumps(record, default=_plain, allow_nan=True) + "\n").encode()
+            if os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise ResultError(
                 f"The journal must be writable, but {self.path}: {error.strerror}. Free space, then --resume."
@@ -53,9 +63,9 @@ class Journal:
 
     def close(self) -> None:
         """Makes what was written survive a power cut, and closes the file."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        os.fsync(self._file)
+        os.close(self._file)
+        self._lock.release()
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:

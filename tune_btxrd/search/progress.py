@@ -33,9 +33,8 @@ class SearchProgress:
         """An epoch was reported."""
         self.epochs += 1
         if trial.epochs[-1]["zero_recall_epochs"] == 2 and len(trial.epochs) > 2:
-            say(
-                f"  trial {trial.label}: no {self.positive_class} image found in two epochs in a row (epoch {len(trial.epochs)})"
-            )
+            when = f"two epochs in a row (epoch {len(trial.epochs)})"
+            say(f"  trial {trial.label}: no {self.positive_class} image found in {when}")
         self.refresh()
 
     def ended(self, trial: TrialRecord) -> None:

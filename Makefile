@@ -1,0 +1,46 @@
+# `make run` and `make test` do all the set-up themselves; nothing is needed but Python 3.11+, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run train-all test test-quick check format lint types clean
+
+run: .venv/run.done ## the main job on the phantom
+	$(BIN)/python -m tune_btxrd run
+
+train-all: .venv/run.done ## the hand-made config on both splits
+	$(BIN)/python -m tune_btxrd train --splits stratified,center
+
+test: .venv/dev.done ## all tests
+	$(BIN)/python -m pytest
+
+test-quick: .venv/dev.done ## without those that start Ray or train a real network
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint types test ## what CI runs
+
+lint: .venv/dev.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/dev.done
+	$(BIN)/mypy
+
+format: .venv/dev.done
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## removes what make made; results and checkpoints stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.venv/run.done: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, but this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the packages of requirements.txt (about 3 GB with torch, a few minutes) ..."
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+.venv/dev.done: .venv/run.done
+	$(PIP) --editable '.[dev]'
+	touch $@

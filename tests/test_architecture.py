@@ -1,0 +1,99 @@
+"""The house as a test: who may import whom, what stays out of whom, and that nothing undocumented is shipped."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tune_btxrd.cli import build_parser
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tune_btxrd"
+LAYERS = ("errors", "config", "data", "training", "search")  # imports point leftwards only; all else is a command
+MODULES = sorted(PACKAGE.rglob("*.py"))
+VERBS = build_parser()._subparsers._group_actions[0].choices
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1] if module.count(".") else ""
+
+
+def imported_modules(path: Path) -> set[str]:
+    """All tune_btxrd modules a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "tune_btxrd"}
+
+
+def packages_of(path: Path) -> set[str]:
+    """All top-level packages a file imports."""
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    names = {a.name for node in tree if isinstance(node, ast.Import) for a in node.names}
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    names |= {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_leftwards(path: Path) -> None:
+    own = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if own not in LAYERS:
+        return
+    allowed = {*LAYERS[: LAYERS.index(own) + 1], ""}
+    if own == "search":
+        allowed.add("console")  # the live view is the one place where the search meets the terminal
+    wrong = {name for name in imported_modules(path) if layer_of(name) not in allowed}
+    assert not wrong, f"{path.name} is in layer {own}, but imports {sorted(wrong)}"
+
+
+def test_data_and_training_know_neither_ray_nor_optuna_and_data_knows_no_torch() -> None:
+    for path in MODULES:
+        layer = path.relative_to(PACKAGE).parts[0]
+        forbidden = {"data": {"ray", "optuna", "torch", "timm"}, "training": {"ray", "optuna"}}.get(layer, set())
+        assert not packages_of(path) & forbidden, path
+
+
+def test_training_does_not_load_ray_and_the_driver_does_not_load_torch() -> None:
+    code = "import sys, {}; sys.exit(int({!r} in sys.modules))"
+    for module, absent in (
+        ("tune_btxrd.training.checkpoint", "ray"),
+        ("tune_btxrd.search.driver", "torch"),
+        ("tune_btxrd.run", "torch"),
+        ("tune_btxrd.listing", "ray"),
+        ("tune_btxrd.cli", "numpy"),
+    ):
+        result = subprocess.run([sys.executable, "-c", code.format(module, absent)], check=False, cwd=ROOT)
+        assert result.returncode == 0, f"{module} loads {absent}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_stands_in_the_readme(verb: str) -> None:
+    assert len(VERBS[verb].description or "") > 10
+    assert f"`{verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_flag_has_help() -> None:
+    for name, parser in VERBS.items():
+        for action in parser._actions:
+            assert action.help, f"{name} {action.option_strings} has no help"
+
+
+def test_requirements_are_pinned_with_a_reason_and_ranged_in_pyproject() -> None:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pinned = {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
+    assert all(re.fullmatch(r"[\w.\[\],-]+==\S+\s+# \S.*", line) for line in lines)
+    project = (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("\n]")[0]
+    assert {re.match(r"[\w.-]+", item)[0].lower() for item in re.findall(r'"([^"]+)"', project)} == pinned
+
+
+def test_no_module_is_longer_than_it_should_be() -> None:
+    """Files of 60 to 250 lines are the aim; a limit keeps them from growing unseen."""
+    long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long

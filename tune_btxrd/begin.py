@@ -1,0 +1,179 @@
+"""How a search begins or goes on: what was asked for, checked and written to `search.json` before Ray is started."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.console import heading, say
+from tune_btxrd.data.split_files import split_stem
+from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.prepare import (
+    DataRequest,
+    Prepared,
+    check_same_data,
+    open_cache,
+    prepare,
+    read_manifest,
+    require_weights_allowed,
+    write_prepared,
+)
+from tune_btxrd.search.cluster import Cluster, check_address
+from tune_btxrd.search.journal import FILE as JOURNAL
+from tune_btxrd.search.measure import Layout, measure_layout
+from tune_btxrd.search.parts import Source
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import write_whole
+from tune_btxrd.settings import SPACE_FILE, Settings, require_new, results_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the command line asked for beside the dataset.
+
+    Attributes:
+        space: YAML file; settings, hyperparameters: what flags override in it.
+        split: what the search sees; splits: what is retrained (None: what the dataset has).
+        seeds: trainings per config and split in the final job.
+        slots, cpus, gpus: None: measured, as the layout needs, all of a GPU.
+        time_budget: seconds for everything, or None.
+    """
+
+    name: str
+    storage: Path
+    checkpoints: Path | None
+    data: DataRequest
+    space: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    split: str = "common"
+    splits: tuple[str, ...] | None = None
+    seeds: int = 1
+    device: str = "auto"
+    slots: int | None = None
+    cpus: float | None = None
+    gpus: float | None = None
+    address: str | None = None
+    time_budget: float | None = None
+    resume: bool = False
+    data_given: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """`ray_results/<name>`, absolute."""
+        return results_folder(self.storage, self.name).resolve()
+
+
+def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
+    """Starts a results folder, or opens the one that goes on; without Ray, so that a mistake costs no start.
+
+    Args:
+        config: the one config of verb `train`; None for a search.
+
+    Raises:
+        ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
+    """
+    check_address(request.address)
+    folder = request.folder
+    if request.resume:
+        return _resumed(request, folder)
+    require_new(folder)
+    hyperparameters = request.hyperparameters
+    require_weights_allowed(
+        request.data, pretrained=hyperparameters.get("pretrained"), weights=hyperparameters.get("weights")
+    )
+    spec = SearchSpec.load(request.space).override(request.settings, hyperparameters)
+    size = (config or spec.hand_made).image_size
+    prepared = prepare(request.data, image_size=size, splits=request.splits, searched=request.split)
+    write_prepared(prepared, folder, repeats=0 if config else spec.repeats)
+    settings = _settings(request, prepared, config=config, image_size=size)
+    write_whole(folder / SPACE_FILE, request.space.read_text(encoding="utf-8"))
+    (folder / JOURNAL).touch()
+    settings.save(folder)  # last: a folder that has it is whole
+    return settings
+
+
+def measured(settings: Settings, request: RunRequest, cluster: Cluster) -> Layout:
+    """How many trials at once and what an epoch costs: measured once per search, kept in `search.json`."""
+    if settings.layout:
+        return Layout(**{**settings.layout, "tried": tuple(settings.layout["tried"])})
+    heading("Measure")
+    config = settings.config and TrainConfig.from_dict(settings.config)
+    layout = measure_layout(
+        settings.source,
+        settings.searched,
+        config or settings.spec(request.folder).hand_made,
+        cluster,
+        device=request.device,
+        slots=request.slots,
+        cpus=request.cpus,
+        gpus=request.gpus,
+    )
+    at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
+    say(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
+    for line in layout.tried if len(layout.tried) > 1 else ():
+        say(f"  {line}")
+    dataclasses.replace(settings, layout=dataclasses.asdict(layout)).save(request.folder)
+    return layout
+
+
+def _settings(request: RunRequest, prepared: Prepared, *, config: TrainConfig | None, image_size: int) -> Settings:
+    searched, manifest = prepared.searched, prepared.manifest
+    seen = {*searched.parts["train"], *searched.parts["val"]}
+    return Settings(
+        name=request.name,
+        kind="train" if config else "search",
+        dataset={"name": manifest.dataset, "path": str(manifest.root), "sha256": manifest.sha256, "images": len(manifest)},
+        request=dataclasses.replace(request.data, data=request.data.data and request.data.data.resolve()),
+        source=prepared.source(request.folder),
+        space={"file": str(request.space), "settings": request.settings, "hyperparameters": request.hyperparameters},
+        splits={name: split_stem(name) for name in prepared.splits},
+        searched=split_stem(searched.name),
+        val_ratio=len(searched.parts["val"]) / len(searched.parts["train"]),
+        device=request.device,
+        image_size=image_size,
+        layout={},
+        checkpoints=((request.checkpoints or Path("checkpoints")) / request.name).resolve(),
+        flags={
+            "skipped": prepared.skipped,
+            "leak": {name: len(seen & set(split.parts["test"])) for name, split in prepared.splits.items() if not config},
+        },
+        config=config.to_dict() if config else None,
+    )
+
+
+def _resumed(request: RunRequest, folder: Path) -> Settings:
+    """The settings of a search that goes on, with more trials where the user says so."""
+    settings = Settings.load(folder)
+    if settings.kind != "search":
+        raise ResultError(
+            f"{settings.name} is one training without a search: go on with `train --name {settings.name} --resume`."
+        )
+    allowed = {"trials", "confirm"}
+    if refused := sorted({*request.settings, *request.hyperparameters} - allowed):
+        raise ConfigError(
+            f"A resumed search keeps its settings, but got --{refused[0].replace('_', '-')}: "
+            "only --trials and --confirm may change."
+        )
+    space = {**settings.space, "settings": {**settings.space["settings"], **request.settings}}
+    settings = dataclasses.replace(settings, space=space, source=source_of(settings, request))
+    if request.checkpoints is not None:
+        settings = dataclasses.replace(settings, checkpoints=(request.checkpoints / settings.name).resolve())
+    settings.save(folder)
+    return settings
+
+
+def source_of(settings: Settings, request: RunRequest) -> Source:
+    """Where pixels lie now: the cache of the search, or one made again (moved results, another machine, a cleared cache).
+
+    Raises:
+        DataError: the dataset is gone, or has other ids or labels than the search saw.
+    """
+    if Path(settings.source.cache).is_dir() and not request.data_given:
+        return settings.source
+    asked = dataclasses.replace(settings.request, cache=request.data.cache)
+    asked = dataclasses.replace(asked, data=request.data.data) if request.data_given else asked
+    manifest = read_manifest(asked)
+    check_same_data(manifest, settings.dataset["sha256"])
+    return dataclasses.replace(settings.source, cache=str(open_cache(asked, manifest, settings.image_size).path.resolve()))
