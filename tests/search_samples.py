@@ -24,6 +24,9 @@ start:
 """
 
 
+_JOURNALS: dict[Path, Journal] = {}
+
+
 def make_spec(**settings: Any) -> SearchSpec:
     """The spec above with some settings changed."""
     return SearchSpec.from_text(SPACE).override(settings, {})
@@ -39,7 +42,10 @@ def make_folder(folder: Path) -> Path:
 
 def make_conductor(folder: Path, spec: SearchSpec, *, slots: int = 1, deadline: float | None = None) -> Conductor:
     """A conductor on the folder, going on with what its journal holds."""
+    if folder in _JOURNALS:  # the driver before was killed: its lock goes with it
+        _JOURNALS[folder].close()
     journal, record = Journal(folder), read_search(folder)
+    _JOURNALS[folder] = journal
     return Conductor(spec, journal=journal, record=record, slots=slots, split="common", deadline=deadline)
 
 
