@@ -16,9 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -65,23 +68,35 @@ def speed(files: list[Path], *, rounds: int) -> dict[str, object]:
     plain, cached, hashing = [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            plain_loop(files)
-            plain.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            hashes = file_hashes(manifest, cache_dir=Path(folder))
-            hashing.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            build_cache(manifest, image_size=SIZE, cache_dir=Path(folder), hashes=hashes)
-            cached.append(time.perf_counter() - start)
-    ratios = [slow / fast for slow, fast in zip(plain, cached, strict=True)]
+            plain.append(timed(lambda: plain_loop(files)))
+            cache_dir = Path(folder)
+            hashing.append(timed(lambda cache_dir=cache_dir: file_hashes(manifest, cache_dir=cache_dir)))
+            hashes = file_hashes(manifest, cache_dir=cache_dir)
+            build = partial(build_cache, manifest, image_size=SIZE, cache_dir=cache_dir, hashes=hashes)
+            cached.append(timed(build))
+    ratios = [slow.wall_s / fast.wall_s for slow, fast in zip(plain, cached, strict=True)]
+    cpu_ratios = [slow.cpu_s / fast.cpu_s for slow, fast in zip(plain, cached, strict=True)]
     return {
-        "plain_images_per_s": [round(len(files) / seconds, 1) for seconds in plain],
-        "cache_images_per_s": [round(len(files) / seconds, 1) for seconds in cached],
-        "hashing_images_per_s": [round(len(files) / seconds, 1) for seconds in hashing],
+        "plain_images_per_s": [round(len(files) / took.wall_s, 1) for took in plain],
+        "cache_images_per_s": [round(len(files) / took.wall_s, 1) for took in cached],
+        "hashing_images_per_s": [round(len(files) / took.wall_s, 1) for took in hashing],
         "ratio": [round(ratio, 2) for ratio in ratios],
         "ratio_median": round(statistics.median(ratios), 2),
+        "plain_cpu_ms_per_image": round(statistics.median(took.cpu_s for took in plain) / len(files) * 1e3, 2),
+        "cache_cpu_ms_per_image": round(statistics.median(took.cpu_s for took in cached) / len(files) * 1e3, 2),
+        "cpu_ratio_median": round(statistics.median(cpu_ratios), 2),  # per core; does not depend on who else computes
     }
+
+
+class Took(NamedTuple):
+    wall_s: float
+    cpu_s: float  # of all threads
+
+
+def timed(function: Callable[[], object]) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def difference(file: Path) -> float:
@@ -130,9 +145,9 @@ def second_call(folder: Path, cache_dir: Path) -> float:
     return time.perf_counter() - start
 
 
-def in_fresh_process(function: object, *arguments: Path) -> float:
+def in_fresh_process(function: Callable[..., float], *arguments: Path) -> float:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return float(pool.submit(function, *arguments).result())  # type: ignore[arg-type]  # one of the two above
+        return pool.submit(function, *arguments).result()
 
 
 def linked(files: list[Path], folder: Path, *, count: int) -> Path:
@@ -180,7 +195,7 @@ def _cpuinfo() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300, help="phantom images")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--phantom", type=Path, default=Path(tempfile.gettempdir()) / "decode-benchmark", help="kept for later"
     )
