@@ -6,7 +6,7 @@ checkpoints/<name>/<split>/evaluation/
     operating_points.csv calibration.csv         fitted on validation, applied here
     subgroups.csv seeds.csv                      by center, view, region, sex, age, type; further seeds of the winner
     predictions.csv predictions_hand_made.csv    one row per test image
-    confusion.png roc.png pr.png reliability.png
+    confusion.png roc.png pr.png reliability.png explain/
     summary.json                                 the same for other programs
 checkpoints/<name>/evaluation/gap.csv            first split minus the others
 """
@@ -29,7 +29,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.split_files import load_split
 from tune_btxrd.data.splits import Split
 from tune_btxrd.errors import ResultError
-from tune_btxrd.finished import FinishedSplit, finished_splits, source_of
+from tune_btxrd.finished import WINNER, FinishedSplit, chosen_splits, source_of
 from tune_btxrd.portable import Predictor, file_sha256, open_checkpoint
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights, percentile_interval
@@ -172,16 +172,6 @@ def evaluate_search(
     )
 
 
-def chosen_splits(checkpoints: Path, names: Sequence[str] | None) -> list[FinishedSplit]:
-    """The retrained splits of these names, or all. Raises: ResultError for an unknown one."""
-    found = finished_splits(checkpoints)
-    known = {item.name: item for item in found} | {item.stem: item for item in found}
-    if unknown := [name for name in names or () if name not in known]:
-        names_found = ", ".join(item.name for item in found)
-        raise ResultError(f"A split must have been retrained ({names_found}), but got {unknown[0]!r}: choose one of them.")
-    return found if names is None else [known[name] for name in names]
-
-
 def _evaluate_split(item: FinishedSplit, split: Split, job: _Job) -> SplitEvaluation:
     test = split.parts["test"]
     if not test:
@@ -206,6 +196,7 @@ def _evaluate_split(item: FinishedSplit, split: Split, job: _Job) -> SplitEvalua
     tables = _tables(models, rows, job) | _seeds(item, split, models[0], job)
     for table in tables.values():
         table["opened"] = opened
+    explained = _explain(predictors[WINNER], split, models[0], folder, job)
     evaluation = SplitEvaluation(
         split=split.name,
         folder=folder,
@@ -213,7 +204,7 @@ def _evaluate_split(item: FinishedSplit, split: Split, job: _Job) -> SplitEvalua
         counts=tuple(np.bincount(targets, minlength=len(job.manifest.class_names)).tolist()),
         models=tuple(models),
         tables=tables,
-        notes=tuple(_notes(split, opened, len(np.unique(job.numbers[rows])), predictors["winner"], job)),
+        notes=(*_notes(split, opened, len(np.unique(job.numbers[rows])), predictors[WINNER], job), *explained),
     )
     _write(evaluation, split, job)
     return evaluation
@@ -286,6 +277,16 @@ def _seeds(item: FinishedSplit, split: Split, winner: Judged, job: _Job) -> dict
 
 def _plain_scores(point: dict[Metric, float], names: Sequence[str]) -> dict[str, float]:
     return {m.name if m.class_index is None else f"{m.name} {names[m.class_index]}": value for m, value in point.items()}
+
+
+def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, job: _Job) -> list[str]:
+    """Contact sheet and pointing game of the test part; a line for the notes where lesions are annotated."""
+    from tune_btxrd.explain import explain_part, part_of
+
+    part = part_of("test", split.parts["test"], winner.logits, cache=job.cache, manifest=job.manifest)
+    title = f"{job.manifest.dataset}, test part of {split.name}"
+    found = explain_part(predictor, part, folder / "explain", split=split.name, title=title)
+    return [f"Where the winner looks: {found.pointing}"] if found.pointing else []
 
 
 def _notes(split: Split, opened: int, groups: int, winner: Predictor, job: _Job) -> list[str]:

@@ -1,5 +1,6 @@
 """A finished search as the delivering verbs see it: where its pixels and parts lie, and its checkpoints per split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def finished_splits(checkpoints: Path) -> list[FinishedSplit]:
             f"{checkpoints} must hold best_<split>.pt, but holds none: run `retrain {checkpoints.name}` first."
         )
     return sorted(found, key=lambda split: (split.stem != "stratified", split.stem))
+
+
+def chosen_splits(checkpoints: Path, names: Sequence[str] | None) -> list[FinishedSplit]:
+    """The retrained splits of these names, or all. Raises: ResultError for an unknown one."""
+    found = finished_splits(checkpoints)
+    known = {item.name: item for item in found} | {item.stem: item for item in found}
+    if unknown := [name for name in names or () if name not in known]:
+        names_found = ", ".join(item.name for item in found)
+        raise ResultError(f"A split must have been retrained ({names_found}), but got {unknown[0]!r}: choose one of them.")
+    return found if names is None else [known[name] for name in names]
 
 
 def source_of(results: Path) -> Source:

@@ -57,7 +57,7 @@ class Predictions:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per readable file: file, predicted class, probabilities, calibrated ones, yes or no per operating point."""
+        """Per readable file: predicted class, probabilities, calibrated ones, yes or no at each operating point."""
         names, decisions = self.info.class_names, self.info.decisions
         columns: dict[str, Any] = {
             "file": [safe_text(file) for file in self.files],
