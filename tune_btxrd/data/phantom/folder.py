@@ -40,6 +40,11 @@ class PhantomSpec:
     size: int = 384
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """A folder name that changes with whatever changes the images."""
+        return f"phantom-{self.count}x{self.size}-seed{self.seed}-drawing{DRAWING}"
+
     def __post_init__(self) -> None:
         if self.count < 18:
             raise ConfigError(f"A phantom needs at least 18 images, two per class and center, but got count={self.count}.")

@@ -1,0 +1,252 @@
+"""Does the phantom earn its keep? No shortcut within a center, learnable, center harder than stratified, lr matters.
+
+python benchmarks/phantom_check.py shortcuts   (about ten minutes on 2 CPU cores, most of them to draw images once)
+python benchmarks/phantom_check.py network     (about 20 trainings; hours on 2 CPU cores, minutes on a GPU)
+
+`shortcuts`: within each center, can age, gender, view, image size or the intensity of the whole image tell the classes?
+One-against-rest AUC of boosted trees and of logistic regression, five-fold, patients kept together; every one <= 0.60.
+`network`: the default network from random weights on the stratified and the center split and at three learning rates.
+Writes benchmarks/results/phantom_<part>.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.data.cache import ImageCache, build_cache
+from tune_btxrd.data.hashes import file_hashes
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.phantom import PhantomSpec, make_phantom
+from tune_btxrd.data.phantom.cases import VIEWS, plan_cases
+from tune_btxrd.data.readers import read_dataset
+from tune_btxrd.data.splits import make_split
+
+RESULTS = Path(__file__).parent / "results"
+LARGEST_AUC = 0.60
+PLANNED = 40_000  # cases for what needs no drawing: enough Normals in center 3 to measure an AUC
+GAIN = 0.25  # macro-F1 above the majority class
+LRS = (1e-5, 1e-3, 1e-2)
+BEST_LR = 1e-3
+
+
+def phantom(spec: PhantomSpec, folder: Path) -> tuple[Path, Manifest]:
+    """The phantom of this spec in `folder`, drawn if it is not there."""
+    root = folder / spec.name
+    make_phantom(root, spec)
+    return root, read_dataset(root, dataset="phantom")
+
+
+def patients(spec: PhantomSpec) -> np.ndarray:
+    """(N,) patient number of each image, as planned."""
+    return np.array([case.patient.number for case in plan_cases(spec.count, size=spec.size, seed=spec.seed)])
+
+
+def drawn_features(manifest: Manifest) -> dict[str, np.ndarray]:
+    """Mean, deviation and percentiles of each whole image, alone and with all that the table and the file size say."""
+    table = manifest.table
+    known = [table["age"], table["gender"] == "M", *(table[view] for view in VIEWS)]
+    intensity, sizes = [], []
+    for file in manifest.files:
+        assert file is not None
+        with Image.open(file) as image:
+            grey = np.asarray(image.convert("L"), dtype=float)
+        intensity.append([grey.mean(), grey.std(), *np.percentile(grey, [1, 5, 10, 25, 50, 75, 90, 95, 99])])
+        sizes.append(grey.shape)
+    everything = np.column_stack([np.array(intensity), np.array(sizes), *(column.astype(float) for column in known)])
+    return {"intensity": np.array(intensity), "all of it": everything}
+
+
+def shortcut_aucs(values: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """Class -> the larger AUC of two classifiers, out of fold, one class against the rest."""
+    aucs = {}
+    for target, name in enumerate(("Normal", "Benign", "Malignant")):
+        truth = (targets == target).astype(int)
+        scores = []
+        for model in (
+            HistGradientBoostingClassifier(max_iter=60, max_depth=3, learning_rate=0.08, random_state=0),
+            make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        ):
+            folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+            out = cross_val_predict(model, values, truth, groups=groups, cv=folds, method="predict_proba")[:, 1]
+            scores.append(float(roc_auc_score(truth, out)))
+        aucs[name] = max(scores)
+    return aucs
+
+
+def planned_features(spec: PhantomSpec) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+    """What is decided before anything is drawn: features, targets, centers, patient numbers of many cases."""
+    cases = plan_cases(spec.count, size=spec.size, seed=spec.seed)
+    people = [case.patient for case in cases]
+    named = {
+        "age and gender": np.array([(person.age, person.gender == "M") for person in people], dtype=float),
+        "view": np.array([[case.view == view for view in VIEWS] for case in cases], dtype=float),
+        "image size": np.array([(case.width, case.height, case.width / case.height) for case in cases]),
+    }
+    targets, centers, numbers = (np.array([getattr(p, name) for p in people]) for name in ("target", "center", "number"))
+    return {**named, "these together": np.hstack(list(named.values()))}, targets, centers, numbers
+
+
+def check_shortcuts(spec: PhantomSpec, folder: Path) -> dict[str, Any]:
+    """Every feature set in every center: of very many planned cases, then of the drawn images; prints one line each."""
+    planned = planned_features(PhantomSpec(count=PLANNED, size=spec.size, seed=spec.seed))
+    _, manifest = phantom(spec, folder)
+    assert manifest.centers is not None
+    drawn = drawn_features(manifest), manifest.targets, np.array(manifest.centers).astype(int), patients(spec)
+    found, worst = {}, 0.0
+    for what, (named, targets, centers, numbers) in (("planned", planned), ("drawn", drawn)):
+        for name, values in named.items():
+            for center in np.unique(centers):
+                rows = np.flatnonzero(centers == center)
+                aucs = shortcut_aucs(values[rows], targets[rows], numbers[rows])
+                worst = max(worst, *aucs.values())
+                found[f"{name}, center {center}"] = {"images": len(rows), **aucs}
+                print(f"{what} center {center}  {name:15s}", *(f"{k} {v:.3f}" for k, v in aucs.items()), flush=True)
+    print(f"largest AUC {worst:.3f}, allowed {LARGEST_AUC}: {'holds' if worst <= LARGEST_AUC else 'BROKEN'}")
+    return {"spec": spec.name, "planned": PLANNED, "images": len(manifest), "largest_auc": worst, "auc": found}
+
+
+def score(config: TrainConfig, manifest: Manifest, cache: ImageCache, split_name: str, slot: Any) -> dict[str, float]:
+    """One training: val loss of its best epoch, macro-F1 of that epoch's model on val and of the last model on test."""
+    import torch
+
+    from tune_btxrd.training import metrics
+    from tune_btxrd.training.loop import predict, train
+    from tune_btxrd.training.pixels import TrainingData
+
+    split = make_split(split_name, manifest, pairs=[], groups="patients")
+    rows = {part: cache.rows(ids) for part, ids in split.parts.items()}
+    targets = manifest.targets[manifest.rows(cache.image_ids)]
+    data = TrainingData(
+        images=cache.images,
+        targets=targets,
+        train_rows=rows["train"],
+        val_rows=rows["val"],
+        num_classes=3,
+        positive_class=manifest.positive_class,
+    )
+    state = slot.start(config, data, keep_best=False)
+    began = time.perf_counter()
+    history = list(train(state))
+    test = torch.tensor(rows["test"], device=state.device)
+    logits = predict(state.model, state.pixels, test, mean=state.mean, std=state.std, precision=state.precision)
+    guessed = logits.cpu().numpy().argmax(axis=1)
+    best = min(history, key=lambda row: row.val_loss)
+    return {
+        "val_loss": best.val_loss,
+        "val_macro_f1": best.val_macro_f1,
+        "test_macro_f1": metrics.macro_f1(metrics.confusion(targets[rows["test"]], guessed, 3)),
+        "test_majority_macro_f1": majority_macro_f1(targets[rows["test"]]),
+        "epochs": float(len(history)),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def majority_macro_f1(targets: np.ndarray) -> float:
+    """Macro-F1 of naming the largest class always."""
+    share = np.bincount(targets).max() / len(targets)
+    return float(2 * share / (1 + share) / 3)
+
+
+def check_network(spec: PhantomSpec, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All trainings in turn; prints each, then the claims."""
+    from tune_btxrd.training.slot import Slot
+
+    _, manifest = phantom(spec, folder)
+    hashes = file_hashes(manifest, cache_dir=folder)
+    cache = build_cache(manifest, image_size=arguments.image_size, cache_dir=folder, hashes=hashes)
+    slot = Slot(device=arguments.device, threads=arguments.threads)
+    runs = []
+    jobs = [("stratified", BEST_LR), ("center", BEST_LR), *(("stratified", lr) for lr in LRS if lr != BEST_LR)]
+    for seed in range(arguments.seeds):
+        for split_name, lr in jobs:
+            config = TrainConfig(
+                lr=lr,
+                epochs=arguments.epochs,
+                batch_size=arguments.batch_size,
+                image_size=arguments.image_size,
+                pretrained=False,
+                patience=arguments.epochs,
+                seed=42 + seed,
+            )
+            found = score(config, manifest, cache, split_name, slot)
+            runs.append({"split": split_name, "lr": lr, "seed": config.seed, **found})
+            print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in runs[-1].items()), flush=True)
+    return {
+        "spec": spec.name,
+        "settings": {**vars(arguments), "folder": str(spec.name)},
+        "runs": runs,
+        "claims": claims(runs),
+    }
+
+
+def claims(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Claim -> difference of means, its standard error over seeds, and their ratio; printed."""
+    frame = pd.DataFrame(runs)
+
+    def of(split: str, lr: float, column: str) -> pd.Series:
+        return frame[(frame["split"] == split) & (frame["lr"] == lr)][column]
+
+    best = of("stratified", BEST_LR, "test_macro_f1")
+    pairs = {
+        "stratified test macro-F1 over majority": (best, of("stratified", BEST_LR, "test_majority_macro_f1")),
+        "stratified over center, test macro-F1": (best, of("center", BEST_LR, "test_macro_f1")),
+    }
+    for lr in (lr for lr in LRS if lr != BEST_LR):
+        losses = of("stratified", lr, "val_loss"), of("stratified", BEST_LR, "val_loss")
+        pairs[f"val_loss of lr {lr:g} over lr {BEST_LR:g}"] = losses
+        pairs[f"val macro-F1 of lr {BEST_LR:g} over lr {lr:g}"] = (
+            of("stratified", BEST_LR, "val_macro_f1"),
+            of("stratified", lr, "val_macro_f1"),
+        )
+    found = {}
+    for name, (high, low) in pairs.items():
+        gap = float(high.mean() - low.mean())
+        error = float(np.hypot(high.sem(), low.sem())) if len(high) > 1 else float("nan")
+        found[name] = {"high": float(high.mean()), "low": float(low.mean()), "gap": gap, "standard_error": error}
+        print(f"{name}: {high.mean():.3f} - {low.mean():.3f} = {gap:.3f} +- {error:.3f}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("shortcuts", "network"))
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/phantom_check"))
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    counts = {"shortcuts": 7500, "network": 1500}
+    sizes = {"shortcuts": 128, "network": 384}  # intensities need no large images
+    spec = PhantomSpec(arguments.count or counts[arguments.part], arguments.size or sizes[arguments.part], seed=1)
+    if arguments.part == "shortcuts":
+        found = check_shortcuts(spec, arguments.folder)
+    else:
+        found = check_network(spec, arguments.folder, arguments)
+    RESULTS.mkdir(exist_ok=True)
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "numpy": np.__version__}
+    (RESULTS / f"phantom_{arguments.part}.json").write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
