@@ -77,6 +77,12 @@ def test_scale_one_half_shrinks_into_the_middle():
     assert torch.equal(white[2:6, 2:6], torch.ones(4, 4)) and white.sum() == 16
 
 
+def test_turned_and_shrunk_at_once():
+    images = batch()
+    expected = transform(images.rot90(1, (-2, -1)), scale=0.5)
+    torch.testing.assert_close(transform(images, degrees=90, scale=0.5), expected, atol=1e-5, rtol=0)
+
+
 def test_shift_is_measured_in_the_turned_and_scaled_picture_s_own_output():
     point = torch.zeros(1, 1, 9, 9)
     point[..., 4, 4] = 1  # the centre does not move but by the shift

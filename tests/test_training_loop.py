@@ -87,6 +87,12 @@ def test_it_learns_and_ends_with_the_budget():
     assert rows[-1]["objective"] < 0.5 * rows[0]["val_loss"] and max(row["val_acc"] for row in rows) > 0.8
 
 
+def test_every_epoch_trains_in_train_mode():
+    state = start(epochs=3)
+    run(state)
+    assert state.model.state_dict()["bn1.num_batches_tracked"] == 3 * 3  # 16, 16 and 17 images
+
+
 def test_patience_counts_epochs_without_improvement():
     rows = run(start(epochs=9, patience=3, min_delta=100))
     assert [row["improved"] for row in rows] == [True, False, False, False]
