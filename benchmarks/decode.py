@@ -1,6 +1,6 @@
 """Decoding into the cache against a plain Pillow loop: images/s, closeness, anonymous memory, the second call.
 
-python benchmarks/decode.py                    (about five minutes, two of them to draw the phantom once)
+python benchmarks/decode.py                    (some minutes, most of them to draw the phantom once)
 
 The plain loop is `PIL.Image.open(...).convert("RGB").resize(...)`. Both ways read the same files in turn, all of them in
 the page cache, and the ratio is the median over the rounds. Writes benchmarks/results/decode.json.
@@ -179,7 +179,8 @@ def circumstances() -> dict[str, object]:
         "commit": git.stdout.decode().strip(),
         "cpu": cpu.partition(": ")[2],
         "cores": usable_cores(),
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_before": round(os.getloadavg()[0], 2),  # above the number of cores: wall times are not to be trusted
+        "nice": os.nice(0),
         "python": platform.python_version(),
         "pillow": PIL.__version__,
         "libjpeg_turbo": features.version("libjpeg_turbo"),
