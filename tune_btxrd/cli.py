@@ -12,6 +12,7 @@ from pathlib import Path
 from tune_btxrd import __version__
 from tune_btxrd.errors import TuneBtxrdError
 
+DEVICES = ("auto", "cuda", "mps", "cpu")
 DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -62,6 +63,26 @@ def build_parser() -> argparse.ArgumentParser:
     _name_flags(train)
     export = verb("export", "write the winning checkpoint of each split in portable formats", where)
     export.add_argument("name", metavar="NAME", help="the search")
+    evaluate = verb("evaluate", "score the winner on the test parts; the only verb that opens them, and it logs that", where)
+    evaluate.add_argument("name", metavar="NAME", help="the search")
+    evaluate.add_argument("--yes", action="store_true", help="open the test parts without asking")
+    evaluate.add_argument("--splits", metavar="A,B", help="splits to evaluate (default: all that were retrained)")
+    evaluate.add_argument("--data", type=Path, metavar="DIR", help="where the dataset is now, if it has moved")
+    evaluate.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
+    predict = verb("predict", "class probabilities for images")
+    predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pt file, exported folder or ONNX file")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of images")
+    predict.add_argument("--format", choices=("table", "csv", "json"), default="table", help="how to print (default: table)")
+    predict.add_argument(
+        "--output", type=Path, metavar="FILE", help="write there instead of printing (CSV, or JSON by --format)"
+    )
+    predict.add_argument("--rank-uncertain", type=Path, metavar="FILE", help="CSV of the images to label first")
+    predict.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
+    space = verb("space", "explain a search space and print five samples")
+    space.add_argument("file", type=Path, metavar="FILE", help="YAML, see search_spaces/")
+    trial = verb("trial", "run one trial of a search again, alone, and compare the numbers", where)
+    trial.add_argument("name", metavar="NAME", help="the search")
+    trial.add_argument("number", metavar="NUMBER", help="the trial's number (7), or 7r2 for a confirmation repeat")
     verb("list", "show the searches at hand", where)
     return parser
 
@@ -105,9 +126,7 @@ def _where_flags() -> argparse.ArgumentParser:
 def _compute_flags() -> argparse.ArgumentParser:
     flags = _flags()
     group = flags.add_argument_group("how much")
-    group.add_argument(
-        "--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: CUDA, else MPS, else CPU"
-    )
+    group.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
     group.add_argument("--slots", type=int, metavar="N", help="trials at once (default: measured)")
     group.add_argument("--cpus-per-trial", type=float, metavar="N", help="CPUs of each trial (default: measured)")
     group.add_argument("--gpus-per-trial", default="auto", metavar="auto|N", help="GPUs of each trial, also a fraction")

@@ -21,7 +21,7 @@ UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed."""
-    globals()[f"_{flags.verb}"](flags)
+    VERBS[flags.verb](flags)
 
 
 def _prepare(flags: argparse.Namespace) -> None:
@@ -78,6 +78,54 @@ def _export(flags: argparse.Namespace) -> None:
     from tune_btxrd.settings import results_folder
 
     export(results_folder(flags.storage, flags.name))
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    from tune_btxrd.begin import RunRequest
+    from tune_btxrd.deliver import evaluate
+    from tune_btxrd.prepare import DataRequest
+
+    given = {name: value for name, value in (("data", flags.data), ("cache", flags.cache)) if value is not None}
+    request = RunRequest(
+        name=flags.name,
+        storage=flags.storage,
+        checkpoints=flags.checkpoints,
+        data=DataRequest(**given),
+        space=Path(),
+        splits=_splits(flags),
+        device=flags.device,
+        data_given=flags.data is not None,
+    )
+    evaluate(request, yes=flags.yes)
+
+
+def _predict(flags: argparse.Namespace) -> None:
+    from tune_btxrd.deliver import predict
+
+    predict(
+        flags.checkpoint,
+        flags.images,
+        device=flags.device,
+        form=flags.format,
+        output=flags.output,
+        rank_uncertain=flags.rank_uncertain,
+    )
+
+
+def _space_verb(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import say
+    from tune_btxrd.search.explain import explain
+    from tune_btxrd.search.space import SearchSpec
+
+    for line in explain(SearchSpec.load(flags.file)):
+        say(line)
+
+
+def _trial(flags: argparse.Namespace) -> None:
+    from tune_btxrd.deliver import run_again
+    from tune_btxrd.settings import results_folder
+
+    run_again(results_folder(flags.storage, flags.name).resolve(), flags.number)
 
 
 def _list(flags: argparse.Namespace) -> None:
@@ -209,3 +257,18 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"--config must hold `name: value` lines, but {path} holds something else.")
     return content
+
+
+VERBS = {
+    "run": _run,
+    "prepare": _prepare,
+    "search": _search,
+    "retrain": _retrain,
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+    "predict": _predict,
+    "trial": _trial,
+    "space": _space_verb,
+    "list": _list,
+}

@@ -17,6 +17,7 @@ from tune_btxrd.data.groups import GroupKind, Pair, duplicate_pairs, group_numbe
 from tune_btxrd.data.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
+from tune_btxrd.data.phantom.folder import DRAWING
 from tune_btxrd.data.readers import read_dataset
 from tune_btxrd.data.sheets import contact_sheet
 from tune_btxrd.data.split_files import load_split, save_split, split_stem
@@ -103,7 +104,7 @@ def prepare(
     for note in manifest.notes:
         say(f"  {note}")
     hashes = _hashes(request, manifest)
-    pairs = read_pairs(request.duplicates) if request.duplicates else duplicate_pairs(hashes, manifest.image_ids)
+    pairs = duplicates_of(request, manifest, hashes=hashes)
     numbers = group_numbers(manifest, pairs, request.groups)
     made, skipped = _splits(manifest, request, pairs, splits)
     searched_split = _searched(searched, manifest, request, pairs, made)
@@ -134,7 +135,7 @@ def read_manifest(request: DataRequest) -> Manifest:
     root = request.data
     if root is None:
         spec = request.phantom
-        root = request.cache / f"phantom-{spec.count}x{spec.size}-seed{spec.seed}"
+        root = request.cache / f"phantom-v{DRAWING}-{spec.count}x{spec.size}-seed{spec.seed}"
         with progress("phantom drawn") as advance:
             make_phantom(root, spec, progress=advance)
     return read_dataset(
@@ -145,6 +146,20 @@ def read_manifest(request: DataRequest) -> Manifest:
         accept_revision=request.accept_revision,
         exclude=read_ids(request.exclude) if request.exclude else (),
     )
+
+
+def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str, str] | None = None) -> list[Pair]:
+    """Pairs of identical images: as given (--duplicates FILE), or found by their bytes. Raises: DataError."""
+    if request.duplicates is None:
+        return duplicate_pairs(hashes if hashes is not None else _hashes(request, manifest), manifest.image_ids)
+    known = set(manifest.image_ids)
+    left_out = set(read_ids(request.exclude)) if request.exclude else set()
+    pairs = [pair for pair in read_pairs(request.duplicates) if not set(pair) & left_out]
+    if unknown := [image_id for pair in pairs for image_id in pair if image_id not in known]:
+        raise DataError(
+            f"Duplicate pairs must name images of the dataset, but {request.duplicates} has {unknown[0]!r}: remove it."
+        )
+    return pairs
 
 
 def open_cache(

@@ -1,0 +1,143 @@
+"""The verbs `evaluate`, `predict` and `trial` at the terminal: what they ask, say and print."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune_btxrd.begin import RunRequest, source_of
+from tune_btxrd.console import make_table, progress, say, show, warn
+from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.prepare import check_same_data, duplicates_of, read_manifest
+from tune_btxrd.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tune_btxrd.predict import Predictions
+
+
+def evaluate(request: RunRequest, *, yes: bool) -> None:
+    """Scores winner and hand-made config on the test part of each split, once the user has agreed to open them.
+
+    Raises:
+        ConfigError: nobody agreed.
+        ResultError, DataError: see `evaluate.evaluate_search`.
+    """
+    from tune_btxrd.evaluate import evaluate_search, summary_rows
+
+    settings = Settings.load(request.folder)
+    source = source_of(settings, request)
+    asked = dataclasses.replace(settings.request, data=request.data.data) if request.data_given else settings.request
+    manifest = read_manifest(asked)
+    check_same_data(manifest, settings.dataset["sha256"])
+    pairs = duplicates_of(asked, manifest)
+    _ask(request.splits or tuple(settings.splits), yes=yes)
+    with progress("scored") as advance:
+        found = evaluate_search(
+            settings.checkpoints,
+            results=request.folder,
+            manifest=manifest,
+            pairs=pairs,
+            source=source,
+            splits=request.splits,
+            device=request.device,
+            progress=advance,
+        )
+    for item in found.splits:
+        rows = summary_rows(item, found.class_names, found.positive_class)
+        columns = ("metric", "winner", "hand-made", "difference")[: len(rows[0])]
+        show(make_table(f"Test part of {item.split}, opened {item.opened} time(s); 95 % intervals", columns, rows))
+        for note in item.notes:
+            say(f"  {note}")
+        say(f"  tables and pictures: {item.folder}")
+
+
+def run_again(folder: Path, label: str) -> None:
+    """One trial of a search again, alone, and whether the numbers are the same.
+
+    Raises:
+        ResultError: no such trial, or its numbers came out differently.
+    """
+    from tune_btxrd.search.reproduce import reproduce, session_threads
+
+    settings = Settings.load(folder)
+
+    def heard(row: Mapping[str, Any]) -> None:
+        say(f"  epoch {row['epoch']}: val loss {row['val_loss']:.6f}")
+
+    threads = session_threads(folder)
+    found = reproduce(
+        folder, label, settings.source, split=settings.searched, device=settings.device, threads=threads, heard=heard
+    )
+    if not found.is_equal:
+        epoch, name, old, new = found.differences[0]
+        raise ResultError(
+            f"Trial {label} should give the same numbers again, but {name} of epoch {epoch} is {new} instead of {old}: "
+            f"they are equal on the same CPU, {threads} thread(s) and the versions in search.json."
+        )
+    say(f"Trial {label}: all numbers of {len(found.rows)} epoch(s) came out exactly as recorded.")
+
+
+def _ask(splits: Sequence[str], *, yes: bool) -> None:
+    say(f"This opens the test part of {' and '.join(splits)}. Every opening is written to evaluation/test_log.json.")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError("Opening a test part needs a yes, but there is no terminal to ask at: add --yes.")
+    if input("Open it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ConfigError("Opening a test part needs a yes, but the answer was no: nothing was opened.")
+
+
+def predict(
+    checkpoint: Path, images: Sequence[Path], *, device: str, form: str, output: Path | None, rank_uncertain: Path | None
+) -> None:
+    """Class probabilities for files and folders, as a table, CSV or JSON.
+
+    Raises:
+        DataError: some files could not be read; all others were predicted and printed before.
+    """
+    from tune_btxrd.predict import predict_images
+    from tune_btxrd.predict import rank_uncertain as ranked
+    from tune_btxrd.search.trials import write_whole
+
+    with progress("predicted") as advance:
+        found = predict_images(checkpoint, images, device=device, progress=advance)
+    if rank_uncertain is not None:
+        write_whole(rank_uncertain, ranked(found).to_csv(index=False))
+    if output is not None or form != "table":
+        text = found.to_json() if form == "json" else found.to_csv()
+        if output is None:
+            print(text)
+        else:
+            write_whole(output, text)
+    else:
+        show(_prediction_table(found))
+    for file, reason in found.broken:
+        warn(f"{file}: {reason}")
+    if found.broken:
+        raise DataError(
+            f"Every image must be readable, but {len(found.broken)} of {len(found.broken) + len(found.files)} are not."
+        )
+
+
+def _prediction_table(found: "Predictions") -> "Table":
+    """What fits a terminal: file, class, a probability per class (calibrated where the model is), calls as yes or no."""
+    names = found.info.class_names
+    values = found.probabilities if found.calibrated is None else found.calibrated
+    table = found.table
+    calls = [str(name) for name in table if " at " in str(name)]
+    columns_of = {name: table[name].tolist() for name in ("predicted", *calls)}
+    rows = [
+        (
+            file.name,
+            columns_of["predicted"][index],
+            *(f"{value:.3f}" for value in values[index]),
+            *("yes" if columns_of[call][index] else "no" for call in calls),
+        )
+        for index, file in enumerate(found.files)
+    ]
+    kind = "probability" if found.calibrated is None else "calibrated"
+    columns = ("file", "predicted", *(f"{kind} {name}" for name in names), *calls)
+    return make_table(f"{len(rows)} image(s), {found.info.backbone}", columns, rows)
