@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import openpyxl  # type: ignore[import-untyped]  # ships no types
+import openpyxl
 import pandas as pd
-from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]
+from openpyxl.utils.exceptions import InvalidFileException
 
 from tune_btxrd.data.paths import examples, is_formula
 from tune_btxrd.errors import DataError
