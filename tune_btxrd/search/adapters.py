@@ -158,6 +158,8 @@ def _stopped_at(epoch: int) -> str:
 
 
 def failure_reason(trial: Any) -> str:
-    """The last line of the traceback that ended a trial."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    """The last line of the traceback that ended a trial; `trial.get_error()` would read a copy that is not there yet."""
+    path = trial.error_file
+    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "the trial's process ended without a word"

@@ -116,9 +116,9 @@ class DashboardRows:
     def __init__(self, name: str) -> None:
         import ray
 
-        self._actor = (
-            ray.remote(num_cpus=0, max_concurrency=1000)(_Rows).options(name=f"tune_btxrd {name}", namespace=name).remote()
-        )
+        # with the process in its name: the actor of a killed driver may live on for a moment
+        rows = ray.remote(num_cpus=0, max_concurrency=1000)(_Rows)
+        self._actor = rows.options(name=f"tune_btxrd {name} ({os.getpid()})", namespace=name).remote()
 
     def started(self, trial: TrialRecord) -> None:
         """Opens the row."""
@@ -146,7 +146,7 @@ class _Rows:
 
     async def hold(self, label: str) -> str:
         await self._event(label).wait()
-        del self._events[label]
+        self._events.pop(label, None)  # a retried trial holds several
         return label
 
     async def release(self, label: str) -> None:

@@ -1,8 +1,9 @@
 """The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tune_btxrd.search.adapters import Proposals, Recorder, Rungs
 from tune_btxrd.search.bridge import fresh_database
@@ -14,8 +15,9 @@ from tune_btxrd.search.parts import Source
 from tune_btxrd.search.rows import recall_columns
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trainable import make_trainable
-from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search, write_tables
+from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event, read_search, write_tables
 
+Trainable = Callable[[dict[str, Any]], None]
 CHECKPOINTS = "trial_checkpoints"  # one file per unfinished trial, for resuming
 
 
@@ -40,10 +42,20 @@ class SearchRun:
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
 
 
-def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners: tuple[Listener, ...] = ()) -> SearchRecord:
+def run_search(
+    spec: SearchSpec,
+    run: SearchRun,
+    cluster: Cluster,
+    *,
+    listeners: tuple[Listener, ...] = (),
+    trainable: Trainable | None = None,
+) -> SearchRecord:
     """Runs or resumes the search of `run.folder` to its end, confirmation included, or until it is interrupted.
 
     What was done before counts: finished trials stay, unfinished ones go on from their checkpoints.
+
+    Args:
+        trainable: what runs each trial and reports its epochs; None trains for real.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGUSR1; everything reported is saved.
@@ -52,15 +64,8 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
     spec.check_metrics(recall_columns(run.source.class_names))
     record = read_search(run.folder)
     journal = Journal(run.folder)
-    journal.write(
-        "session",
-        slots=run.layout.slots,
-        threads=run.layout.threads,
-        nodes=cluster.nodes,
-        cpus=cluster.cpus,
-        gpus=cluster.gpus,
-    )
     try:
+        _begin_session(record, journal, run.layout, cluster)
         conductor = Conductor(
             spec,
             journal=journal,
@@ -72,7 +77,7 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
         )
         rungs = Rungs(spec, conductor)
         hearers = (_CheckpointKeeper(run.folder / CHECKPOINTS), *listeners, DashboardRows(run.folder.name))
-        _fit(spec, run, conductor, rungs, Recorder(conductor, rungs, hearers))
+        _fit(trainable or _real(run), run, conductor, rungs, Recorder(conductor, rungs, hearers))
         if not conductor.finished:
             raise KeyboardInterrupt
     finally:
@@ -81,17 +86,25 @@ def run_search(spec: SearchSpec, run: SearchRun, cluster: Cluster, *, listeners:
     return record
 
 
-def _fit(spec: SearchSpec, run: SearchRun, conductor: Conductor, rungs: Rungs, recorder: Recorder) -> None:
-    from ray import tune
-    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, cluster: Cluster) -> None:
+    place = {"nodes": cluster.nodes, "cpus": cluster.cpus, "gpus": cluster.gpus}
+    apply_event(record, journal.write("session", slots=layout.slots, threads=layout.threads, **place))
 
-    trainable = make_trainable(
+
+def _real(run: SearchRun) -> Trainable:
+    return make_trainable(
         f"{run.folder.name} slot",
         run.source,
         device=run.device,
         threads=run.layout.threads,
         checkpoints=run.folder / CHECKPOINTS,
     )
+
+
+def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, recorder: Recorder) -> None:
+    from ray import tune
+    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+
     resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),

@@ -1,0 +1,148 @@
+"""The search through a real Ray, with a stub for the training: what Optuna heard, faults, a killed driver."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray_samples import STUB, make_stub, run_stub
+
+from tune_btxrd.errors import ResultError
+from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord, read_search
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """One Ray for all tests of this file."""
+    before = {name: os.environ.get(name) for name in DRIVER_ENV}
+    os.environ.update(DRIVER_ENV)
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=3,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": WORKER_ENV},
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def spec_of(**settings: Any) -> SearchSpec:
+    return SearchSpec.from_text(STUB).override(settings, {})
+
+
+def facts(record: SearchRecord) -> list[tuple[Any, ...]]:
+    """What must not depend on a kill."""
+    return [
+        (t.label, t.number, t.state, t.reason, t.config, [(row["epoch"], row["objective"]) for row in t.epochs])
+        for t in record.search_trials
+    ]
+
+
+def study_of(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'optuna.db'}")
+
+
+def test_optuna_hears_the_truth_about_24_trials(ray_address: str, tmp_path: Path) -> None:
+    record = run_stub(tmp_path / "ours", spec_of(trials=24))
+    trials = study_of(tmp_path / "ours").trials
+    states = Counter(trial.state for trial in trials)
+    assert states[TrialState.PRUNED] + states[TrialState.COMPLETE] == 24
+    assert states[TrialState.PRUNED] >= 6 and states[TrialState.COMPLETE] >= 3
+    for trial, ours in zip(trials, record.search_trials, strict=True):
+        assert trial.intermediate_values == {row["epoch"]: row["objective"] for row in ours.epochs}
+        last = max(trial.intermediate_values)
+        if trial.state == TrialState.PRUNED:  # the stopping epoch included
+            assert trial.user_attrs["reason"] == f"stopped by ASHA at epoch {last}" and last in (2, 4)
+        else:
+            assert last == 8 and trial.value == trial.intermediate_values[8]
+
+
+def test_stock_ray_calls_every_stopped_trial_complete(ray_address: str, tmp_path: Path) -> None:
+    """The same stub under Ray's own OptunaSearch and ASHA: the reason why the bridge exists."""
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    space = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0.0, 0.5), "epochs": 8, "trial": "stock"}
+    search = OptunaSearch(metric="objective", mode="min", sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=4))
+    asha = ASHAScheduler(time_attr="epoch", metric="objective", mode="min", max_t=8, grace_period=2, reduction_factor=2)
+    tune.Tuner(
+        tune.with_resources(make_stub(tmp_path), {"CPU": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=search, scheduler=asha, num_samples=24, max_concurrent_trials=2, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(name="stock", storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    trials = search._ot_study.trials
+    assert Counter(trial.state for trial in trials) == {TrialState.COMPLETE: 24}
+    stopped = [trial for trial in trials if max(trial.intermediate_values, default=0) < 7]
+    assert len(stopped) >= 6  # early losses, told as if they were final
+
+
+def test_faults_end_their_trial_with_a_reason_and_the_search_goes_on(ray_address: str, tmp_path: Path) -> None:
+    faults = {"1": "raise", "2": "nan", "3": "die"}
+    folder = tmp_path / "faults"
+    record = run_stub(folder, spec_of(trials=5, scheduler="none"), faults=faults)
+    states = [(trial.state, len(trial.epochs)) for trial in record.search_trials]
+    assert states == [("complete", 8), ("failed", 1), ("diverged", 1), ("complete", 8), ("complete", 8)]
+    failed, diverged = record.trials["1"], record.trials["2"]
+    assert failed.reason == "RuntimeError: no such thing" and diverged.reason.startswith("loss nan in epoch 2 at lr=")
+    attempts = {label: len((folder / f"{label}.txt").read_text().splitlines()) for label in ("0", "1", "2", "3")}
+    assert attempts == {"0": 1, "1": 3, "2": 1, "3": 2}  # twice retried; a divergence is not; a killed process is
+    optuna_states = [trial.state.name for trial in study_of(folder).trials]
+    assert optuna_states == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
+    table = (folder / "trials.csv").read_text()
+    assert "RuntimeError: no such thing" in table and "loss nan in epoch 2" in table
+
+
+def test_first_trials_that_fail_alike_stop_the_search(ray_address: str, tmp_path: Path) -> None:
+    faults = {str(number): "raise" for number in range(9)}
+    with pytest.raises(ResultError, match="The first 3 trials failed alike, .*: RuntimeError: no such thing"):
+        run_stub(tmp_path / "hopeless", spec_of(trials=9), slots=1, retries=0, faults=faults)
+
+
+def test_a_killed_driver_resumes_to_the_same_search(ray_address: str, tmp_path: Path) -> None:
+    spec = spec_of(trials=8)
+    whole = run_stub(tmp_path / "whole", spec, slots=1)
+    folder = tmp_path / "killed"
+    kill_driver(folder, ray_address, "epoch 4 2")
+    seen = sum(len(trial.epochs) for trial in read_search(folder).search_trials)
+    again = run_stub(folder, spec, slots=1)
+    assert 0 < seen < sum(len(trial.epochs) for trial in again.search_trials)
+    assert facts(again) == facts(whole)
+    assert len(again.sessions) == 2
+    old, new = study_of(tmp_path / "whole").trials, study_of(folder).trials
+    assert [(t.state, t.params, t.intermediate_values) for t in new] == [
+        (t.state, t.params, t.intermediate_values) for t in old
+    ]
+
+
+def kill_driver(folder: Path, address: str, stop_at: str) -> None:
+    """Starts a driver of the search in a process of its own and kills it (SIGKILL) as soon as it tells this epoch."""
+    command = [sys.executable, str(Path(__file__).with_name("ray_samples.py")), str(folder), address, "8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        assert driver.stdout is not None
+        said = []
+        for line in driver.stdout:
+            said.append(line)
+            if line.strip() == stop_at:
+                driver.kill()
+                return
+    raise AssertionError(f"the driver ended before {stop_at!r}:\n{''.join(said)}")
