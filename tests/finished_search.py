@@ -69,11 +69,10 @@ def build(root: Path) -> Finished:
         save_split(split, results / "splits" / f"{name}.csv", manifest=manifest, numbers=numbers)
     settings = {
         "name": "toy",
-        "dataset": {"kind": "toy", "path": str(data), "sha256": manifest.sha256},
+        "dataset": {"name": "toy", "path": str(data), "sha256": manifest.sha256},
         "source": source.to_dict(),
-        "spec": {"split": "stratified"},
-        "seed": 42,
-        "flags": {"split": "stratified"},
+        "searched": "common",
+        "environment": {"command": ["tune-btxrd", "run"], "git_commit": "abc123"},
     }
     (results / "search.json").write_text(json.dumps(settings))
     slot = Slot(device="cpu", threads=1)

@@ -14,6 +14,7 @@ from finished_search import SIZE, Finished, finished  # noqa: F401  # a fixture
 from tune_btxrd import export
 from tune_btxrd.errors import ResultError
 from tune_btxrd.export import export_search, with_decisions
+from tune_btxrd.finished import finished_splits
 from tune_btxrd.portable import file_sha256, network_input, open_checkpoint, open_model
 
 
@@ -27,7 +28,7 @@ def test_each_split_is_exported_and_every_file_is_in_the_manifest(exported, fini
     for item in exported:
         manifest = json.loads((item.folder / "manifest.json").read_text())
         found = {str(path.relative_to(item.folder)) for path in item.folder.rglob("*") if path.is_file()} - {"manifest.json"}
-        assert found == set(manifest["files"]) == set(item.files)
+        assert found == set(manifest["files"]) == set(item.files) | {"MODEL_CARD.md"}
         assert all(file_sha256(item.folder / name) == digest for name, digest in manifest["files"].items())
         assert item.files[f"best_{item.split}.pt"] == file_sha256(finished.checkpoint(item.split))
         assert item.images == 14 or item.split == "center"
@@ -98,7 +99,8 @@ def test_a_format_with_other_numbers_is_not_exported(finished, tmp_path, monkeyp
 
     monkeypatch.setattr(export, "write_onnx", spoiled)
     with pytest.raises(ResultError, match=r"onnx is off by 0\.01"):
-        export.export_checkpoint(finished.checkpoint(), tmp_path / "export", source=finished.source, stem="stratified")
+        split = finished_splits(finished.checkpoints)[0]
+        export.export_checkpoint(split, tmp_path / "export", source=finished.source, results=finished.results)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,6 +30,7 @@ from tune_btxrd.data.split_files import load_split
 from tune_btxrd.data.splits import Split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.finished import WINNER, FinishedSplit, chosen_splits, source_of
+from tune_btxrd.model_card import MANIFEST_FILE, write_card
 from tune_btxrd.portable import Predictor, file_sha256, open_checkpoint
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights, percentile_interval
@@ -127,7 +128,8 @@ def evaluate_search(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures.
+    """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures; the
+    model card of an export learns the scores.
 
     Every opening is logged before a pixel is read; whoever calls has asked the user.
 
@@ -159,6 +161,9 @@ def evaluate_search(
         advance=_counter(chosen, parts, progress),
     )
     evaluated = tuple(_evaluate_split(item, parts[item.stem], job) for item in chosen)
+    for item in chosen:
+        if (item.folder / "export" / MANIFEST_FILE).is_file():
+            write_card(item.folder / "export", results=results, split_folder=item.folder)
     gap = _gap(evaluated, list(parts.values()), job)
     if len(gap):
         gap["opened"] = max(item.opened for item in evaluated)

@@ -5,6 +5,7 @@ checkpoints/<name>/<split>/export/      replaced as a whole
     tune_btxrd.json                     preprocessing, classes, calibration and operating points
     timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True)
     model.onnx                          dynamic batch; the content of tune_btxrd.json in its metadata
+    MODEL_CARD.md                       `evaluate` adds its scores later
     manifest.json                       SHA-256 of every file, versions, the differences found
 """
 
@@ -25,9 +26,9 @@ import torch
 from torch import nn
 
 from tune_btxrd import __version__
-from tune_btxrd.data.split_files import split_name
 from tune_btxrd.errors import ResultError
-from tune_btxrd.finished import finished_splits, source_of
+from tune_btxrd.finished import FinishedSplit, finished_splits, source_of
+from tune_btxrd.model_card import MANIFEST_FILE, write_card
 from tune_btxrd.portable import (
     INFO_FILE,
     INFO_KEY,
@@ -37,6 +38,7 @@ from tune_btxrd.portable import (
     open_model,
     stack_images,
 )
+from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.decisions import fit_decisions
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.trials import write_whole
@@ -57,6 +59,7 @@ class Exported:
         files: path within the folder -> SHA-256.
         images: how many real images the formats were compared on.
         differences: format ("timm", "onnx") -> largest absolute difference of a logit from the checkpoint's own.
+        probability_differences: the same of a probability.
     """
 
     split: str
@@ -65,6 +68,7 @@ class Exported:
     files: dict[str, str]
     images: int
     differences: dict[str, float]
+    probability_differences: dict[str, float]
 
 
 def export_search(
@@ -92,41 +96,44 @@ def export_search(
     exported = []
     for done, split in enumerate(splits, start=1):
         folder = split.folder / "export"
-        exported.append(export_checkpoint(split.winner, folder, source=source, stem=split.stem, images=images))
+        exported.append(export_checkpoint(split, folder, source=source, results=results, images=images))
         if progress is not None:
             progress(done, len(splits))
     return exported
 
 
-def export_checkpoint(file: Path, folder: Path, *, source: Source, stem: str, images: Sequence[Path] = ()) -> Exported:
-    """One checkpoint into `folder`, written aside and moved there only when every format has been checked.
+def export_checkpoint(
+    split: FinishedSplit, folder: Path, *, source: Source, results: Path, images: Sequence[Path] = ()
+) -> Exported:
+    """One split's winner into `folder`, written aside and moved there only when every format has been checked.
 
     Raises: as `export_search`.
     """
-    original = with_decisions(open_checkpoint(file), source=source, split=stem)
-    samples = _samples(original, source=source, split=stem, images=images)
+    original = with_decisions(open_checkpoint(split.winner), source=source, split=split.stem)
+    samples = _samples(original, source=source, split=split.stem, images=images)
     wanted = original.logits(samples)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _write_formats(original, file, aside)
-        differences = _compare(wanted, aside, samples)
+        _write_formats(original, split.winner, aside)
+        logits, probabilities = _compare(wanted, aside, samples)
         exported = Exported(
-            split=split_name(stem),
+            split=split.name,
             folder=folder,
             checkpoint_sha256=original.info.checkpoint_sha256,
-            files={str(path.relative_to(aside)): file_sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()},
+            files=_hashes(aside),
             images=len(samples),
-            differences=differences,
+            differences=logits,
+            probability_differences=probabilities,
         )
-        write_whole(aside / "manifest.json", json.dumps(_manifest(exported), indent=2) + "\n")
+        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported), indent=2) + "\n")
+        write_card(aside, results=results, split_folder=split.folder)
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
     except OSError as error:
-        raise ResultError(
-            f"{folder.parent} must be writable, but: {error.strerror or error}. Free space or permissions."
-        ) from error
+        reason = error.strerror or error
+        raise ResultError(f"{folder.parent} must be writable, but: {reason}. Free space or change permissions.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return exported
@@ -195,6 +202,11 @@ def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
     write_onnx(original, folder / "model.onnx")
 
 
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
 def _contiguous(model: nn.Module) -> nn.Module:
     """In the plain memory layout, which safetensors asks for."""
     return model.to(memory_format=torch.contiguous_format)
@@ -209,17 +221,23 @@ def _samples(original: Predictor, *, source: Source, split: str, images: Sequenc
     return np.asarray(data.images[data.val_rows[chosen]])
 
 
-def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> dict[str, float]:
-    """Loads each format back; its largest difference from the (B, C) logits. Raises: ResultError above the tolerance."""
+def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Loads each format back; its largest difference from the (B, C) logits, and of probabilities.
+
+    Raises:
+        ResultError: a logit differs by more than the tolerance.
+    """
     allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-    differences = {}
+    logits, probabilities = {}, {}
     for name, path in (("timm", folder / "timm"), ("onnx", folder / "model.onnx")):
-        differences[name] = float(np.abs(open_model(path).logits(samples) - wanted).max())
-        if not differences[name] <= allowed:
+        found = open_model(path).logits(samples)
+        logits[name] = float(np.abs(found - wanted).max())
+        probabilities[name] = float(np.abs(softmax(found) - softmax(wanted)).max())
+        if not logits[name] <= allowed:
             raise ResultError(
-                f"Exports must give the checkpoint's logits, but {name} is off by {differences[name]:.2g}: not exported."
+                f"Exports must give the checkpoint's logits, but {name} is off by {logits[name]:.2g}: not exported."
             )
-    return differences
+    return logits, probabilities
 
 
 def _manifest(exported: Exported) -> dict[str, Any]:

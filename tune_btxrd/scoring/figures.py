@@ -81,7 +81,7 @@ def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class
                 axis.plot(false_rate, true_rate, **line)
             else:
                 precision, recall, _ = precision_recall_curve(positive, model.probabilities[:, index])
-                axis.step(recall, precision, where="pre", **line)
+                axis.step(recall, precision, where="post", **line)
         if index == positive_class:
             _mark_points(axis, models[0], positive_class, kind)
         _frame(axis, kind, share=float((models[0].targets == index).mean()))
@@ -123,7 +123,7 @@ def _reliability(models: Sequence[Judged], class_names: Sequence[str], positive_
     for axis, title in zip(panels, titles, strict=True):
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
         axis.set(xlabel="probability", ylabel="share that is so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title)
-        axis.legend(loc="upper left", frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
 
