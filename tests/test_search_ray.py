@@ -114,7 +114,7 @@ def test_faults_end_their_trial_with_a_reason_and_the_search_goes_on(ray_address
 
 def test_first_trials_that_fail_alike_stop_the_search(ray_address: str, tmp_path: Path) -> None:
     faults = {str(number): "raise" for number in range(9)}
-    with pytest.raises(ResultError, match="The first 3 trials failed alike, .*: RuntimeError: no such thing"):
+    with pytest.raises(ResultError, match=r"The first 3 trials failed alike, .*: RuntimeError: no such thing"):
         run_stub(tmp_path / "hopeless", spec_of(trials=9), slots=1, retries=0, faults=faults)
 
 

@@ -133,7 +133,7 @@ def test_a_trial_run_again_alone_gives_the_same_numbers(tmp_path: Path) -> None:
     record = search(folder, source, spec)
     heard: list[Any] = []
     hear: Callable[[Any], None] = heard.append
-    assert session_threads(folder) == 1
+    assert session_threads(folder, "1") == 1
     for label in ("1", "0r2"):
         again = reproduce(folder, label, source, split="common", device="cpu", threads=1, heard=hear)
         assert again.is_equal and len(again.rows) == len(record.trials[label].epochs) == 3

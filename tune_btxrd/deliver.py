@@ -67,7 +67,7 @@ def run_again(folder: Path, label: str) -> None:
     def heard(row: Mapping[str, Any]) -> None:
         say(f"  epoch {row['epoch']}: val loss {row['val_loss']:.6f}")
 
-    threads = session_threads(folder)
+    threads = session_threads(folder, label)
     found = reproduce(
         folder, label, settings.source, split=settings.searched, device=settings.device, threads=threads, heard=heard
     )

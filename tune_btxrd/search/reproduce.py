@@ -33,7 +33,7 @@ class Reproduction:
     @property
     def is_equal(self) -> bool:
         """Whether every recorded number came out again, exactly."""
-        return len(self.rows) == len(self.recorded) and not self.differences
+        return not self.differences
 
 
 class _EnoughError(Exception):
@@ -68,6 +68,8 @@ def reproduce(
     rows: list[Mapping[str, Any]] = []
 
     def report(row: dict[str, Any]) -> None:
+        if row["stop"] == "diverged":
+            return  # no epoch; the end of a training that fell short
         rows.append(row)
         if heard is not None:
             heard(row)
@@ -80,9 +82,10 @@ def reproduce(
     return Reproduction(trial=trial, recorded=recorded, rows=tuple(rows), differences=_differences(recorded, rows))
 
 
-def session_threads(folder: Path) -> int | None:
-    """CPU threads per trial in the search's last session, or None where the journal does not say."""
-    sessions = read_search(folder).sessions
+def session_threads(folder: Path, label: str) -> int | None:
+    """CPU threads per trial in the session that began this one, or None where the journal does not say."""
+    trial = _trial(folder, label)
+    sessions = [item for item in read_search(folder).sessions if item["time"] <= trial.started]
     return int(sessions[-1]["threads"]) if sessions and sessions[-1].get("threads") else None
 
 
@@ -100,9 +103,11 @@ def _trial(folder: Path, label: str) -> TrialRecord:
 def _differences(
     recorded: tuple[Mapping[str, Any], ...], rows: list[Mapping[str, Any]]
 ) -> tuple[tuple[int, str, Any, Any], ...]:
-    return tuple(
+    found = [
         (old["epoch"], name, old[name], new.get(name))
         for old, new in zip(recorded, rows, strict=False)
         for name in old
         if (name in COMPARED or name.startswith(RECALL)) and old[name] != new.get(name)
-    )
+    ]
+    absent = [(old["epoch"], "epoch", old["epoch"], None) for old in recorded[len(rows) :]]
+    return tuple([*found, *absent])
