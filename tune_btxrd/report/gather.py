@@ -1,0 +1,156 @@
+"""Everything that a report is made of, read from a results folder that may be running, killed, copied or half empty."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.data.split_files import split_name
+from tune_btxrd.errors import ResultError
+from tune_btxrd.report.rungs import RungVisit, rung_visits
+from tune_btxrd.report.slots import SlotUse, slot_use
+from tune_btxrd.retrain import HAND_MADE, LOG, WINNER, best_row
+from tune_btxrd.search.rows import recall_column
+from tune_btxrd.search.select import Selection, select
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord, read_search
+from tune_btxrd.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of the final job.
+
+    Attributes:
+        split: the split's name; role: WINNER or HAND_MADE; seed: of a further seed, else None.
+        log: `training_log.csv`, one row per epoch.
+    """
+
+    split: str
+    role: str
+    seed: int | None
+    log: pd.DataFrame
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of the best epoch."""
+        return best_row(self.log)
+
+    @property
+    def title(self) -> str:
+        """ "winner" or "hand-made", with its seed where it is a further one."""
+        return self.role.replace("_", "-") + (f", seed {self.seed}" if self.seed is not None else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """A search as its report sees it.
+
+    Attributes:
+        spec: None for a folder of verb `train`, which holds no search.
+        selection: None where there is no winner; then `no_winner` says why.
+        visits: every arrival of a trial at a rung, with the cutoff that it met.
+        slots: what every slot did when; None before the first epoch.
+        trainings: of the final job, in order of splits; empty where the checkpoints are not at hand.
+        findings: of the audit, one row each; None where it was not kept.
+        audit: counts of the dataset as the audit found them.
+        gaps: what could not be read, one sentence each.
+    """
+
+    folder: Path
+    settings: Settings
+    record: SearchRecord
+    spec: SearchSpec | None
+    selection: Selection | None
+    no_winner: str
+    visits: tuple[RungVisit, ...]
+    slots: SlotUse | None
+    trainings: tuple[Training, ...]
+    findings: pd.DataFrame | None
+    audit: dict[str, Any]
+    gaps: tuple[str, ...]
+
+    @property
+    def positive_class(self) -> str:
+        """The class to watch."""
+        return self.settings.source.class_names[self.settings.source.positive_class]
+
+    @property
+    def recall(self) -> str:
+        """The column of the positive class's recall."""
+        return recall_column(self.positive_class)
+
+
+def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
+    """Reads a results folder; what may be missing (winner, checkpoints, audit) becomes a sentence in `gaps`.
+
+    Args:
+        checkpoints: `checkpoints/<name>`; default: as `search.json` says, else beside the results.
+
+    Raises:
+        ResultError: no search there, or `search.json` or the journal is damaged.
+    """
+    settings, record = Settings.load(folder), read_search(folder)
+    spec = settings.spec(folder) if settings.kind == "search" else None
+    gaps: list[str] = []
+    selection, why = _selection(record, spec, settings)
+    found = checkpoints or find_checkpoints(folder, settings.checkpoints)
+    trainings = read_trainings(found) if found else ()
+    if not trainings:
+        gaps.append(f"No training log of the final job was found in {found or settings.checkpoints}.")
+    audit = _read_audit(folder, gaps)
+    return Material(
+        folder=folder,
+        settings=settings,
+        record=record,
+        spec=spec,
+        selection=selection,
+        no_winner=why,
+        visits=rung_visits(record, spec) if spec else (),
+        slots=slot_use(record),
+        trainings=trainings,
+        findings=pd.DataFrame(audit["findings"]) if audit.get("findings") else None,
+        audit=audit,
+        gaps=tuple(gaps),
+    )
+
+
+def find_checkpoints(folder: Path, noted: Path) -> Path | None:
+    """The checkpoints of a search that may have been moved: where `search.json` says, else beside the results."""
+    beside = folder.resolve().parent.parent / "checkpoints" / folder.resolve().name
+    return next((path for path in (noted, beside) if path.is_dir()), None)
+
+
+def read_trainings(checkpoints: Path) -> tuple[Training, ...]:
+    """Every training log below `checkpoints/<name>`: `stratified` first, the winner before the hand-made config."""
+    found = []
+    for path in sorted(checkpoints.glob(f"**/{LOG}")):
+        stem, *rest = path.parent.relative_to(checkpoints).parts or ("",)
+        log = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+        seeds = [int(part.removeprefix("seed_")) for part in rest if part.startswith("seed_")]
+        if stem and len(log):
+            role = HAND_MADE if HAND_MADE in rest else WINNER
+            found.append(Training(split=split_name(stem), role=role, seed=seeds[0] if seeds else None, log=log))
+    return tuple(sorted(found, key=lambda t: (t.split != "stratified", t.split, t.role != WINNER, t.seed or -1)))
+
+
+def _selection(record: SearchRecord, spec: SearchSpec | None, settings: Settings) -> tuple[Selection | None, str]:
+    if spec is None:
+        return None, "One config was trained, without a search."
+    try:
+        return select(record, spec, val_share=settings.val_ratio), ""
+    except ResultError as error:
+        return None, str(error)
+
+
+def _read_audit(folder: Path, gaps: list[str]) -> dict[str, Any]:
+    path = folder / "audit.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        gaps.append("The audit of the dataset was not kept (audit.json is missing).")
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        gaps.append("The audit of the dataset could not be read (audit.json is damaged).")
+    return {}

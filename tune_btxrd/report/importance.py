@@ -1,0 +1,146 @@
+"""Which hyperparameter decides whether a trial is among the best: PED-ANOVA with bootstrap intervals.
+
+PED-ANOVA compares where the best trials lie with where all trials lie (Watanabe et al., IJCAI 2023; Optuna's evaluator).
+With few trials it finds patterns in noise. So each value carries two safeguards, and "undetermined" is a valid answer: an
+interval over resampled trials, and what the same trials give when their scores are shuffled.
+"""
+
+import math
+import warnings
+from collections.abc import Container
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tune_btxrd.search.bridge import distribution
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord, TrialRecord
+
+FEWEST = 12  # trials; below, no answer is attempted
+TOP = 5  # trials that the evaluator needs among the best (its own advice)
+DRAWS = 200  # of the bootstrap, and of the shuffling
+UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """One hyperparameter.
+
+    Attributes:
+        value: share of the total, in [0, 1]; low, high: its 95 % bootstrap interval.
+        by_chance: the 95th percentile of the largest share when scores are shuffled.
+        verdict: "matters most", "matters little", or UNDETERMINED.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    by_chance: float
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importances:
+    """All hyperparameters, the largest share first, or none and `why`."""
+
+    items: tuple[Importance, ...]
+    trials: int
+    why: str = ""
+
+
+def importances(record: SearchRecord, spec: SearchSpec, *, seed: int = 0, draws: int = DRAWS) -> Importances:
+    """The importance of every searched hyperparameter for being among the best trials.
+
+    A trial that ASHA cut counts with its loss when it was cut, which keeps it out of the best; one that diverged counts as
+    the worst; one that failed or still runs says nothing about its config.
+    """
+    trials = [t for t in record.search_trials if t.state in ("complete", "pruned", "diverged") and (t.epochs or _lost(t))]
+    if len(spec.space) < 2:
+        return Importances(items=(), trials=len(trials), why="Only one hyperparameter was searched.")
+    if len(trials) < FEWEST:
+        why = f"Undetermined: {len(trials)} trials ended, and fewer than {FEWEST} tell nothing about importance."
+        return Importances(items=(), trials=len(trials), why=why)
+    with warnings.catch_warnings():  # the evaluator warns of thin regimes; the interval says the same in numbers
+        warnings.simplefilter("ignore")
+        return Importances(items=_measure(trials, spec, seed=seed, draws=draws), trials=len(trials))
+
+
+def _lost(trial: TrialRecord) -> bool:
+    return trial.state == "diverged"
+
+
+def _measure(trials: list[TrialRecord], spec: SearchSpec, *, seed: int, draws: int) -> tuple[Importance, ...]:
+    names, study = [dimension.name for dimension in spec.space], _study(trials, spec)
+    whole, rng = study.sample, np.random.default_rng(seed)
+    count, scores = len(whole), np.array([trial.value for trial in whole], dtype=float)
+    value = study.shares(names, whole)
+    resampled = np.array([study.shares(names, [whole[i] for i in rng.integers(0, count, count)]) for _ in range(draws)])
+    shuffled = []
+    for _ in range(draws):
+        for trial, score in zip(whole, rng.permutation(scores), strict=True):
+            trial.value = float(score)
+        shuffled.append(study.shares(names, whole))
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    null = np.percentile(np.array(shuffled), [5, 95], axis=0)
+    found = [
+        Importance(
+            name=name,
+            value=float(value[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            by_chance=float(null[1, i]),
+            verdict=_verdict(i, value, low, high, null),
+        )
+        for i, name in enumerate(names)
+    ]
+    return tuple(sorted(found, key=lambda item: -item.value))
+
+
+def _verdict(i: int, value: np.ndarray, low: np.ndarray, high: np.ndarray, null: np.ndarray) -> str:
+    """Determined only where the interval is clear of an equal share, and shuffled scores give so much in one of 20 cases."""
+    equal = 1 / len(value)
+    if low[i] > equal and value[i] > null[1, i]:
+        return "matters most"
+    if high[i] < equal and value[i] < null[0, i]:
+        return "matters little"
+    return UNDETERMINED
+
+
+class _Study(optuna.study.Study):
+    """A study whose trials can be exchanged for a sample of them, without entering each anew."""
+
+    sample: list[FrozenTrial]
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:  # Optuna's own signature
+        return self.sample
+
+    def shares(self, names: list[str], trials: list[FrozenTrial]) -> np.ndarray:
+        """(P,) shares of the total importance, for names that some trial of the sample has."""
+        self.sample = trials
+        seen = [name for name in names if any(name in trial.params for trial in trials)]
+        quantile = min(0.5, max(0.1, TOP / len(trials)))
+        found = PedAnovaImportanceEvaluator(target_quantile=quantile).evaluate(self, seen)
+        values = np.array([found.get(name, 0.0) for name in names])
+        return np.asarray(values / values.sum() if values.sum() > 0 else np.full(len(names), 1 / len(names)))
+
+
+def _study(trials: list[TrialRecord], spec: SearchSpec) -> _Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plain = optuna.create_study(direction="minimize")
+    dimensions = {dimension.name: distribution(dimension) for dimension in spec.space}
+    finite = [t.objective for t in trials if t.objective is not None and math.isfinite(t.objective)]
+    worst = max(finite, default=0.0) + 1.0
+    for trial in trials:
+        score = worst if _lost(trial) or trial.objective is None else trial.objective
+        own = {name: kind for name, kind in dimensions.items() if name in trial.params}
+        params = {name: trial.params[name] for name in own}
+        plain.add_trial(create_trial(params=params, distributions=own, value=score))
+    study = _Study(study_name=plain.study_name, storage=plain._storage)  # Optuna has no public way to wrap a storage
+    study.sample = plain.get_trials()
+    return study

@@ -1,0 +1,138 @@
+"""The numbers behind the page's pictures, as plain data: short names, few digits, no number that JSON does not know."""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tune_btxrd.report.gather import Material
+from tune_btxrd.report.importance import Importances
+from tune_btxrd.report.landscape import Landscape
+from tune_btxrd.report.rungs import rungs
+from tune_btxrd.search.rows import RECALL, recall_columns
+from tune_btxrd.search.select import pareto_front
+from tune_btxrd.search.trials import TrialRecord
+
+DIGITS = 5  # significant
+
+
+def payload(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, Any]:
+    """What `charts.js` draws from."""
+    spec, record = material.spec, material.record
+    everyone = [*record.search_trials, *record.confirmations]
+    columns = ["epoch", "train_loss", "val_loss", *recall_columns(material.settings.source.class_names)]
+    shared = _shared(everyone)
+    visits: dict[str, list[str]] = {}
+    for visit in material.visits:
+        visits.setdefault(visit.trial.label, []).append(str(visit))
+    return {
+        "name": material.settings.name,
+        "positive": material.positive_class,
+        "recall": columns.index(material.recall),
+        "columns": columns,
+        "epochs": spec.epochs if spec else 0,
+        "rungs": [rung for rung in rungs(spec) if rung < spec.epochs] if spec else [],
+        "dimensions": [_dimension(d) for d in spec.space] if spec else [],
+        "shared": shared,
+        "trials": [_trial(trial, columns, shared, visits.get(trial.label, []), material) for trial in everyone],
+        "cutoffs": [
+            {"epoch": v.epoch, "cutoff": number(v.cutoff), "trial": v.trial.label} for v in material.visits if v.cut
+        ],
+        "front": [trial.label for trial in pareto_front(record, material.recall)],
+        "importance": [{**vars(item)} for item in found.items] if found else [],
+        "landscape": _landscape(surface),
+        "slots": _slots(material),
+        "standings": _standings(material),
+        "trainings": [_training(t.split, t.title, t.log, columns) for t in material.trainings],
+    }
+
+
+def to_script(content: Any) -> str:
+    """JSON that may stand inside a <script> element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    for mark, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
+        text = text.replace(mark, code)
+    return text
+
+
+def number(value: Any) -> Any:
+    """A number with DIGITS significant digits; None for one that is not finite; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return value
+    plain = float(value)
+    if not math.isfinite(plain):
+        return None
+    return int(plain) if plain.is_integer() and abs(plain) < 1e15 else float(f"{plain:.{DIGITS}g}")
+
+
+def _shared(trials: Iterable[TrialRecord]) -> dict[str, Any]:
+    """What all configs have in common, told once."""
+    configs = [trial.config for trial in trials]
+    first = configs[0] if configs else {}
+    return {k: v for k, v in first.items() if all(k in config and config[k] == v for config in configs)}
+
+
+def _dimension(dimension: Any) -> dict[str, Any]:
+    choices = None if dimension.choices is None else [str(choice) for choice in dimension.choices]
+    return {"name": dimension.name, "log": dimension.log, "low": dimension.low, "high": dimension.high, "choices": choices}
+
+
+def _trial(
+    trial: TrialRecord, columns: list[str], shared: dict[str, Any], visits: list[str], material: Material
+) -> dict[str, Any]:
+    best = trial.best or {}
+    return {
+        "label": trial.label,
+        "number": trial.number,
+        "role": trial.role,
+        "state": trial.state,
+        "reason": trial.reason,
+        "params": {name: number(value) for name, value in trial.params.items()},
+        "config": {name: value for name, value in trial.config.items() if name not in shared},
+        "objective": number(trial.objective),
+        "bestEpoch": best.get("epoch"),
+        "bestRecall": number(best.get(material.recall)),
+        "visits": visits,
+        "rows": [[number(row.get(column)) for column in columns] for row in trial.epochs],
+    }
+
+
+def _landscape(surface: Landscape | None) -> dict[str, Any] | None:
+    if surface is None:
+        return None
+    return {
+        "x": surface.x.name,
+        "y": surface.y.name,
+        "xs": [number(v) for v in surface.xs],
+        "ys": [number(v) for v in surface.ys],
+        "z": [[number(v) for v in row] for row in surface.z],
+    }
+
+
+def _slots(material: Material) -> dict[str, Any] | None:
+    use = material.slots
+    if use is None:
+        return None
+    spans = [[s.trial.label, s.lane, *(round(v, 1) for v in (s.begin, s.first, s.end))] for s in use.spans]
+    return {"lanes": use.lanes, "spans": spans, "downtime": [[round(v, 1) for v in gap] for gap in use.downtime]}
+
+
+def _standings(material: Material) -> list[dict[str, Any]]:
+    items = material.selection.standings if material.selection else ()
+    return [
+        {
+            "trial": i.trial.label,
+            "handMade": i.trial.number == 0,
+            "search": number(i.trial.objective),
+            "scores": [number(v) for v in i.scores],
+            "mean": number(i.mean),
+        }
+        for i in items
+    ]
+
+
+def _training(split: str, title: str, log: Any, columns: list[str]) -> dict[str, Any]:
+    wanted = [name for name in log if name in columns or str(name).startswith(RECALL)]
+    return {"split": split, "title": title, "rows": {name: [number(v) for v in log[name].tolist()] for name in wanted}}

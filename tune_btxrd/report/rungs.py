@@ -1,0 +1,77 @@
+"""Who was cut at which cutoff: ASHA's rule replayed on the epochs of a search, in the order in which they were reported.
+
+At its first epoch at or past a rung a trial is compared with all trials that were there before it; it goes on where its
+objective is no worse than their best 1/reduction_factor (Ray's `AsyncHyperBandScheduler`, whose decisions this reproduces).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord, TrialRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungVisit:
+    """A trial's arrival at a rung.
+
+    Attributes:
+        epoch: at which it arrived; objective: with what.
+        cutoff: the worst objective that could go on; None for the first trial there.
+        before: trials that had been there before it.
+        cut: whether the trial ended here, stopped by ASHA.
+    """
+
+    trial: TrialRecord
+    rung: float
+    epoch: int
+    objective: float
+    cutoff: float | None
+    before: int
+    cut: bool
+
+    def __str__(self) -> str:
+        if self.cutoff is None:
+            return f"epoch {self.epoch}: the first one there, {self.objective:.4f}"
+        sign = ">" if self.objective > self.cutoff else "<="
+        return f"epoch {self.epoch}: {self.objective:.4f} {sign} cutoff {self.cutoff:.4f} of {self.before} before it"
+
+
+def rungs(spec: SearchSpec) -> tuple[float, ...]:
+    """The epochs at which ASHA compares trials, ascending; those at or past the budget never stop anyone."""
+    if spec.scheduler != "asha":
+        return ()
+    count = int(np.log(spec.epochs / spec.grace_period) / np.log(spec.reduction_factor) + 1)  # as Ray computes it
+    return tuple(float(spec.grace_period * spec.reduction_factor**power) for power in range(count))
+
+
+def rung_visits(record: SearchRecord, spec: SearchSpec) -> tuple[RungVisit, ...]:
+    """Every arrival at a rung before the last epoch, in the order of time."""
+    milestones = rungs(spec)
+    known: dict[float, dict[str, float]] = {rung: {} for rung in milestones}
+    rows = [(row["time"], trial, row) for trial in record.search_trials for row in trial.epochs]
+    visits = []
+    for _, trial, row in sorted(rows, key=lambda item: item[0]):
+        rung = next((r for r in reversed(milestones) if row["epoch"] >= r and trial.label not in known[r]), None)
+        if rung is None or row["objective"] is None or not math.isfinite(row["objective"]):
+            continue
+        visits.append(_visit(trial, row, rung=rung, known=known[rung], share=1 / spec.reduction_factor))
+        known[rung][trial.label] = visits[-1].objective
+    return tuple(visit for visit in visits if visit.epoch < spec.epochs)
+
+
+def _visit(trial: TrialRecord, row: dict[str, Any], *, rung: float, known: dict[str, float], share: float) -> RungVisit:
+    cutoff = float(np.percentile(list(known.values()), 100 * share)) if known else None
+    epoch, objective = int(row["epoch"]), float(row["objective"])
+    return RungVisit(
+        trial=trial,
+        rung=rung,
+        epoch=epoch,
+        objective=objective,
+        cutoff=cutoff,
+        before=len(known),
+        cut=trial.state == "pruned" and epoch == trial.epochs[-1]["epoch"] and cutoff is not None and objective > cutoff,
+    )

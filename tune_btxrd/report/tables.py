@@ -1,0 +1,207 @@
+"""The report's tables: as CSV with all digits, as LaTeX and on the page with those that mean something."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.report.gather import Material
+from tune_btxrd.report.importance import Importances
+from tune_btxrd.report.words import WORK_WORDS
+from tune_btxrd.search.rows import RECALL
+from tune_btxrd.search.select import pareto_front
+from tune_btxrd.search.trials import trials_table, write_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """One table.
+
+    Attributes:
+        name: of its files; title: above it.
+        frame: values with all digits.
+        formats: column -> how a value is shown; a column without one is shown as it is.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    formats: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+
+    def text(self) -> pd.DataFrame:
+        """The table as strings; a missing value is empty."""
+        shown = {
+            column: ["" if pd.isna(value) else self.formats.get(str(column), str)(value) for value in self.frame[column]]
+            for column in self.frame
+        }
+        return pd.DataFrame(shown, dtype=str)
+
+    def write(self, folder: Any) -> None:
+        """`<name>.csv` and `<name>.tex` (booktabs)."""
+        write_whole(folder / f"{self.name}.csv", self.frame.to_csv(index=False))
+        text = self.text()
+        long = len(text) > 40
+        latex = text.to_latex(
+            index=False, escape=True, caption=_escaped(self.title), label=f"tab:{self.name}", longtable=long
+        )
+        write_whole(folder / f"{self.name}.tex", latex)
+
+
+def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
+    """Every table that the search has something for, by name."""
+    made = [confirmation_sheet(material), final_sheet(material), _importance_sheet(found), _pareto_sheet(material)]
+    made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
+    return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
+
+
+def confirmation_sheet(material: Material) -> Sheet | None:
+    """Confirmed configs, best first: every repeat, mean, spread, gain over the hand-made config, optimism."""
+    if not material.selection or not material.selection.standings:
+        return None
+    rows = []
+    for item in material.selection.standings:
+        repeats = {f"repeat {number}": score for number, score in enumerate(item.scores, start=1)}
+        hand_made = " (hand-made)" if item.trial.number == 0 else ""
+        rows.append(
+            {
+                "trial": item.trial.label + hand_made,
+                "search score": item.trial.objective,
+                **repeats,
+                "mean": item.mean if item.scores else None,
+                "std": item.std if item.scores else None,
+                "gain over hand-made [95 %]": str(item.gain) if item.gain else None,
+                "optimism": item.optimism if item.scores else None,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    numbers = [str(c) for c in frame if str(c).startswith("repeat ")] + ["search score", "mean", "std"]
+    formats = dict.fromkeys(numbers, _four) | {"optimism": "{:+.4f}".format}
+    return Sheet(name="confirmation", title="Confirmation: val loss of every repeat", frame=frame, formats=formats)
+
+
+def final_sheet(material: Material) -> Sheet | None:
+    """The final job: every training at its best epoch."""
+    if not material.trainings:
+        return None
+    recalls = [str(name) for name in material.trainings[0].log if str(name).startswith(RECALL)]
+    rows = []
+    for training in material.trainings:
+        best = training.best
+        values = {name.removeprefix("val_").replace("_", " ", 1): best.get(name) for name in recalls}
+        rows.append(
+            {
+                "split": training.split,
+                "config": training.title,
+                "val loss": best["val_loss"],
+                **values,
+                "best epoch": int(best["epoch"]),
+                "epochs": len(training.log),
+            }
+        )
+    formats = {"val loss": _four} | {column: _two for column in rows[0] if str(column).startswith("recall ")}
+    return Sheet(
+        name="final_job", title="Final job: validation at each best epoch", frame=pd.DataFrame(rows), formats=formats
+    )
+
+
+def trial_sheet(material: Material) -> Sheet | None:
+    """Every trial of the search and of its confirmation."""
+    whole = trials_table(material.record)
+    if not len(whole):
+        return None
+    params = list(dict.fromkeys(name for trial in material.record.search_trials for name in trial.params))
+    wanted = ["trial", "state", "objective", material.recall, "best_epoch", "epochs", *params, "seconds", "reason"]
+    frame = whole.reindex(columns=wanted).astype({"best_epoch": "Int64"}).astype(object)
+    frame = frame.where(frame.notna(), None)
+    recall = f"recall {material.positive_class}"
+    frame = frame.rename(columns={"objective": "best val loss", material.recall: recall, "best_epoch": "best epoch"})
+    formats = {"best val loss": _four, recall: _two, "seconds": _whole} | dict.fromkeys(params, short)
+    return Sheet(name="trials", title="All trials", frame=frame, formats=formats)
+
+
+def _importance_sheet(found: Importances | None) -> Sheet | None:
+    if found is None:
+        return None
+    rows = [
+        {
+            "hyperparameter": i.name,
+            "share": i.value,
+            "low": i.low,
+            "high": i.high,
+            "by chance": i.by_chance,
+            "verdict": i.verdict,
+        }
+        for i in found.items
+    ]
+    formats = dict.fromkeys(("share", "low", "high", "by chance"), "{:.0%}".format)
+    title = "Importance for being among the best (PED-ANOVA), 95 % bootstrap interval"
+    return Sheet(name="importance", title=title, frame=pd.DataFrame(rows), formats=formats)
+
+
+def _pareto_sheet(material: Material) -> Sheet | None:
+    front = pareto_front(material.record, material.recall)
+    recall = f"recall {material.positive_class}"
+    rows = [
+        {"trial": t.label, "val loss": t.best["val_loss"], recall: t.best[material.recall], **t.params}
+        for t in front
+        if t.best
+    ]
+    params = {name: short for trial in front for name in trial.params}
+    return Sheet(
+        name="pareto",
+        title=f"Trials that no other beats in both val loss and {material.positive_class} recall",
+        frame=pd.DataFrame(rows),
+        formats={"val loss": _four, recall: _two, **params},
+    )
+
+
+def _rung_sheet(material: Material) -> Sheet | None:
+    rows = [
+        {
+            "trial": visit.trial.label,
+            "rung": visit.rung,
+            "epoch": visit.epoch,
+            "val loss": visit.objective,
+            "cutoff": visit.cutoff,
+            "before it": visit.before,
+            "outcome": "cut" if visit.cut else "went on",
+        }
+        for visit in material.visits
+    ]
+    formats = {"val loss": _four, "cutoff": _four, "rung": "{:g}".format}
+    return Sheet(
+        name="rungs", title="Arrivals at ASHA's rungs, in the order of time", frame=pd.DataFrame(rows), formats=formats
+    )
+
+
+def _slot_sheet(material: Material) -> Sheet | None:
+    if material.slots is None:
+        return None
+    use = material.slots
+    rows = [{"work": WORK_WORDS[w], "seconds": use.seconds[w], "share": use.share(w)} for w in WORK_WORDS]
+    formats = {"seconds": _whole, "share": "{:.0%}".format}
+    return Sheet(name="slot_time", title="Where the slots' time went", frame=pd.DataFrame(rows), formats=formats)
+
+
+def short(value: Any) -> str:
+    """A hyperparameter as a person reads it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _four(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _escaped(text: str) -> str:
+    """A caption for LaTeX, which `to_latex` takes as it is."""
+    marks = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(marks.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)

@@ -1,0 +1,244 @@
+"""What the report says in sentences. Every number that matters stands here or in a table, not only in a picture."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tune_btxrd.report.gather import Material, Training
+from tune_btxrd.report.importance import UNDETERMINED, Importances
+from tune_btxrd.report.landscape import Landscape
+from tune_btxrd.retrain import HAND_MADE, WINNER
+from tune_btxrd.search.measure import minutes
+from tune_btxrd.search.select import pareto_front
+from tune_btxrd.summary import selection_lines
+
+STATE_WORDS = {
+    "complete": "ran to the end",
+    "pruned": "stopped early",
+    "diverged": "diverged",
+    "failed": "failed",
+    "running": "unfinished",
+}
+WORK_WORDS = {
+    "training": "training",
+    "validation": "validation",
+    "start": "start-up",
+    "between": "saving and waiting between epochs",
+    "idle": "idle",
+}
+
+
+def summary_lines(material: Material) -> list[str]:
+    """The result in words: the winner and what it is worth, then the final job."""
+    lines = []
+    if material.selection and material.spec:
+        lines += selection_lines(material.selection, material.spec)
+    else:
+        lines.append(f"No winner yet. {material.no_winner}" if material.spec else material.no_winner)
+        if best := best_so_far(material):
+            lines.append(f"Best so far: trial {best.label}, val loss {best.objective:.4f}, not confirmed.")
+    lines += [final_line(material, split) for split in dict.fromkeys(t.split for t in material.trainings)]
+    return lines
+
+
+def best_so_far(material: Material) -> Any:
+    """The trial with the best val loss so far, or None."""
+    scored = [trial for trial in material.record.search_trials if trial.objective is not None]
+    return min(scored, key=lambda trial: (trial.objective, trial.number), default=None)
+
+
+def final_line(material: Material, split: str) -> str:
+    """One split of the final job: the winner's best epoch beside the hand-made config's."""
+    mine = [t for t in material.trainings if t.split == split]
+    first = {t.role: t for t in reversed(mine) if t.seed is None}
+    winner, hand_made = first.get(WINNER), first.get(HAND_MADE)
+    if winner is None:
+        return f"{split}: the winner's training is not at hand."
+    line = f"{split}: val loss {_loss(winner)}, {material.positive_class} recall {_recall(winner, material.recall)}"
+    if hand_made is not None:
+        line += f" (hand-made config: {_loss(hand_made)}, {_recall(hand_made, material.recall)})"
+    seeds = sum(t.role == WINNER for t in mine)
+    return line + (f"; first of {seeds} seeds." if seeds > 1 else "; one training each, so a difference may be luck.")
+
+
+def _loss(training: Training) -> str:
+    return f"{float(training.best['val_loss']):.4f}"
+
+
+def _recall(training: Training, column: str) -> str:
+    return f"{float(training.best[column]):.2f}"
+
+
+def states_line(material: Material) -> str:
+    """How many trials ended how."""
+    counts = Counter(trial.state for trial in material.record.search_trials)
+    told = [f"{counts[state]} {words}" for state, words in STATE_WORDS.items() if counts[state]]
+    repeats = len(material.record.confirmations)
+    return f"{sum(counts.values())} trials: {', '.join(told)}" + (f"; {repeats} confirmation trials." if repeats else ".")
+
+
+def warning_lines(material: Material) -> list[str]:
+    """What a reader must know before believing a score."""
+    flags = material.settings.flags
+    lines = [f"Split {name} was skipped: {reason}" for name, reason in flags.get("skipped", {}).items()]
+    lines += [
+        f"{name}: config chosen on {count} images of this test part."
+        for name, count in flags.get("leak", {}).items()
+        if count
+    ]
+    for training in material.trainings:
+        if (training.log["zero_recall_epochs"].astype(int) >= 2).any():
+            count = int(training.log["zero_recall_epochs"].astype(int).max())
+            lines.append(
+                f"{training.split}, {training.title}: {count} epochs in a row found no {material.positive_class} image."
+            )
+    return [*lines, *material.gaps]
+
+
+def cut_line(material: Material) -> str:
+    """Who was cut where."""
+    assert material.spec
+    if material.spec.scheduler != "asha":
+        return "No trial was stopped early: the search had no scheduler."
+    cut = Counter(visit.epoch for visit in material.visits if visit.cut)
+    if not cut:
+        return "ASHA stopped no trial."
+    told = ", ".join(f"{count} at epoch {epoch}" for epoch, count in sorted(cut.items()))
+    total = len(material.record.search_trials)
+    return f"ASHA stopped {sum(cut.values())} of {total} trials: {told}. A trial went on where it was among the best " + (
+        f"1 in {material.spec.reduction_factor:g} of those at the rung before it."
+    )
+
+
+def importance_line(found: Importances) -> str:
+    """What the trials say about hyperparameters, or that they say nothing."""
+    if found.why:
+        return found.why
+    sure = [item for item in found.items if item.verdict != UNDETERMINED]
+    told = [f"{item.name} {item.verdict} ({item.value:.0%} [{item.low:.0%}, {item.high:.0%}])" for item in sure]
+    unsure = [item.name for item in found.items if item.verdict == UNDETERMINED]
+    if unsure:
+        told.append(f"undetermined for {', '.join(unsure)}")
+    return f"From {found.trials} trials: {'; '.join(told)}."
+
+
+def landscape_line(found: Landscape | None) -> str:
+    """What the surface shows."""
+    if found is None:
+        return "Too few trials, or too few ranges, to draw a surface."
+    return (
+        f"Val loss over {found.x.name} and {found.y.name}: points are trials, colours between them are interpolated, "
+        "other hyperparameters differ. A trial that was cut stands with its loss when it was cut."
+    )
+
+
+def pareto_line(material: Material) -> str:
+    """The trials between which val loss and recall must be weighed."""
+    front = pareto_front(material.record, material.recall)
+    if not front:
+        return "No trial has finished an epoch."
+    told = [f"trial {t.label} ({t.objective:.4f}, {t.best[material.recall]:.2f})" for t in front if t.best]
+    more = f" and {len(told) - 6} more" if len(told) > 6 else ""
+    return f"No trial beats these in both val loss and {material.positive_class} recall: {', '.join(told[:6])}{more}."
+
+
+def slots_line(material: Material) -> str:
+    """Where the time went."""
+    use = material.slots
+    if use is None:
+        return "No trial has finished an epoch."
+    shares = ", ".join(f"{words} {use.share(work):.0%}" for work, words in WORK_WORDS.items())
+    return f"{use.lanes} slot(s), {minutes(sum(use.seconds.values()))} of slot time: {shares}."
+
+
+def reproduce_lines(material: Material) -> Sequence[str]:
+    """What to type to get there again."""
+    name, environment = material.settings.name, settings_environment(material)
+    command = " ".join(environment.get("command", ()))
+    return [line for line in (command, f"python -m tune_btxrd trial {name} NUMBER" if material.spec else "") if line]
+
+
+def head_lines(material: Material) -> list[str]:
+    """Under the title: which data, when, how far."""
+    dataset, environment = material.settings.dataset, settings_environment(material)
+    source = material.settings.source
+    lines = [f"{dataset['name']}, {dataset['images']:,} images; classes {', '.join(source.class_names)}"]
+    created = str(environment.get("created", ""))[:16].replace("T", " ")
+    begun = f", begun {created}" if created else ""
+    if material.spec is None:
+        return [*lines, f"One config trained without a search{begun}"]
+    ranges = "; ".join(f"{d.name} {d.describe()}" for d in material.spec.space)
+    return [*lines, f"{len(material.record.search_trials)} trials{begun}, over {ranges}"]
+
+
+def captions(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, tuple[str, str]]:
+    """Title and caption of every picture; a caption says what is seen and what it shows here."""
+    positive = material.positive_class
+    told = {
+        "trainings": ("Final job, epoch by epoch", f"Val loss and {positive} recall of each training on each split."),
+        "confirmation": (
+            "Confirmation",
+            "Each config again with fresh seeds on fresh partitions. A search score left of its repeats was luck.",
+        ),
+        "slots": ("What every slot did", slots_line(material)),
+    }
+    if material.spec is None:
+        return told
+    return told | {
+        "history": (
+            "Search history",
+            "Best val loss of every trial; a trial without one stands at the upper edge. The line is the best so far.",
+        ),
+        "curves": ("Learning curves and rungs", cut_line(material)),
+        "pareto": (f"Val loss against {positive} recall", pareto_line(material)),
+        "importance": ("Importance", importance_line(found) if found else ""),
+        "slices": ("One hyperparameter at a time", "Best val loss of every trial against each searched hyperparameter."),
+        "landscape": ("Two hyperparameters", landscape_line(surface)),
+        "parallel": (
+            "All hyperparameters together",
+            "A line per trial; the stronger the line, the better its val loss.",
+        ),
+    }
+
+
+def data_lines(material: Material) -> list[str]:
+    """The dataset in words."""
+    audit = material.audit
+    if not audit:
+        return [gap for gap in material.gaps if "audit" in gap]
+    counts = ", ".join(f"{count:,} {name}" for name, count in audit.get("class_counts", {}).items())
+    lines = [f"{audit.get('images', 0):,} images: {counts}."]
+    centers = {
+        center: ", ".join(f"{count:,} {name}" for name, count in classes.items())
+        for center, classes in audit.get("class_by_center", {}).items()
+    }
+    if len(centers) > 1:
+        lines.append("By center: " + "; ".join(f"{center}: {text}" for center, text in centers.items()) + ".")
+    broken = len(audit.get("missing", ())) + len(audit.get("unreadable", ()))
+    lines.append(f"{broken} files missing or unreadable; {len(audit.get('duplicates', ()))} pairs of duplicates.")
+    return lines
+
+
+def environment_pairs(material: Material) -> list[tuple[str, str]]:
+    """Versions, commit, machine, data hash: what a reviewer asks for."""
+    noted = settings_environment(material)
+    packages = noted.get("packages", {})
+    pairs = {
+        "tune_btxrd": noted.get("tune_btxrd"),
+        "git commit": noted.get("git_commit"),
+        "Python": noted.get("python"),
+        "platform": noted.get("platform"),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "device": material.settings.device,
+        "slots": material.settings.layout.get("slots"),
+        "data sha256": material.settings.dataset.get("sha256"),
+        "searched split": material.settings.searched,
+        "results": material.folder,
+        "checkpoints": material.settings.checkpoints,
+    }
+    return [(name, str(value)) for name, value in pairs.items() if value]
+
+
+def settings_environment(material: Material) -> dict[str, Any]:
+    """Versions, commit, machine, as `search.json` noted them."""
+    return dict(material.record.settings.get("environment", {}))
