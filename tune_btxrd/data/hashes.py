@@ -11,6 +11,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.paths import examples, write_aside
 from tune_btxrd.errors import DataError
 
+BLOCK = 64  # files that wait for a thread at most
 Known = dict[str, list[int | str]]  # path -> [size in bytes, mtime in ns, sha256]
 
 
@@ -70,9 +71,15 @@ def _stats(files: dict[str, Path]) -> tuple[dict[str, list[int]], list[str]]:
 
 
 def _hash_all(files: dict[str, Path]) -> Iterator[tuple[str, str | OSError]]:
-    """Each id with its file's sha256, or with why it cannot be read; several files at a time."""
+    """Each id with its file's sha256, or with why it cannot be read; several files at a time.
+
+    Block by block, so that memory does not grow with the number of files that wait.
+    """
+    ids = list(files)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        yield from zip(files, pool.map(_hash, files.values()), strict=True)
+        for start in range(0, len(ids), BLOCK):
+            block = ids[start : start + BLOCK]
+            yield from zip(block, pool.map(_hash, (files[image_id] for image_id in block)), strict=True)
 
 
 def _hash(file: Path) -> str | OSError:
