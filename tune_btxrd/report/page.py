@@ -13,7 +13,8 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # Plotl
 
 from tune_btxrd import __version__
 from tune_btxrd.report import words
-from tune_btxrd.report.figures import draw_all, save
+from tune_btxrd.report.canvas import save
+from tune_btxrd.report.figures import draw_all
 from tune_btxrd.report.gather import Material, gather
 from tune_btxrd.report.importance import Importances, importances
 from tune_btxrd.report.landscape import Landscape, landscape
