@@ -153,8 +153,8 @@ def fail(conductor: Conductor, *reasons: str) -> None:
 
 def test_first_trials_that_fail_alike_stop_the_search(tmp_path: Path) -> None:
     conductor = make_conductor(make_folder(tmp_path), make_spec())
-    fail(conductor, "ValueError: no", "ValueError: no", "ValueError: no")
-    with pytest.raises(ResultError, match="The first 3 trials failed alike, so the search stopped: ValueError: no"):
+    fail(conductor, "MemoryError: 31 MB", "MemoryError: 7 MB", "MemoryError: 12 MB")
+    with pytest.raises(ResultError, match="The first 3 trials failed alike, so the search stopped: MemoryError: 12 MB"):
         conductor.next()
 
 

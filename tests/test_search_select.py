@@ -9,6 +9,7 @@ from search_samples import SPACE, make_record, make_repeat, make_rows, make_spec
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.select import confirm_seed, corrected_interval, pareto_front, ranking, select
 from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.summary import selection_lines
 
 HERE = Path()
 
@@ -56,6 +57,13 @@ def test_the_luckiest_trial_loses_after_confirmation() -> None:
     # winner: differences 0.09 and 0.10, variance 5e-5, error sqrt(0.7 * 5e-5) = 0.005916, t(0.975, 1) = 12.7062
     assert (winner.gain.low, winner.gain.high) == (pytest.approx(0.0198, abs=1e-4), pytest.approx(0.1702, abs=1e-4))
     assert winner.beats_hand_made and not lucky.beats_hand_made
+    assert selection_lines(selection, make_spec(confirm=2)) == [
+        "Winner: trial 2 (lr 0.001, dropout 0.2)",
+        "It beats the hand-made config: val loss lower by +0.0950 [+0.0198, +0.1702] "
+        "(95 % interval over 2 repeats on fresh partitions).",
+        "Optimism: its search score 0.6000 became 0.6100 when repeated (+0.0100).",
+        "Trial 1 had the best search score (0.5000), but repeated it gives 0.7100: that score was luck.",
+    ]
 
 
 def test_corrected_interval_against_a_hand_computed_one() -> None:
