@@ -51,3 +51,9 @@ def test_separable_logits_and_an_absent_class_stay_finite():
     found = fit_calibration(logits, np.array([0, 1, 0]))
     probabilities = found.probabilities(logits)
     assert np.isfinite(probabilities).all() and found.temperature >= np.exp(-3) - 1e-9
+
+
+def test_probabilities_by_hand():
+    """softmax([2, 0] / 2 + [0, log 3]) = [e, 3] / (e + 3)."""
+    found = Calibration(temperature=2.0, bias=(0.0, float(np.log(3)))).probabilities(np.array([[2.0, 0.0]]))
+    np.testing.assert_allclose(found, [[np.e / (np.e + 3), 3 / (np.e + 3)]])

@@ -44,7 +44,7 @@ class Proportion:
         k, n = self.found, self.asked
         if not n:
             return UNKNOWN
-        low = float(special.betaincinv(k, n - k + 1, 2 * TAIL)) if k else 0.0
+        low = float(special.betaincinv(k, n - k + 1, TAIL)) if k else 0.0
         high = float(special.betaincinv(k + 1, n - k, 1 - TAIL)) if k < n else 1.0
         return Interval(low, high)
 
