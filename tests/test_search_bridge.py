@@ -76,6 +76,30 @@ def test_constraints_reach_the_sampler_as_optuna_knows_them() -> None:
     assert trial.user_attrs["val_recall_malignant"] == 0.5
 
 
+def test_the_sampler_prefers_feasible_configs() -> None:
+    """The loss falls with the dropout, but only a dropout from 0.3 up keeps the constraint."""
+
+    def proposals(text: str) -> list[float]:
+        spec = SearchSpec.from_text(text.replace("startup_trials: 3", "startup_trials: 8"))
+        bridge, found = Bridge(spec, None, "s"), []
+        for _ in range(30):
+            number, params, config = bridge.ask()
+            trial = TrialRecord(
+                label=str(number), number=number, role="search", config=config.to_dict(), params=params, started=1.0
+            )
+            trial.epochs = make_rows([params["dropout"]], stop="budget", val_recall_malignant=2 * params["dropout"])
+            trial.state, trial.ended = "complete", 2.0
+            bridge.report(number, 1, params["dropout"])
+            bridge.tell(trial)
+            found.append(params["dropout"])
+        return found[15:]
+
+    free = proposals(SPACE)
+    bound = proposals(SPACE + 'constraint: {val_recall_malignant: ">= 0.6"}\n')
+    assert sum(dropout >= 0.3 for dropout in free) <= 3
+    assert sum(dropout >= 0.28 for dropout in bound) >= 8
+
+
 def test_trial_0_is_the_hand_made_config() -> None:
     number, params, config = Bridge(make_spec(), None, "s", start=START).ask()
     assert (number, params, config) == (0, {"lr": 1e-3, "dropout": 0.2}, make_spec().hand_made)

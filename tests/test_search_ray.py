@@ -119,10 +119,10 @@ def test_first_trials_that_fail_alike_stop_the_search(ray_address: str, tmp_path
 
 
 def test_a_killed_driver_resumes_to_the_same_search(ray_address: str, tmp_path: Path) -> None:
-    spec = spec_of(trials=8)
+    spec = spec_of(trials=6)
     whole = run_stub(tmp_path / "whole", spec, slots=1)
     folder = tmp_path / "killed"
-    kill_driver(folder, ray_address, "epoch 4 2")
+    kill_driver(folder, ray_address, "epoch 3 2")  # at a rung, before or after the decision is written
     seen = sum(len(trial.epochs) for trial in read_search(folder).search_trials)
     again = run_stub(folder, spec, slots=1)
     assert 0 < seen < sum(len(trial.epochs) for trial in again.search_trials)
@@ -136,7 +136,7 @@ def test_a_killed_driver_resumes_to_the_same_search(ray_address: str, tmp_path: 
 
 def kill_driver(folder: Path, address: str, stop_at: str) -> None:
     """Starts a driver of the search in a process of its own and kills it (SIGKILL) as soon as it tells this epoch."""
-    command = [sys.executable, str(Path(__file__).with_name("ray_samples.py")), str(folder), address, "8"]
+    command = [sys.executable, str(Path(__file__).with_name("ray_samples.py")), str(folder), address, "6"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
         assert driver.stdout is not None
         said = []
