@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ def claims(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("shortcuts", "network"))
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/phantom_check"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "phantom_check")
     parser.add_argument("--count", type=int)
     parser.add_argument("--size", type=int)
     parser.add_argument("--seeds", type=int, default=5)
