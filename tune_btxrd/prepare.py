@@ -17,7 +17,6 @@ from tune_btxrd.data.groups import GroupKind, Pair, duplicate_pairs, group_numbe
 from tune_btxrd.data.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
-from tune_btxrd.data.phantom.folder import DRAWING
 from tune_btxrd.data.readers import read_dataset
 from tune_btxrd.data.sheets import contact_sheet
 from tune_btxrd.data.split_files import load_split, save_split, split_stem
@@ -135,7 +134,7 @@ def read_manifest(request: DataRequest) -> Manifest:
     root = request.data
     if root is None:
         spec = request.phantom
-        root = request.cache / f"phantom-v{DRAWING}-{spec.count}x{spec.size}-seed{spec.seed}"
+        root = request.cache / spec.name
         with progress("phantom drawn") as advance:
             make_phantom(root, spec, progress=advance)
     return read_dataset(
