@@ -35,6 +35,7 @@ start:
 """
 CLASSES = ("Normal", "Benign", "Malignant")
 HOSTILE = "<script>alert('x')</script>"
+DIVERGES, FAILS = 3, 13  # the first such trials; then every 50th and every 70th
 BEGAN = 1_790_000_000.0
 EPOCH_SECONDS = 60.0
 
@@ -86,7 +87,7 @@ class StubSearch:
         self._tell("session", BEGAN, slots=slots)
 
     def search(self, trials: int, *, odd: bool = True) -> "StubSearch":
-        """`trials` trials; with `odd`, every 50th diverges and every 70th fails."""
+        """`trials` trials; with `odd`, some diverge and some fail."""
         queue: list[tuple[float, int, Any]] = []
         order = itertools.count()
         numbers = iter(range(trials))
@@ -129,14 +130,14 @@ class StubSearch:
 
     def _play(self, number: int, time: float, slot: int, *, odd: bool) -> Any:
         """Yields the time of each epoch as it happens, so that rungs see trials in the order of time."""
-        params = dict(self.spec.start[0]) if number == 0 else self._draw()
+        params = dict(self.spec.start[0]) if number in (0, DIVERGES) else self._draw()
         label, end = str(number), time + 1
         config = TrainConfig(epochs=self.spec.epochs, pretrained=False, **params).to_dict()
         self._tell("start", time, trial=label, number=number, role="search", config=config, params=params)
-        if odd and number % 70 == 13:
+        if odd and number % 70 == FAILS:
             self._end(label, slot, end, "failed", f"RuntimeError: out of memory {HOSTILE}")
             return
-        rows = self._rows(params, slot, time + 2, 4 if odd and number % 50 == 7 else self.spec.epochs)
+        rows = self._rows(params, slot, time + 2, 4 if odd and number % 50 == DIVERGES else self.spec.epochs)
         for row in rows:
             yield row["time"]
             end = row["time"]

@@ -1,12 +1,12 @@
 // The page's pictures: each function takes (d: payload, shown: trials to show, c: colours) and returns Plotly's {data, layout}.
 "use strict";
 
-const STATES = {
-  complete: { words: "ran to the end", symbol: "circle" },
-  pruned: { words: "stopped early", symbol: "triangle-down" },
-  diverged: { words: "diverged", symbol: "x" },
-  failed: { words: "failed", symbol: "square" },
-  running: { words: "unfinished", symbol: "circle-open" },
+const STATES = { // their words come with the numbers
+  complete: { symbol: "circle" },
+  pruned: { symbol: "triangle-down" },
+  diverged: { symbol: "x" },
+  failed: { symbol: "square" },
+  running: { symbol: "circle-open" },
 };
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
@@ -57,7 +57,7 @@ function points(shown, c, place, extra = {}) {
 
 const trace = (values) => ({ type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false, ...values });
 const axis = (title, more = {}) => ({ title: { text: plain(title), font: { size: 13 } }, ...more });
-const epochAxis = (title, last) => axis(title, { tickformat: "d", dtick: last <= 12 ? 1 : undefined, nticks: 10 });
+const countAxis = (title, last) => axis(title, { tickformat: "d", dtick: last <= 12 ? 1 : undefined, nticks: 10 });
 const valueAxis = (name, dimension, more) => axis(name, dimension.choices ? { type: "category", ...more } : dimension.log
   ? { type: "log", dtick: 1, exponentformat: "power", range: [Math.log10(dimension.low) - 0.1, Math.log10(dimension.high) + 0.1], ...more }
   : { nticks: 5, ...more });
@@ -72,7 +72,7 @@ const CHARTS = {
     const line = trace({ x: scored.map((t) => t.number), y: steps, line: { shape: "hv", color: c.soft, width: 1.5 },
       name: "best so far", showlegend: true });
     const dots = points(mine, c, (t) => [t.number, isNumber(t.objective) ? Math.min(t.objective, range[1]) : range[1]]);
-    return { data: [line, ...dots], layout: { xaxis: axis("trial"), yaxis: axis("best val loss", { range }) } };
+    return { data: [line, ...dots], layout: { xaxis: countAxis("trial", mine.length), yaxis: axis("best val loss", { range }) } };
   },
 
   curves(d, shown, c) {
@@ -98,14 +98,14 @@ const CHARTS = {
     const rung = (x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: c.soft, width: 1, dash: "dot" } });
     const name = (x) => ({ x, y: 1, yref: "paper", yanchor: "bottom", text: "rung", showarrow: false, font: { size: 11, color: c.soft } });
     const range = lossRange(mine.flatMap((t) => t.rows.map((row) => row[loss])));
-    return { data, layout: { xaxis: epochAxis("epoch", d.epochs), yaxis: axis("val loss", { range }), shapes: d.rungs.map(rung),
+    return { data, layout: { xaxis: countAxis("epoch", d.epochs), yaxis: axis("val loss", { range }), shapes: d.rungs.map(rung),
       annotations: d.rungs.map(name), height: 460 } };
   },
 
   pareto(d, shown, c) {
     const front = d.front.map((label) => d.trials.find((t) => t.label === label)), mine = searched(shown);
     const line = trace({ x: front.map((t) => t.objective), y: front.map((t) => t.bestRecall),
-      line: { shape: "vh", color: c.soft, width: 1.5 }, name: "no trial beats these", showlegend: true });
+      line: { shape: "hv", color: c.soft, width: 1.5 }, name: "no trial beats these", showlegend: true });
     const place = (t) => (isNumber(t.objective) && isNumber(t.bestRecall) ? [t.objective, t.bestRecall] : null);
     const range = lossRange(mine.map((t) => t.objective));
     return { data: [line, ...points(mine, c, place)], layout: { xaxis: axis("val loss at the best epoch", { range }),
@@ -216,7 +216,7 @@ const CHARTS = {
     const layout = { grid: { rows: splits.length, columns: 2, pattern: "independent" }, height: 90 + 270 * splits.length };
     const data = splits.flatMap((split, row) => ["val_loss", recall].flatMap((value, side) => {
       const index = 2 * row + side, end = index ? String(index + 1) : "";
-      layout["xaxis" + end] = epochAxis(row === splits.length - 1 ? "epoch" : "", longest);
+      layout["xaxis" + end] = countAxis(row === splits.length - 1 ? "epoch" : "", longest);
       layout["yaxis" + end] = axis(side ? `${d.positive} recall` : `${split}: val loss`, side ? { range: [-0.04, 1.04] } : {});
       return d.trainings.filter((t) => t.split === split).map((t) => {
         const winner = t.title.startsWith("winner"), further = t.title.includes("seed");
@@ -236,7 +236,7 @@ const CHARTS = {
     const data = [line("val loss", column(d, "val_loss"), 0, "solid", c.complete), line("train loss (weighted)", column(d, "train_loss"), 0, "dot", c.soft),
       ...recalls.map(([name, at], i) => line(name.replace("val_recall_", "recall "), at, 1, at === d.recall ? "solid" : DASHES[1 + (i % 3)],
         at === d.recall ? c.diverged : c.soft))];
-    return { data, layout: { grid: { rows: 1, columns: 2, pattern: "independent" }, height: 330, xaxis: epochAxis("epoch", x.length), xaxis2: epochAxis("epoch", x.length),
+    return { data, layout: { grid: { rows: 1, columns: 2, pattern: "independent" }, height: 330, xaxis: countAxis("epoch", x.length), xaxis2: countAxis("epoch", x.length),
       yaxis: axis("loss"), yaxis2: axis("recall", { range: [-0.04, 1.04] }) } };
   },
 };

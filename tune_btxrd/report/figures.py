@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -69,7 +70,16 @@ def _curves(material: Material) -> Figure | None:
     cuts = [visit for visit in material.visits if visit.cut]
     if cuts:
         met = [float(visit.cutoff or 0.0) for visit in cuts]
-        axis.plot([v.epoch for v in cuts], met, "_", color="black", markersize=8, label="cutoff that was met", zorder=4)
+        axis.plot(
+            [v.epoch for v in cuts],
+            met,
+            "_",
+            color="black",
+            markersize=8,
+            label="cutoff that was met",
+            zorder=4,
+            alpha=0.3 if len(cuts) > MANY else 1,
+        )
     for rung in (rung for rung in rungs(material.spec) if rung < material.spec.epochs):
         axis.axvline(rung, color="0.5", linestyle=":", linewidth=0.8, zorder=0)
     axis.set(xlabel="epoch", ylabel="val loss", ylim=loss_range([row["val_loss"] for t in trials for row in t.epochs]))

@@ -3,6 +3,7 @@
 
 (async function main() {
   const d = JSON.parse(document.getElementById("data-json").textContent);
+  for (const [state, words] of Object.entries(d.states)) STATES[state].words = words;
   const byLabel = new Map(d.trials.map((t) => [t.label, t]));
   const dialog = document.getElementById("trial"), dark = matchMedia("(prefers-color-scheme: dark)");
   const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };

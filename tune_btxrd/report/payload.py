@@ -11,6 +11,7 @@ from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.report.rungs import rungs
+from tune_btxrd.report.words import STATE_WORDS
 from tune_btxrd.search.rows import RECALL, recall_columns
 from tune_btxrd.search.select import pareto_front
 from tune_btxrd.search.trials import TrialRecord
@@ -32,6 +33,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         "positive": material.positive_class,
         "recall": columns.index(material.recall),
         "columns": columns,
+        "states": STATE_WORDS,
         "epochs": spec.epochs if spec else 0,
         "rungs": [rung for rung in rungs(spec) if rung < spec.epochs] if spec else [],
         "dimensions": [_dimension(d) for d in spec.space] if spec else [],
