@@ -61,7 +61,7 @@ def test_every_opening_is_logged_and_every_table_says_so(finished):
 def test_an_opening_counts_even_if_scoring_fails(finished, tmp_path, monkeypatch):
     folder = finished.checkpoints / "center" / "evaluation"
     before = len(read_openings(folder))
-    monkeypatch.setattr("tune_btxrd.evaluate.judge", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("tune_btxrd.evaluate_split.judge", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(finished, splits=["center"])
     assert len(read_openings(folder)) == before + 1

@@ -1,10 +1,11 @@
 # ruff: noqa: F811  # pytest hands fixtures over by name
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
-from finished_search import Finished, finished  # noqa: F401  # a fixture
+from finished_search import SPLITS, Finished, finished  # noqa: F401  # a fixture
 
 from tune_btxrd.evaluate import evaluate_search
 from tune_btxrd.export import export_search
@@ -14,6 +15,8 @@ from tune_btxrd.portable import file_sha256
 @pytest.fixture(scope="module")
 def cards(finished: Finished) -> tuple[str, str]:
     """The card of `stratified` after `export` and after `evaluate`."""
+    for split in SPLITS:  # other tests may have evaluated the same search
+        shutil.rmtree(finished.checkpoints / split / "evaluation", ignore_errors=True)
     folder = export_search(finished.checkpoints, results=finished.results)[0].folder
     before = (folder / "MODEL_CARD.md").read_text()
     evaluate_search(finished.checkpoints, results=finished.results, manifest=finished.manifest, replicates=50, device="cpu")
