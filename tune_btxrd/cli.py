@@ -83,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     trial = verb("trial", "run one trial of a search again, alone, and compare the numbers", where)
     trial.add_argument("name", metavar="NAME", help="the search")
     trial.add_argument("number", metavar="NUMBER", help="the trial's number (7), or 7r2 for a confirmation repeat")
+    report = verb("report", "write one self-contained HTML page, figures and tables of a search", where)
+    report.add_argument("name", metavar="NAME", help="the search")
+    watch = verb("watch", "live view of a search, from any terminal", where)
+    watch.add_argument("name", metavar="NAME", help="the search")
+    watch.add_argument("--dashboard", action=argparse.BooleanOptionalAction, help="serve optuna-dashboard beside the table")
     verb("list", "show the searches at hand", where)
     return parser
 

@@ -128,6 +128,21 @@ def _trial(flags: argparse.Namespace) -> None:
     run_again(results_folder(flags.storage, flags.name).resolve(), flags.number)
 
 
+def _report(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import say
+    from tune_btxrd.report.page import write_report
+    from tune_btxrd.settings import results_folder
+
+    say(f"report: {write_report(results_folder(flags.storage, flags.name).resolve())}")
+
+
+def _watch(flags: argparse.Namespace) -> None:
+    from tune_btxrd.settings import results_folder
+    from tune_btxrd.watch import watch
+
+    watch(results_folder(flags.storage, flags.name).resolve(), dashboard=flags.dashboard)
+
+
 def _list(flags: argparse.Namespace) -> None:
     from tune_btxrd.listing import list_searches
 
@@ -270,5 +285,7 @@ VERBS = {
     "predict": _predict,
     "trial": _trial,
     "space": _space_verb,
+    "report": _report,
+    "watch": _watch,
     "list": _list,
 }
