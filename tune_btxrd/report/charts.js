@@ -119,8 +119,8 @@ const CHARTS = {
       error_x: { type: "data", symmetric: false, array: items.map((i) => i.high - i.value),
         arrayminus: items.map((i) => i.value - i.low), color: c.ink, thickness: 1.4 },
       text: items.map((i) => i.verdict), hovertemplate: "%{y}: %{x:.0%} (%{text})<extra></extra>", textposition: "none" };
-    const chance = { type: "scatter", mode: "markers", name: "reached by chance in 1 of 20", y: names, x: items.map((i) => i.by_chance),
-      marker: { symbol: "line-ns-open", size: 26, color: c.diverged, line: { width: 2 } }, hovertemplate: "by chance %{x:.0%}<extra></extra>" };
+    const chance = { type: "scatter", mode: "markers", name: "reached by chance in 1 of 20", y: names, x: items.map((i) => Math.min(1, i.by_chance)),
+      marker: { symbol: "line-ns-open", size: 26, color: c.diverged, line: { width: 2 } }, hovertemplate: "reached by chance: %{x:.0%}<extra></extra>" };
     return { data: [bars, chance], layout: { xaxis: axis("share of importance", { range: [0, 1.02], tickformat: ".0%" }),
       yaxis: { type: "category" }, height: 140 + 55 * items.length } };
   },

@@ -26,7 +26,7 @@ def draw_importance(found: Importances | None) -> Figure | None:
         axis.barh(row, item.value, color=colour, height=0.5)
         axis.plot([item.low, item.high], [row, row], color="black", linewidth=1)
         chance = "reached by chance in 1 of 20" if row == 0 else None
-        axis.plot(item.by_chance, row, "|", color=LOOKS["diverged"][0], markersize=12, label=chance)
+        axis.plot(min(1.0, item.by_chance), row, "|", color=LOOKS["diverged"][0], markersize=12, label=chance)
     axis.set_yticks(range(len(items)), [plain(item.name) for item in items])
     axis.set(xlabel="share of importance, 95 % interval", xlim=(0, 1.02))
     legend(figure, axis)

@@ -31,8 +31,8 @@ class Importance:
 
     Attributes:
         value: share of the total, in [0, 1]; low, high: its 95 % bootstrap interval.
-        by_chance: the 95th percentile of the largest share when scores are shuffled.
-        verdict: "matters most", "matters little", or UNDETERMINED.
+        by_chance: the share that the strongest of all hyperparameters reaches in 1 of 20 searches whose scores are shuffled.
+        verdict: "matters" (more than by chance), "matters little" (beside one that matters), or UNDETERMINED.
     """
 
     name: str
@@ -77,37 +77,41 @@ def _measure(trials: list[TrialRecord], spec: SearchSpec, *, seed: int, draws: i
     names, study = [dimension.name for dimension in spec.space], _study(trials, spec)
     whole, rng = study.sample, np.random.default_rng(seed)
     count, scores = len(whole), np.array([trial.value for trial in whole], dtype=float)
-    value = study.shares(names, whole)
-    resampled = np.array([study.shares(names, [whole[i] for i in rng.integers(0, count, count)]) for _ in range(draws)])
-    shuffled = []
+    measured = study.divergences(names, whole)
+    value = _shares(measured)
+    draw = (study.divergences(names, [whole[i] for i in rng.integers(0, count, count)]) for _ in range(draws))
+    low, high = np.percentile([_shares(sample) for sample in draw], [2.5, 97.5], axis=0)
+    strongest = []
     for _ in range(draws):
         for trial, score in zip(whole, rng.permutation(scores), strict=True):
             trial.value = float(score)
-        shuffled.append(study.shares(names, whole))
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    null = np.percentile(np.array(shuffled), [5, 95], axis=0)
+        strongest.append(study.divergences(names, whole).max())
+    by_chance = float(np.percentile(strongest, 95) / (measured.sum() or 1.0))
+    some_matters = bool((value > by_chance).any())
     found = [
         Importance(
             name=name,
             value=float(value[i]),
             low=float(low[i]),
             high=float(high[i]),
-            by_chance=float(null[1, i]),
-            verdict=_verdict(i, value, low, high, null),
+            by_chance=by_chance,
+            verdict=_verdict(value[i], high[i], by_chance, beside=some_matters, equal=1 / len(names)),
         )
         for i, name in enumerate(names)
     ]
     return tuple(sorted(found, key=lambda item: -item.value))
 
 
-def _verdict(i: int, value: np.ndarray, low: np.ndarray, high: np.ndarray, null: np.ndarray) -> str:
-    """Determined only where the interval is clear of an equal share, and shuffled scores give so much in one of 20 cases."""
-    equal = 1 / len(value)
-    if low[i] > equal and value[i] > null[1, i]:
-        return "matters most"
-    if high[i] < equal and value[i] < null[0, i]:
-        return "matters little"
-    return UNDETERMINED
+def _shares(divergences: np.ndarray) -> np.ndarray:
+    """(P,) parts of the sum; equal ones where nothing diverges."""
+    total = divergences.sum()
+    return np.asarray(divergences / total if total > 0 else np.full(len(divergences), 1 / len(divergences)))
+
+
+def _verdict(value: float, high: float, by_chance: float, *, beside: bool, equal: float) -> str:
+    if value > by_chance:
+        return "matters"
+    return "matters little" if beside and high < equal else UNDETERMINED
 
 
 class _Study(optuna.study.Study):
@@ -120,14 +124,13 @@ class _Study(optuna.study.Study):
     ) -> list[FrozenTrial]:  # Optuna's own signature
         return self.sample
 
-    def shares(self, names: list[str], trials: list[FrozenTrial]) -> np.ndarray:
-        """(P,) shares of the total importance, for names that some trial of the sample has."""
+    def divergences(self, names: list[str], trials: list[FrozenTrial]) -> np.ndarray:
+        """(P,) PED-ANOVA's divergence of the best trials from all, 0 for a name that no trial of the sample has."""
         self.sample = trials
         seen = [name for name in names if any(name in trial.params for trial in trials)]
         quantile = min(0.5, max(0.1, TOP / len(trials)))
         found = PedAnovaImportanceEvaluator(target_quantile=quantile).evaluate(self, seen)
-        values = np.array([found.get(name, 0.0) for name in names])
-        return np.asarray(values / values.sum() if values.sum() > 0 else np.full(len(names), 1 / len(names)))
+        return np.array([found.get(name, 0.0) for name in names])
 
 
 def _study(trials: list[TrialRecord], spec: SearchSpec) -> _Study:
