@@ -49,7 +49,14 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_it_says_what_a_user_needs(job: tuple[Path, str]) -> None:
     _, shown = job
-    for words in ("Ray dashboard: http", "ray get-auth-token", "It will take about", "Winner: trial", "--resume", "Checkpoints:"):
+    for words in (
+        "Ray dashboard: http",
+        "ray get-auth-token",
+        "It will take about",
+        "Winner: trial",
+        "--resume",
+        "Checkpoints:",
+    ):
         assert words in shown
     assert re.search(r"stratified\W+winner", shown) and re.search(r"center\W+winner", shown)
     assert "Configuration for experiment" not in shown  # none of Tune's own output
