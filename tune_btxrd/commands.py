@@ -129,11 +129,10 @@ def _trial(flags: argparse.Namespace) -> None:
 
 
 def _report(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import say
-    from tune_btxrd.report.page import write_report
+    from tune_btxrd.run import report
     from tune_btxrd.settings import results_folder
 
-    say(f"report: {write_report(results_folder(flags.storage, flags.name).resolve())}")
+    report(results_folder(flags.storage, flags.name).resolve())
 
 
 def _watch(flags: argparse.Namespace) -> None:

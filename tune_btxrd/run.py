@@ -28,6 +28,7 @@ def run(request: RunRequest) -> None:
         search(request, settings, cluster)
         jobs = retrain(request, cluster)
     export(request.folder)
+    report(request.folder)
     finish(request.folder, jobs, seconds=time.monotonic() - began)
 
 
@@ -131,6 +132,16 @@ def export(folder: Path) -> None:
     for item in made:
         differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())
         say(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")
+
+
+def report(folder: Path) -> None:
+    """Verb `report NAME`, and part of the main job: one self-contained page, figures and tables."""
+    from tune_btxrd.report.page import write_report
+
+    heading("Report")
+    with progress("report") as advance:
+        page = write_report(folder, progress=advance)
+    say(f"  {page}")
 
 
 def finish(folder: Path, jobs: list[RetrainJob], *, seconds: float | None) -> None:

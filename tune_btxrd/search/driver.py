@@ -87,7 +87,7 @@ def run_search(
 
 
 def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, cluster: Cluster) -> None:
-    place = {"nodes": cluster.nodes, "cpus": cluster.cpus, "gpus": cluster.gpus}
+    place = {"nodes": cluster.nodes, "cpus": cluster.cpus, "gpus": cluster.gpus, "dashboard": cluster.dashboard_url}
     apply_event(record, journal.write("session", slots=layout.slots, threads=layout.threads, **place))
 
 
