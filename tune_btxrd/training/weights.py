@@ -1,6 +1,7 @@
 """Pretrained weights of a backbone without its classifier: from timm's hub, or from a file with any class head."""
 
 import difflib
+import http.client
 import threading
 import urllib.error
 import urllib.request
@@ -80,7 +81,7 @@ def _answers(url: str) -> bool:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return True  # an error page is an answer
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     return True
 
