@@ -157,9 +157,7 @@ def _resumed(request: RunRequest, folder: Path) -> Settings:
             "only --trials and --confirm may change."
         )
     space = {**settings.space, "settings": {**settings.space["settings"], **request.settings}}
-    settings = dataclasses.replace(settings, space=space, source=source_of(settings, request))
-    if request.checkpoints is not None:
-        settings = dataclasses.replace(settings, checkpoints=(request.checkpoints / settings.name).resolve())
+    settings = dataclasses.replace(settings, space=space, source=source_of(settings, request)).moved(request.checkpoints)
     settings.save(folder)
     return settings
 

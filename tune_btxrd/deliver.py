@@ -27,7 +27,7 @@ def evaluate(request: RunRequest, *, yes: bool) -> None:
     """
     from tune_btxrd.evaluate import evaluate_search, summary_rows
 
-    settings = Settings.load(request.folder)
+    settings = Settings.load(request.folder).moved(request.checkpoints)
     source = source_of(settings, request)
     asked = dataclasses.replace(settings.request, data=request.data.data) if request.data_given else settings.request
     manifest = read_manifest(asked)

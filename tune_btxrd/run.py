@@ -89,7 +89,9 @@ def search(request: RunRequest, settings: Settings, cluster: Cluster) -> None:
 
 def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
     """The winner and the hand-made config of a search on every split; a `train` folder's one config alone."""
-    settings = Settings.load(request.folder)
+    settings = Settings.load(request.folder).moved(request.checkpoints)
+    if request.checkpoints is not None:
+        settings.save(request.folder)  # later verbs look for the checkpoints there
     source = source_of(settings, request)
     winner, hand_made = _configs(settings, request.folder)
     splits = _splits_of(settings, request)

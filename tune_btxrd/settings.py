@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,16 @@ class Settings:
     config: dict[str, Any] | None = None
 
     def save(self, folder: Path) -> None:
-        """Writes `search.json`. Raises: ResultError where the folder is not writable."""
+        """Writes `search.json`; the environment it began in stays, one that it goes on in is added to `resumed`.
+
+        Raises:
+            ResultError: the folder is not writable.
+        """
+        known = _environments(folder)
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["request"] = {key: str(v) if key in PATHS and v is not None else v for key, v in asdict(self.request).items()}
-        plain |= {"source": self.source.to_dict(), "checkpoints": str(self.checkpoints), "environment": environment()}
+        plain |= {"source": self.source.to_dict(), "checkpoints": str(self.checkpoints)}
+        plain |= {"environment": known[0], "resumed": known[1:]}
         write_whole(folder / SETTINGS_FILE, json.dumps(plain, indent=1, ensure_ascii=False))
 
     @classmethod
@@ -82,6 +88,10 @@ class Settings:
                 f"{folder / SETTINGS_FILE} must be whole, but {error} is missing or unknown: restore it."
             ) from error
 
+    def moved(self, checkpoints: Path | None) -> "Settings":
+        """With checkpoints below another root; unchanged for None."""
+        return self if checkpoints is None else replace(self, checkpoints=(checkpoints / self.name).resolve())
+
     def spec(self, folder: Path, **changes: Any) -> SearchSpec:
         """The search space as it was used: `space.yaml` beside `search.json`, the overrides, then `changes`."""
         space = SearchSpec.load(folder / SPACE_FILE)
@@ -102,6 +112,16 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def _environments(folder: Path) -> list[dict[str, Any]]:
+    """The environments a search began and went on in, the present one last."""
+    now = environment()
+    if not (folder / SETTINGS_FILE).exists():
+        return [now]
+    plain = read_settings(folder)
+    known = [plain["environment"], *plain.get("resumed", [])]
+    return known if known[-1] | {"created": now["created"]} == now else [*known, now]
 
 
 def results_folder(storage: Path, name: str) -> Path:
