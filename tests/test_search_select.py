@@ -62,7 +62,7 @@ def test_the_luckiest_trial_loses_after_confirmation() -> None:
         "It beats the hand-made config: val loss lower by +0.0950 [+0.0198, +0.1702] "
         "(95 % interval over 2 repeats on fresh partitions).",
         "Optimism: its search score 0.6000 became 0.6100 when repeated (+0.0100).",
-        "Trial 1 had the best search score (0.5000), but repeated it gives 0.7100: that score was luck.",
+        "Trial 1 had the best search score (0.5000), but repeated it gives 0.7100: its lead was luck.",
     ]
 
 

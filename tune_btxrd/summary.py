@@ -62,8 +62,10 @@ def _luckiest(selection: Selection) -> str | None:
     best = min(scored, key=lambda item: item.trial.objective or 0.0, default=None)
     if best is None or best.trial is selection.winner:
         return None
-    found = f"({best.trial.objective:.4f}), but repeated it gives {best.mean:.4f}"
-    return f"Trial {best.trial.label} had the best search score {found}: that score was luck."
+    return (
+        f"Trial {best.trial.label} had the best search score ({best.trial.objective:.4f}), but repeated it gives "
+        f"{best.mean:.4f}: its lead was luck."
+    )
 
 
 def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, list[str]]:
