@@ -171,7 +171,11 @@ def check_network(spec: PhantomSpec, folder: Path, arguments: argparse.Namespace
     hashes = file_hashes(manifest, cache_dir=folder)
     cache = build_cache(manifest, image_size=arguments.image_size, cache_dir=folder, hashes=hashes)
     slot = Slot(device=arguments.device, threads=arguments.threads)
-    runs = []
+    notes = (
+        folder / f"runs-{spec.name}-{arguments.image_size}px-{arguments.epochs}epochs.jsonl"
+    )  # an interrupted check goes on
+    runs = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    done = {(run["split"], run["lr"], run["seed"]) for run in runs}
     jobs = [("stratified", BEST_LR), ("center", BEST_LR), *(("stratified", lr) for lr in LRS if lr != BEST_LR)]
     for seed in range(arguments.seeds):
         for split_name, lr in jobs:
@@ -184,8 +188,12 @@ def check_network(spec: PhantomSpec, folder: Path, arguments: argparse.Namespace
                 patience=arguments.epochs,
                 seed=42 + seed,
             )
+            if (split_name, lr, config.seed) in done:
+                continue
             found = score(config, manifest, cache, split_name, slot)
             runs.append({"split": split_name, "lr": lr, "seed": config.seed, **found})
+            with notes.open("a") as file:
+                file.write(json.dumps(runs[-1]) + "\n")
             print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in runs[-1].items()), flush=True)
     return {
         "spec": spec.name,
