@@ -84,7 +84,9 @@ def test_second_call_on_as_many_files_as_btxrd_is_quick(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(b"x")
     (tmp_path / "manifest.csv").write_text("image_id,path,label\n" + "\n".join(rows) + "\n")
     manifest = read_dataset(tmp_path)
-    file_hashes(manifest, cache_dir=tmp_path / "cache")
-    start = time.perf_counter()
-    file_hashes(manifest, cache_dir=tmp_path / "cache")
-    assert time.perf_counter() - start < 1  # 0.04 s where it was written
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        file_hashes(manifest, cache_dir=tmp_path / "cache")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds[1:]) < seconds[0] / 2, seconds  # a ratio: remembered against read

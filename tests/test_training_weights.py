@@ -1,6 +1,6 @@
 """Pretrained weights: files of several forms with any head, files of other backbones, no network, device and precision."""
 
-import time
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,19 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path):
 
 
 def test_no_network_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch):
+    released = threading.Event()
+
     def hangs(*_: object, **__: object) -> None:
-        time.sleep(4)
+        released.wait(60)
         raise TimeoutError
 
     monkeypatch.setattr(weights, "_cached", lambda _: None)
     monkeypatch.setattr(weights, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr(urllib.request, "urlopen", hangs)
-    began = time.perf_counter()
     with pytest.raises(ConfigError) as caught:
         Slot(device="cpu").start(toy_config(pretrained=True), toy_data(), keep_best=False)
-    assert time.perf_counter() - began < 3
+    assert threading.active_count() > 1  # the hub still hangs, and nobody waits for it
+    released.set()
     for way_out in ("--weights FILE", "--no-pretrained", "hub cache"):
         assert way_out in str(caught.value)
     assert "\n" not in str(caught.value)
