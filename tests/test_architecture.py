@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from readme_tree import BLOCK, README, tree
 
 from tune_btxrd.cli import build_parser
 
@@ -97,3 +98,9 @@ def test_no_module_is_longer_than_it_should_be() -> None:
     """Files of 60 to 250 lines are the aim; a limit keeps them from growing unseen."""
     long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 400}
     assert not long
+
+
+def test_readme_has_every_file_in_a_phrase() -> None:
+    shown = BLOCK.search(README.read_text(encoding="utf-8"))
+    assert shown, "the README holds the tree"
+    assert shown[0] == tree(), "the README's tree is not that of the code: `make format` writes it"
