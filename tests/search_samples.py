@@ -62,6 +62,9 @@ def make_row(epoch: int, val_loss: float, *, before: Mapping[str, Any] | None = 
         "val_recall_malignant": 0.5,
         "lr": 1e-3,
         "val_macro_f1": 0.5,
+        "val_macro_auc": 0.5,
+        "lr_backbone": 1e-3,
+        "stage": 1,
         "objective": val_loss if improved else before["objective"],  # type: ignore[index]  # not improved: there was one before
         "improved": improved,
         "stop": "",

@@ -15,7 +15,8 @@ from training_toy import numbers, run, toy_config, toy_data
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.training import checkpoint as files
-from tune_btxrd.training.loop import cosine_lr, predict, train
+from tune_btxrd.training.loop import predict, train
+from tune_btxrd.training.schedule import cosine_lr
 from tune_btxrd.training.slot import Slot
 
 NAMES = ("Normal", "Benign", "Malignant")

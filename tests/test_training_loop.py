@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from training_toy import run, toy_config, toy_data
 
 from tune_btxrd.errors import ConfigError, DataError
-from tune_btxrd.training.loop import Diverged, TrainState, batch_bounds, cosine_lr, fold, train
+from tune_btxrd.training.loop import Diverged, TrainState, batch_bounds, fold, train
 from tune_btxrd.training.pixels import TrainingData
+from tune_btxrd.training.schedule import cosine_lr
 from tune_btxrd.training.slot import Slot
 
 PLAIN = {"flip": 0, "rotation": 0, "scale_min": 1, "shift": 0, "brightness": 0, "contrast": 0, "dropout": 0}

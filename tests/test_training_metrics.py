@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 from training_toy import run, toy_config, toy_data
 
 from tune_btxrd.training import metrics
-from tune_btxrd.training.losses import class_weights, weighted_cross_entropy
+from tune_btxrd.training.losses import class_weights
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.slot import Slot
 
@@ -59,8 +59,17 @@ def test_class_weights_are_the_published_ones(counts: tuple[int, ...], published
     assert class_weights(np.array(counts)) == pytest.approx(published, abs=6e-4)
 
 
-def test_weighted_loss_is_torch_s():
-    logits, targets, weights = torch.randn(7, 3), torch.arange(7) % 3, torch.tensor([0.5, 1.0, 3.0])
-    total, weight = weighted_cross_entropy(logits, targets, weights)
-    torch.testing.assert_close(total / weight, F.cross_entropy(logits, targets, weight=weights))
-    assert weight.item() == pytest.approx(3 * 0.5 + 2 * 1.0 + 2 * 3.0)
+@pytest.mark.parametrize("seed", range(3))
+def test_macro_auc_as_sklearn(seed: int):
+    rng = np.random.default_rng(seed)
+    targets = np.r_[0, 1, 2, rng.integers(0, 3, 40)]
+    logits = rng.normal(size=(43, 3)).round(1)  # ties among them
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = roc_auc_score(targets, chances, multi_class="ovr", average="macro")
+    assert metrics.macro_auc(logits, targets) == pytest.approx(expected)
+
+
+def test_macro_auc_by_hand():
+    logits = np.array([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0]])
+    assert metrics.macro_auc(logits, np.array([0, 0, 1, 1])) == pytest.approx(3 / 4)  # one pair of four is in wrong order
+    assert metrics.macro_auc(logits, np.array([0, 0, 0, 0])) == 0.5  # nothing to rank

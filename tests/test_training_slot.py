@@ -129,7 +129,7 @@ def test_mistakes_are_named():
         slot.start(toy_config(image_size=64), toy_data(), keep_best=False)
     with pytest.raises(ConfigError, match="did you mean 'efficientnet_b0'"):
         slot.start(toy_config(backbone="eficientnet_b0"), toy_data(), keep_best=False)
-    shell = dataclasses.replace(slot.shell("test_efficientnet", 3), dropout_places=())
+    shell = dataclasses.replace(slot.shell(toy_config(), 3), dropout_places=())
     with pytest.raises(ConfigError, match="no dropout"):
         shell.reset(shell.model.state_dict(), dropout=0.2)
 

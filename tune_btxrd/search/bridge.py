@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.dimension import Dimension
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import TrialRecord
@@ -52,9 +53,9 @@ class Bridge:
         start: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.spec = spec
+        self.spec, self.monitor = spec, MONITORS[spec.monitor]
         self.study = optuna.create_study(
-            storage=f"sqlite:///{path}" if path else None, study_name=name, direction="minimize"
+            storage=f"sqlite:///{path}" if path else None, study_name=name, direction=self.monitor.direction
         )
         self._running: dict[int, Trial] = {}
         for record in past:
@@ -86,8 +87,8 @@ class Bridge:
         return trial.number
 
     def report(self, number: int, epoch: int, objective: float) -> None:
-        """An intermediate value: the best monitored value after `epoch` epochs."""
-        self._running[number].report(objective, step=epoch)
+        """An intermediate value: the best monitored value after `epoch` epochs, which Optuna sees with its own sign."""
+        self._running[number].report(self.monitor.score(objective), step=epoch)
 
     def tell(self, record: TrialRecord) -> None:
         """How the trial ended."""
@@ -97,7 +98,7 @@ class Bridge:
             trial.set_user_attr(name, value)
         for name, violation in violations(self.spec, record).items():
             trial.set_constraint(name, violation)
-        value = record.objective if record.state == "complete" else None
+        value = record.score if record.state == "complete" else None
         self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
 
 
@@ -155,14 +156,14 @@ def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
         number=record.number,
         trial_id=-1,
         state=OPTUNA_STATES[record.state],
-        value=record.objective if record.state == "complete" else None,
+        value=record.score if record.state == "complete" else None,
         datetime_start=datetime.fromtimestamp(record.started),
         datetime_complete=datetime.fromtimestamp(record.ended) if record.ended else None,
         params=record.params,
         distributions={item.name: distribution(item) for item in spec.space if item.name in record.params},
         user_attrs={"reason": record.reason, **_attributes(record)} if ended else {},
         system_attrs=constraints if ended else {},
-        intermediate_values={row["epoch"]: row["objective"] for row in record.epochs},
+        intermediate_values={row["epoch"]: record.monitor.score(row["objective"]) for row in record.epochs},
     )
 
 

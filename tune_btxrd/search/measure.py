@@ -128,7 +128,7 @@ class _Probe:
             train_rows=_one_of_each(self.data, BATCHES * self.config.batch_size),
             val_rows=self.data.val_rows[: 2 * self.config.batch_size],
         )
-        state = slot.start(self.config.replace(epochs=2, patience=2), few, keep_best=False)
+        state = slot.start(self.config.replace(epochs=2, patience=2, min_epochs=2, stages="one"), few, keep_best=False)
         train_epoch(state)
         row = train_epoch(state)
         train = row.train_seconds * len(self.data.train_rows) / len(few.train_rows)

@@ -10,6 +10,9 @@ RECALL = "val_recall_"
 LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "val_acc")  # then one recall per class, then lr: the contract's order
 MORE_COLUMNS = (
     "val_macro_f1",
+    "val_macro_auc",
+    "lr_backbone",
+    "stage",
     "objective",
     "improved",
     "stop",

@@ -11,6 +11,7 @@ from tune_btxrd.config import FIELDS
 from tune_btxrd.search.space import WHOLE_SEARCH, SearchSpec
 
 NUMBERS = {int: "integer", float: "number", bool: "boolean", str: "string"}
+SEVERAL = {"weights": ["string", "null"], "stages": ["string", "array"]}  # hyperparameters of more than one type
 
 
 def text() -> str:
@@ -44,7 +45,7 @@ def _scalar(item: dataclasses.Field[Any]) -> dict[str, Any]:
 
 def _value(name: str) -> dict[str, Any]:
     field = FIELDS[name]
-    kind = ["string", "null"] if name == "weights" else NUMBERS[field.type]  # type: ignore[index]  # a class, never its name
+    kind = SEVERAL.get(name) or NUMBERS[field.type]  # type: ignore[index]  # a class, never its name
     return {"type": kind, "default": field.default, "description": f"{field.metadata['meaning']}; {field.metadata['rule']}"}
 
 
@@ -86,7 +87,7 @@ def _fixed() -> dict[str, Any]:
 
 def _constraint() -> dict[str, Any]:
     demand = {"type": "string", "pattern": r"^\s*(>=|<=)\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"}
-    names = r"^val_(loss|acc|macro_f1|recall_\w+)$"
+    names = r"^val_(loss|acc|macro_f1|macro_auc|recall_\w+)$"
     return {"type": "object", "patternProperties": {names: demand}, "additionalProperties": False}
 
 

@@ -91,7 +91,7 @@ def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
         raise ResultError(
             "A winner needs a trial that ran to its budget or patience, but there is none: --resume with more time."
         )
-    ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), _score(trial), trial.number))
+    ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), *trial.rank))
     top = ordered[: spec.confirm]
     hand_made = [trial for trial in record.search_trials if trial.number == HAND_MADE and trial not in top]
     return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]))

@@ -13,11 +13,13 @@ from tune_btxrd.search.space_file import METRICS, nearest, parse, read_file, rul
 
 Sampler = Literal["tpe", "gp", "random"]
 Scheduler = Literal["asha", "none"]
-Monitor = Literal["val_loss"]  # the search's own: it may depend on nothing that is searched, as a train loss does
+MonitorName = Literal["val_loss", "macro_f1", "macro_auc"]  # it may depend on nothing that is searched, as a train loss does
 
+FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
 WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
     "epochs": "is a setting of the whole search: move it to the top",
     "seed": "is a setting of the whole search: move it to the top",
+    "monitor": "is a setting of the whole search: move it to the top",
     "image_size": "is that of the image cache, which all trials share: put it under `fixed:`",
 }
 
@@ -55,7 +57,7 @@ class SearchSpec:
     trials: int = setting(24, "trials >= 1", lambda v: v >= 1, "trials of the search, without confirmation")
     epochs: int = setting(30, "epochs >= 1", lambda v: v >= 1, "epoch budget of a trial; its cosine ends here")
     seed: int = setting(42, "seed >= 0", lambda v: v >= 0, "of proposals and of all search trials' training")
-    monitor: Monitor = _one_of("monitor", "val_loss", Monitor, "value whose best so far is the objective")  # noqa: RUF009  # it makes a field
+    monitor: MonitorName = _one_of("monitor", "val_loss", MonitorName, "value whose best so far is the objective")  # noqa: RUF009  # it makes a field
     sampler: Sampler = _one_of("sampler", "tpe", Sampler, "who proposes configs")  # noqa: RUF009  # it makes a field
     startup_trials: int = setting(8, "startup_trials >= 1", lambda v: v >= 1, "random trials before the sampler learns")
     scheduler: Scheduler = _one_of("scheduler", "asha", Scheduler, "who stops weak trials early")  # noqa: RUF009  # it makes a field
@@ -89,6 +91,7 @@ class SearchSpec:
             )
         self._check_names()
         self._check_lr()
+        self._check_monitor()
         for config in self.start:
             self.complete(config)
 
@@ -100,7 +103,7 @@ class SearchSpec:
                 raise ConfigError(f"`{name}` {WHOLE_SEARCH[name]}.")
         if both := sorted(set(by_name) & set(self.fixed)):
             raise ConfigError(f"A name is either searched or fixed, but {both[0]!r} is both: remove one.")
-        TrainConfig.from_dict({"lr": self._values("lr", max), **self.fixed})
+        TrainConfig.from_dict({"lr": self._values("lr", max), "epochs": self.epochs, **self.fixed})
         for position, dimension in enumerate(self.space):
             self._check_conditions(dimension, {item.name: item for item in self.space[:position]})
 
@@ -121,6 +124,16 @@ class SearchSpec:
     def _check_lr(self) -> None:
         found = f"min_lr={self._values('min_lr', max):g}, lr={self._values('lr', min):g}"
         rule(self._values("min_lr", max) <= self._values("lr", min), "min_lr <= lr everywhere in the space", found)
+
+    def _check_monitor(self) -> None:
+        """Configs trained for other class frequencies cannot be compared by a value that rewards the natural ones."""
+        shifting = [item.name for item in self.space if FIELDS[item.name].metadata["shifts"]]
+        if shifting and self.monitor != FAIR_MONITOR:
+            raise ConfigError(
+                f"A space that searches {shifting[0]} must have `monitor: {FAIR_MONITOR}`, but got {self.monitor}: "
+                "it favours configs that train on the natural class frequencies, whatever the others have learned; "
+                "AUC asks only for the right order."
+            )
 
     def _values(self, name: str, extreme: Callable[[Iterable[float]], float]) -> float:
         """The smallest or largest value that a numeric hyperparameter can take in this search."""
@@ -147,7 +160,11 @@ class SearchSpec:
 
     def config(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of searched values: defaults, then fixed, then the values."""
-        return TrainConfig.from_dict({**self.fixed, "epochs": self.epochs, "seed": self.seed, **values})
+        return TrainConfig.from_dict({**self.fixed, **self._whole_search, **values})
+
+    @property
+    def _whole_search(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "seed": self.seed, "monitor": self.monitor}
 
     def complete(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of a start config, which must name every active dimension within its range and no other."""

@@ -1,6 +1,7 @@
 """A search read back from disk: trials with epochs, states and reasons. Plain data; neither Ray nor torch is needed."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.journal import read_events
 
 STATES = ("running", "complete", "pruned", "diverged", "failed")
@@ -51,8 +53,33 @@ class TrialRecord:
 
     @property
     def objective(self) -> float | None:
-        """Best monitored value so far, or None before the first epoch."""
+        """Best monitored value so far as it is minimised, or None before the first epoch."""
         return float(self.epochs[-1]["objective"]) if self.epochs else None
+
+    @property
+    def monitor(self) -> Monitor:
+        """What this trial is judged by."""
+        return MONITORS[self.config.get("monitor", "val_loss")]  # searches of before there was a choice
+
+    @property
+    def score(self) -> float | None:
+        """Best monitored value so far with its own sign, or None before the first epoch."""
+        return None if self.objective is None else self.monitor.score(self.objective)
+
+    @property
+    def shown(self) -> str:
+        """The score in words, e.g. "val loss 0.4312"; empty before the first epoch."""
+        return "" if self.objective is None else self.monitor.show(self.objective)
+
+    @property
+    def rank(self) -> tuple[float, float, int]:
+        """Sorts trials, the best first: by objective, then by the monitor's tie, then by number; without one, last."""
+        tie = self.monitor.tie
+        return (
+            math.inf if self.objective is None else self.objective,
+            -float(self.best[tie]) if tie and self.best else 0.0,
+            self.number,
+        )
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
 
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # RGB -> brightness and two axes of colour
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 (B,S,S) or (B,S,S,3) -> float32 (B,K,S,S) in [0, 1]."""
@@ -27,26 +29,36 @@ def normalise(images_BKHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator, config: TrainConfig) -> Tensor:
-    """The augmented batch: mirror, then rotation, scale and shift in one resampling, then brightness and contrast.
+    """The augmented batch: mirror; rotation, scale, shift and crop in one resampling; brightness and contrast; colour; erasing.
 
-    Every image always draws the same seven numbers, so switching one kind off leaves the others as they were. A kind of
-    range (or probability) 0 is skipped and leaves every bit as it was; flip = 1 alone is the exact mirror.
+    Every image always draws the same numbers (seven, and eleven more where crop, colour or erasing asks for them), so
+    switching one kind off leaves the others of the batch as they were. A kind of range (or probability) 0 is skipped and
+    leaves every bit as it was; flip = 1 alone is the exact mirror.
 
     Args:
         images: float (B,K,S,S) in [0, 1]; not changed.
         generator: on the same device; the only source of randomness.
-        config: flip, rotation, scale_min, shift, brightness and contrast are read.
+        config: flip, rotation, scale_min, shift, crop_min, brightness, contrast, saturation, hue and erasing are read.
     """
     drawn_7B = torch.rand(7, len(images), generator=generator, device=images.device)
     signed_7B = 2 * drawn_7B - 1
+    crops, colours = config.crop_min < 1, config.saturation > 0 or config.hue > 0
+    more_11B = drawn_7B.new_zeros(11, len(images))
+    if crops or colours or config.erasing:
+        more_11B = torch.rand(11, len(images), generator=generator, device=images.device)
     if config.flip:
         images = torch.where((drawn_7B[0] < config.flip).view(-1, 1, 1, 1), images.flip(-1), images)
-    if config.rotation or config.shift or config.scale_min < 1:
+    if config.rotation or config.shift or config.scale_min < 1 or crops:
         scale = 1 - (1 - config.scale_min) * drawn_7B[2]
         theta = affine(signed_7B[1] * config.rotation, scale, signed_7B[3:5] * config.shift)
-        images = resample(images, theta)
+        images = resample(images, cropped(theta, more_11B[:4], smallest=config.crop_min) if crops else theta)
     if config.brightness or config.contrast:
         images = jitter(images, 1 + signed_7B[5] * config.brightness, 1 + signed_7B[6] * config.contrast)
+    if colours and images.shape[1] == 3:
+        signed = 2 * more_11B[4:6] - 1
+        images = recolour(images, 1 + signed[0] * config.saturation, signed[1] * config.hue)
+    if config.erasing:
+        images = erase(images, more_11B[6] < config.erasing, more_11B[7:])
     return images
 
 
@@ -77,3 +89,48 @@ def jitter(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     offset = mean * (brightness * (1 - contrast)).view(-1, 1, 1, 1)
     return torch.addcmul(offset, images, factor).clamp_(0, 1)
+
+
+def cropped(theta: Tensor, drawn_4B: Tensor, *, smallest: float) -> Tensor:
+    """The (B,2,3) maps of `affine` followed by a random resized crop (Szegedy et al., CVPR 2015, sec. 6).
+
+    Args:
+        drawn_4B: area, aspect, place across, place down, in [0, 1).
+        smallest: share of the area that a crop keeps at least; aspects lie between 3:4 and 4:3.
+    """
+    area = 1 - (1 - smallest) * drawn_4B[0]
+    half = torch.exp((2 * drawn_4B[1] - 1) * math.log(4 / 3)).sqrt()
+    sides = torch.stack([area.sqrt() * half, area.sqrt() / half]).clamp_max(1)  # width, height: shares of the side
+    centre = (2 * drawn_4B[2:] - 1) * (1 - sides)  # in [-1, 1], so that the crop stays inside
+    turned = theta[:, :, :2] * sides.T.unsqueeze(1)
+    moved = torch.einsum("bij,jb->bi", theta[:, :, :2], centre) + theta[:, :, 2]
+    return torch.cat([turned, moved.unsqueeze(2)], dim=2)
+
+
+def recolour(images: Tensor, saturation: Tensor, degrees: Tensor) -> Tensor:
+    """RGB (B,3,S,S) with its (B,) colourfulness and hue changed, brightness kept, clamped to [0, 1].
+
+    In YIQ, where Y is brightness and (I, Q) a plane of colours: times `saturation`, turned by `degrees`.
+    """
+    yiq = torch.tensor(YIQ, device=images.device)
+    angle = degrees * (math.pi / 180)
+    cos, sin, one, zero = saturation * angle.cos(), saturation * angle.sin(), torch.ones_like(angle), torch.zeros_like(angle)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    return torch.einsum("bij,bjhw->bihw", torch.linalg.inv(yiq) @ turn @ yiq, images).clamp(0, 1)
+
+
+def erase(images: Tensor, chosen: Tensor, drawn_4B: Tensor) -> Tensor:
+    """The (B,) chosen images with a rectangle of their own mean value in them (Zhong et al., AAAI 2020, random erasing).
+
+    Args:
+        drawn_4B: area (2 to 33 % of the image), aspect (3:10 to 10:3), place across, place down, in [0, 1).
+    """
+    side = images.shape[-1]
+    area = 0.02 + 0.31 * drawn_4B[0]
+    half = torch.exp((2 * drawn_4B[1] - 1) * math.log(10 / 3)).sqrt()
+    sides = torch.stack([area.sqrt() * half, area.sqrt() / half]).clamp_max(1)
+    start = (1 - sides) * drawn_4B[2:]
+    places = (torch.arange(side, device=images.device) + 0.5) / side  # middles of the pixels
+    inside = (places >= start.unsqueeze(2)) & (places < (start + sides).unsqueeze(2))  # (2, B, S): columns, rows
+    mask = inside[0].unsqueeze(1) & inside[1].unsqueeze(2) & chosen.view(-1, 1, 1)
+    return torch.where(mask.unsqueeze(1), images.mean(dim=(1, 2, 3), keepdim=True), images)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
-from tune_btxrd.training.loop import TrainState, cosine_lr
+from tune_btxrd.stages import stage_at
+from tune_btxrd.training.loop import TrainState
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.model import create
 from tune_btxrd.training.pixels import TrainingData
+from tune_btxrd.training.schedule import group_parts, learning_rates
 from tune_btxrd.training.slot import Slot
 
 FORMAT = 1
@@ -118,21 +120,27 @@ def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> Tr
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a checkpoint, on the CPU in eval mode, and the checkpoint. Raises: ResultError as `load`."""
     checkpoint = load(path)
-    model = create(checkpoint["config"]["backbone"], len(checkpoint["class_names"]))
+    config = TrainConfig.from_dict(checkpoint["config"])
+    model = create(config.backbone, len(checkpoint["class_names"]), head=config.head)
     model.load_state_dict(checkpoint["model_state_dict"])
     return model.eval(), checkpoint
 
 
-def scheduler_state(config: TrainConfig, epoch: int) -> dict[str, Any]:
-    """Loads into torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=min_lr) after `epoch`."""
-    lr = cosine_lr(epoch, config)
+def scheduler_state(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: int) -> dict[str, Any]:
+    """Loads into torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max, eta_min=min_lr) after `epoch`.
+
+    With stages it is that of the stage of `epoch`, whose epochs are T_max; one learning rate per optimizer group.
+    """
+    parts = group_parts(optimizer)
+    _, before, stage = stage_at(config.stage_list, epoch)
+    first, last = learning_rates(before, config), learning_rates(epoch, config)
     return {
-        "T_max": config.epochs,
+        "T_max": stage.epochs,
         "eta_min": config.min_lr,
-        "base_lrs": [config.lr],
-        "last_epoch": epoch,
-        "_step_count": epoch + 1,
-        "_last_lr": [lr],
+        "base_lrs": [first[part] for part in parts],
+        "last_epoch": epoch - before,
+        "_step_count": epoch - before + 1,
+        "_last_lr": [last[part] for part in parts],
     }
 
 
@@ -140,14 +148,15 @@ def _plain(
     state: TrainState, model: Mapping[str, Tensor], optimizer: Mapping[str, Any], epoch: int, class_names: Sequence[str]
 ) -> dict[str, Any]:
     rows = state.history[:epoch]
+    best = max(row.epoch for row in rows if row.improved)
     return {
         "format": FORMAT,
         "epoch": epoch,
         "model_state_dict": _portable(dict(model)),
         "optimizer_state_dict": _portable(dict(optimizer)),
-        "scheduler_state_dict": scheduler_state(state.config, epoch),
+        "scheduler_state_dict": scheduler_state(state.optimizer, state.config, epoch),
         "val_loss": rows[-1].val_loss,
-        "best_val_loss": rows[-1].objective,
+        "best_val_loss": rows[best - 1].val_loss,
         "config": state.config.to_dict(),
         "class_names": list(class_names),
         "normalization": {"mean": state.mean.tolist(), "std": state.std.tolist()},
@@ -182,7 +191,7 @@ def _check_model(slot: Slot, config: TrainConfig, checkpoint: Mapping[str, Any],
     if len(checkpoint["class_names"]) != data.num_classes:
         found = f"{len(checkpoint['class_names'])} classes instead of {data.num_classes}"
         raise ResultError(f"A training must be resumed on its own dataset, but the checkpoint has {found}.")
-    own = slot.shell(config.backbone, data.num_classes).model.state_dict()
+    own = slot.shell(config, data.num_classes).model.state_dict()
     saved = checkpoint["model_state_dict"]
     odd = [
         name

@@ -50,13 +50,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def set_up(device: torch.device, threads: int | None) -> None:
-    """Settings of the whole process, made once per slot: CPU threads, TF32 for float32 products on CUDA."""
+def set_up(threads: int | None) -> None:
+    """Settings of the whole process, made once per slot: CPU threads."""
     if threads is not None and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
+
+
+def allow_tf32(device: torch.device, *, allowed: bool) -> None:
+    """Whether float32 products on CUDA may round their factors to TF32 (10 bits of mantissa); set by every training."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -1,5 +1,5 @@
 """EpochMetrics, the record of one epoch, and the pure functions on plain arrays that fill it. C = classes, N = images."""
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 # (shape suffixes: logits_BC)
 
 import dataclasses
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 ZERO_RECALL_EPOCHS = 2  # so many epochs in a row without one found image of the positive class call for a warning
 
@@ -22,9 +23,12 @@ class EpochMetrics:
     val_acc: float  # share of images, in [0, 1]
     val_recall: tuple[float, ...]  # one per class, in [0, 1]; 0 for a class without a validation image
     val_macro_f1: float  # mean of the classes' F1, in [0, 1]
-    lr: float  # learning rate of this epoch's steps
-    objective: float  # val_loss of the best epoch so far, which `improved` marks; it never rises
-    improved: bool  # val_loss fell by more than min_delta below the best before: this is the best epoch so far
+    val_macro_auc: float  # mean of the classes' AUC against the rest, in [0, 1]
+    lr: float  # learning rate of this epoch's steps; of the head where the backbone has its own
+    lr_backbone: float  # learning rate of the last layers before the head; 0 while they are frozen
+    stage: int  # 1-based
+    objective: float  # monitored value of the best epoch so far, negated where higher is better; it never rises
+    improved: bool  # the monitored value got better by more than min_delta: this is the best epoch so far
     stop: str  # "" go on, "patience" or "budget": this was the last epoch
     zero_recall_epochs: int  # epochs in a row, this one included, with recall 0 of the positive class
     images_per_second: float  # trained images per train second
@@ -69,6 +73,23 @@ def macro_f1(confusion_CC: np.ndarray) -> float:
     """Mean over all classes of 2 TP / (2 TP + FP + FN); 0 for a class neither present nor predicted."""
     found = np.diag(confusion_CC)
     return float(_ratio(2 * found, confusion_CC.sum(axis=0) + confusion_CC.sum(axis=1)).mean())
+
+
+def macro_auc(logits_NC: np.ndarray, targets_N: np.ndarray) -> float:
+    """Mean over classes of the area under the ROC curve of the class's probability against the rest; a tie counts half.
+
+    Classes that all images or none belong to are left out; 0.5 where no class is left.
+    """
+    shifted = logits_NC.astype(np.float64) - logits_NC.max(axis=1, keepdims=True)
+    probabilities_NC = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    areas = []
+    for index in range(logits_NC.shape[1]):
+        own = targets_N == index
+        found, rest = int(own.sum()), int((~own).sum())
+        if found and rest:
+            ranks = rankdata(probabilities_NC[:, index])
+            areas.append((ranks[own].sum() - found * (found + 1) / 2) / (found * rest))
+    return float(np.mean(areas)) if areas else 0.5
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

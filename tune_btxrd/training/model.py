@@ -1,17 +1,19 @@
 """Model shells: a timm model on the device that outlives trainings; each training loads its own start into it."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.device import memory_format, seeded
 
+HIDDEN = 512  # units of the mlp head
 _MARK = 0.123456789  # a drop rate that nothing else has: finds where timm puts drop_rate in this backbone
 
 
@@ -21,12 +23,12 @@ class Shell:
 
     Attributes:
         model: on the device, in the device's memory format.
-        dropout_places: (module, attribute) pairs that hold the drop rate.
+        dropout_places: (module, attribute, share): where the drop rate, or a share of it, is kept.
         mean, std: the model's own input normalisation, one number per channel, for pixels in [0, 1].
     """
 
     model: nn.Module
-    dropout_places: tuple[tuple[nn.Module, str], ...]
+    dropout_places: tuple[tuple[nn.Module, str, float], ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -42,16 +44,29 @@ class Shell:
         for parameter in self.model.parameters():
             parameter.grad = None
             parameter.requires_grad_(True)
-        for module, attribute in self.dropout_places:
-            setattr(module, attribute, dropout)
+        for module, attribute, share in self.dropout_places:
+            setattr(module, attribute, dropout * share)
         self.model.train()
 
 
-def create(backbone: str, num_classes: int, *, drop_rate: float = 0.0) -> nn.Module:
-    """timm's model with random weights from torch's global generator, its classifier as torch initialises a linear layer.
+class CosineHead(nn.Module):
+    """Logits are cosines of the angles between features and class vectors: within [-1, 1], no bias (Cao et al. 2019)."""
 
-    timm's EfficientNets draw a fresh classifier from +-1/sqrt(classes): with three classes and 1,280 features the first loss
-    is 7 to 13 instead of 1.1, and a small dataset spends its epochs on unlearning it (docs/LOG.md).
+    def __init__(self, features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Linear(features, num_classes, bias=False).weight.detach())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features) -> (B, C) cosines."""
+        return F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+def create(backbone: str, num_classes: int, *, head: str = "linear", drop_rate: float = 0.0) -> nn.Module:
+    """timm's model with random weights from torch's global generator and the head asked for, see `TrainConfig.head`.
+
+    A linear head starts as torch initialises a linear layer: timm's EfficientNets draw theirs from +-1/sqrt(classes), so
+    that with three classes and 1,280 features the first loss is 7 to 13 instead of 1.1, and a small dataset spends its
+    epochs on unlearning it (docs/LOG.md). Plain timm can load a model with the linear head alone.
 
     Raises:
         ConfigError: timm knows no such backbone; the message has the nearest name.
@@ -62,19 +77,42 @@ def create(backbone: str, num_classes: int, *, drop_rate: float = 0.0) -> nn.Mod
         raise ConfigError(f"`backbone` must be a timm model, but got {backbone!r}: {cure}")
     model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, in_chans=3, drop_rate=drop_rate)
     assert isinstance(model, nn.Module)
-    head = model.get_classifier()  # type: ignore[operator]  # every timm model has it
-    if isinstance(head, nn.Linear):
-        head.reset_parameters()
+    old = model.get_classifier()  # type: ignore[operator]  # every timm model has it
+    if head == "linear":
+        if isinstance(old, nn.Linear):
+            old.reset_parameters()
+        return model
+    if not isinstance(old, nn.Linear):
+        raise ConfigError(f"`head: {head}` needs a backbone with a linear classifier, but {backbone} has none: use linear.")
+    path: str = model.pretrained_cfg["classifier"]  # type: ignore[index, assignment]  # timm's plain data
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, HEADS[head](old.in_features, num_classes, drop_rate))
     return model
 
 
-def build_shell(backbone: str, num_classes: int, device: torch.device) -> Shell:
+def _mlp_head(features: int, num_classes: int, drop_rate: float) -> nn.Module:
+    """The backbone's own dropout comes before it; the second one drops half as much."""
+    layers = nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(drop_rate / 2), nn.Linear(HIDDEN, num_classes)
+    return nn.Sequential(*layers)
+
+
+HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
+    "mlp": _mlp_head,
+    "cosine": lambda features, num_classes, drop_rate: CosineHead(features, num_classes),
+}
+
+
+def build_shell(backbone: str, num_classes: int, device: torch.device, *, head: str) -> Shell:
     """A shell for this backbone; the global generator does not move. Raises: ConfigError as `create`."""
     with seeded(0, device):
-        model = create(backbone, num_classes, drop_rate=_MARK)
+        model = create(backbone, num_classes, head=head, drop_rate=_MARK)
     mean, std = normalization(model)
     places = [
-        (module, name) for module in model.modules() for name in ("drop_rate", "p") if getattr(module, name, 0) == _MARK
+        (module, name, share)
+        for module in model.modules()
+        for name in ("drop_rate", "p")
+        for share in (1.0, 0.5)
+        if getattr(module, name, 0) == _MARK * share
     ]
     model.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]  # known to torch, not its stubs
     return Shell(model=model, dropout_places=tuple(places), mean=mean, std=std)

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.training.device import resolve_device, resolve_precision, seeded, set_up
+from tune_btxrd.training.device import allow_tf32, resolve_device, resolve_precision, seeded, set_up
 from tune_btxrd.training.loop import TrainState, fold
 from tune_btxrd.training.losses import class_weights
 from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.model import Shell, build_shell, create
 from tune_btxrd.training.pixels import Pixels, TrainingData
-from tune_btxrd.training.weights import pretrained_tensors
+from tune_btxrd.training.schedule import make_optimizer
+from tune_btxrd.training.weights import pretrained_tensors, weights_file
 
 Tensors = dict[str, Tensor]
 INITIAL_KEPT = 4  # initial states kept in memory: several seeds or backbones in turn (16 MB each for efficientnet_b0)
@@ -36,9 +37,9 @@ class Slot:
 
     def __init__(self, *, device: str = "auto", threads: int | None = None) -> None:
         self.device = resolve_device(device)
-        set_up(self.device, threads)
+        set_up(threads)
         set_up_memory()
-        self._shells: dict[tuple[str, int], Shell] = {}
+        self._shells: dict[tuple[str, int, str], Shell] = {}
         self._pretrained: dict[tuple[object, ...], Tensors] = {}
         self._initial: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
         self._pixels: tuple[object, Pixels] | None = None
@@ -61,11 +62,11 @@ class Slot:
         self._end_previous()
         return self._begin(config, data, tensors, keep_best=keep_best)
 
-    def shell(self, backbone: str, num_classes: int) -> Shell:
-        """The model of this backbone that all its trainings in this slot share. Raises: ConfigError."""
-        key = (backbone, num_classes)
+    def shell(self, config: TrainConfig, num_classes: int) -> Shell:
+        """The model of this backbone and head that all its trainings in this slot share. Raises: ConfigError."""
+        key = (config.backbone, num_classes, config.head)
         if key not in self._shells:
-            self._shells[key] = build_shell(backbone, num_classes, self.device)
+            self._shells[key] = build_shell(config.backbone, num_classes, self.device, head=config.head)
         return self._shells[key]
 
     def _end_previous(self) -> None:
@@ -79,12 +80,13 @@ class Slot:
     def _begin(self, config: TrainConfig, data: TrainingData, tensors: Tensors, *, keep_best: bool) -> TrainState:
         if data.image_size != config.image_size:
             raise ConfigError(f"`image_size` must be the cache's {data.image_size}, but got {config.image_size}.")
-        shell = self.shell(config.backbone, data.num_classes)
+        shell = self.shell(config, data.num_classes)
         shell.reset(tensors, dropout=config.dropout)
+        allow_tf32(self.device, allowed=config.tf32)
         self._state = TrainState(
             config=config,
             model=shell.model,
-            optimizer=_optimizer(shell, config, self.device),
+            optimizer=make_optimizer(shell.model, config, self.device),
             pixels=self._resident(data),
             data=data,
             targets=torch.tensor(data.targets, device=self.device),
@@ -107,12 +109,12 @@ class Slot:
         return self._pixels[1]
 
     def _initial_tensors(self, config: TrainConfig, num_classes: int) -> Tensors:
-        """The start of a training: it depends on backbone, classes, seed and weights, and on nothing else."""
+        """The start of a training: it depends on backbone, head, classes, seed and weights, and on nothing else."""
         source = _weights_key(config)
-        key = (config.backbone, num_classes, config.seed, source)
+        key = (config.backbone, config.head, num_classes, config.seed, source)
         if key not in self._initial:
             with seeded(fold(config.seed, "init"), self.device):
-                model = create(config.backbone, num_classes)
+                model = create(config.backbone, num_classes, head=config.head)
             tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
             if source is not None:
                 self._initial[key] = tensors | self._pretrained_tensors(config, model, source)
@@ -133,13 +135,8 @@ class Slot:
 def _weights_key(config: TrainConfig) -> tuple[object, ...] | None:
     """Names where the weights come from; None for random ones. A file of weights wins over timm's own."""
     if config.weights is not None:
-        path = Path(config.weights)
+        path = weights_file(Path(config.weights), config.backbone)
         stat = path.stat() if path.exists() else None
         return (str(path), stat.st_mtime_ns if stat else 0, stat.st_size if stat else 0)
     return ("timm",) if config.pretrained else None
 
-
-def _optimizer(shell: Shell, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW with weight decay on every parameter, as the hand-made config has it; fused: a CPU step of 6 ms, not 42 (B0)."""
-    fused = device.type != "mps"
-    return torch.optim.AdamW(shell.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused)

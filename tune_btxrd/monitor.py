@@ -1,0 +1,59 @@
+"""The monitored value: what stops a training, names its best epoch and is the objective of a search.
+
+Its direction is known here alone. Everything that compares works with the *objective*, which is always minimised and whose
+best so far never rises; everything that is read by a person shows the *score*, the value itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """One value of an epoch that a training or a search can be judged by.
+
+    Attributes:
+        column: the value's name in every row of an epoch; label: its name for people.
+        higher_is_better: else lower.
+        tie: another value of the epoch that decides between equal ones, higher is better; None: the earlier epoch stays.
+    """
+
+    column: str
+    label: str
+    higher_is_better: bool
+    tie: str | None = None
+
+    def objective(self, score: float) -> float:
+        """The value as it is minimised."""
+        return -score if self.higher_is_better else score
+
+    def score(self, objective: float) -> float:
+        """The inverse of `objective`."""
+        return -objective if self.higher_is_better else objective
+
+    def show(self, objective: float) -> str:
+        """The value in words, e.g. "val loss 0.4312"."""
+        return f"{self.label} {self.score(objective):.4f}"
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """ "maximize" or "minimize": of the score."""
+        return "maximize" if self.higher_is_better else "minimize"
+
+    @property
+    def better(self) -> str:
+        """ "higher" or "lower": what a better score is."""
+        return "higher" if self.higher_is_better else "lower"
+
+    def improves(self, row: Mapping[str, float], best: Mapping[str, float], *, min_delta: float = 0.0) -> bool:
+        """Whether the values of one epoch beat those of the best epoch before it by more than `min_delta`."""
+        new, old = (self.objective(values[self.column]) for values in (row, best))
+        return new < old - min_delta or (self.tie is not None and new == old and row[self.tie] > best[self.tie])
+
+
+MONITORS = {
+    "val_loss": Monitor(column="val_loss", label="val loss", higher_is_better=False),
+    "macro_f1": Monitor(column="val_macro_f1", label="val macro-F1", higher_is_better=True),
+    "macro_auc": Monitor(column="val_macro_auc", label="val macro-AUC", higher_is_better=True, tie="val_macro_f1"),
+}
