@@ -13,7 +13,15 @@ from tune_btxrd.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tune_btxrd"
-LAYERS = ("errors", "monitor", "stages", "config", "data", "training", "search")  # imports point leftwards only; all else is a command
+LAYERS = (
+    "errors",
+    "monitor",
+    "stages",
+    "config",
+    "data",
+    "training",
+    "search",
+)  # imports point leftwards only; all else is a command
 MODULES = sorted(PACKAGE.rglob("*.py"))
 VERBS = build_parser()._subparsers._group_actions[0].choices
 

@@ -139,3 +139,17 @@ def test_a_damaged_database_and_its_journal_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_bytes(b"no database")
     (tmp_path / "optuna.db-journal").write_bytes(b"half a transaction")
     assert Bridge(make_spec(), fresh_database(tmp_path), "s", start=START).ask()[0] == 0
+
+
+def test_a_monitor_where_higher_is_better_reaches_optuna_with_its_own_sign() -> None:
+    spec = SearchSpec.from_text(SPACE + "monitor: macro_auc\n")
+    bridge = Bridge(spec, None, "s", start=spec.start)
+    record = live(bridge, [-0.6, -0.8], state="complete", reason="ran its full budget", stop="budget")
+    cut = live(bridge, [-0.5], state="pruned", reason="stopped by ASHA at epoch 1")
+    assert bridge.study.direction == optuna.study.StudyDirection.MAXIMIZE and bridge.study.best_value == 0.8
+    assert bridge.study.trials[0].intermediate_values == {1: 0.6, 2: 0.8}
+    again = Bridge(spec, None, "s", start=spec.start, past=(record, cut))
+    kept = [(trial.state, trial.intermediate_values) for trial in again.study.trials[:2]]
+    assert kept == [(trial.state, trial.intermediate_values) for trial in bridge.study.trials[:2]]
+    assert again.study.best_value == 0.8
+    assert (record.score, record.shown) == (0.8, "val macro-AUC 0.8000") and record.rank < cut.rank

@@ -135,3 +135,54 @@ def test_rungs_are_those_of_asha() -> None:
     assert rungs(make_spec(epochs=30, grace_period=4)) == [4, 12]
     assert rungs(make_spec(epochs=10, grace_period=2, reduction_factor=1.5)) == [2, 3, 5, 7]
     assert rungs(make_spec(epochs=4, grace_period=4)) == [] == rungs(make_spec(scheduler="none"))
+
+
+SHIFTING = """
+monitor: MONITOR
+space:
+  lr: {low: 1.0e-4, high: 1.0e-2, log: true}
+  SEARCHED
+start: [{lr: 1.0e-3, START}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("searched", "start"),
+    [
+        ("loss: {choices: [ce, focal]}", "loss: ce"),
+        ("sampling: {choices: [natural, balanced]}", "sampling: natural"),
+        ("reweighting: {choices: [none, sqrt]}", "reweighting: none"),
+        ("focal_gamma: {low: 0.0, high: 5.0}", "focal_gamma: 2.0"),
+        ("head: {choices: [linear, cosine]}", "head: linear"),
+    ],
+)
+@pytest.mark.parametrize("monitor", ["val_loss", "macro_f1", "macro_auc"])
+def test_losses_are_compared_by_auc_alone(searched: str, start: str, monitor: str) -> None:
+    text = SHIFTING.replace("MONITOR", monitor).replace("SEARCHED", searched).replace("START", start)
+    if monitor == "macro_auc":
+        assert SearchSpec.from_text(text).hand_made.monitor == "macro_auc"
+        return
+    with pytest.raises(
+        ConfigError, match=r"searches \w+ must have `monitor: macro_auc`, but got .*natural class frequencies"
+    ):
+        SearchSpec.from_text(text)
+
+
+def test_the_monitor_belongs_to_the_search() -> None:
+    with pytest.raises(ConfigError, match="`monitor` is a setting of the whole search"):
+        SearchSpec.from_text(
+            SHIFTING.replace("MONITOR", "val_loss\nfixed: {monitor: macro_f1}")
+            .replace("SEARCHED\n", "\n")
+            .replace(", START", "")
+        )
+
+
+def test_stages_in_yaml_by_name_and_as_a_list() -> None:
+    text = SHIFTING.replace("MONITOR", "val_loss\nepochs: 9\nfixed: {stages: LIST}")
+    text = text.replace("SEARCHED", "").replace(", START", "")
+    listed = "[{epochs: 2, trains: head}, {epochs: rest, trains: all, lr_backbone: 0.1}]"
+    spec = SearchSpec.from_text(text.replace("LIST", listed))
+    assert [(stage.epochs, stage.lr_backbone) for stage in spec.hand_made.stage_list] == [(2, 1.0), (7, 0.1)]
+    assert len(SearchSpec.from_text(text.replace("LIST", "two_phase")).hand_made.stage_list) == 2
+    with pytest.raises(ConfigError, match="add up to epochs"):
+        SearchSpec.from_text(text.replace("LIST", "[{epochs: 3, trains: all}]"))

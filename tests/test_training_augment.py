@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from training_toy import toy_config
+from training_toy import run, toy_config, toy_data
 
-from tune_btxrd.training.augment import affine, augment, jitter, normalise, resample, to_float
+from tune_btxrd.training.augment import affine, augment, cropped, erase, jitter, normalise, recolour, resample, to_float
+from tune_btxrd.training.slot import Slot
 
 OFF = {"flip": 0, "rotation": 0, "scale_min": 1, "shift": 0, "brightness": 0, "contrast": 0}
 
@@ -112,3 +113,75 @@ def test_float_and_normalised(channels: int):
     out = normalise(images, torch.tensor([0.2, 0.1, 0.0]), torch.tensor([1.0, 0.5, 0.1]))
     assert out.shape == (2, 3, 4, 4) and out.is_contiguous(memory_format=torch.channels_last)
     assert out[1, :, 3, 3].tolist() == pytest.approx([0.0, 0.2, 2.0], abs=1e-6)
+
+
+def test_crop_by_hand():
+    images, whole = batch(), affine(torch.zeros(6), torch.ones(6), torch.zeros(2, 6))
+    same = cropped(whole, torch.tensor([[0.0], [0.5], [0.3], [0.7]]).expand(4, 6), smallest=0.25)
+    torch.testing.assert_close(resample(images, same), images, atol=1e-5, rtol=0)  # the whole area, square
+    quarter = torch.tensor([[1.0], [0.5], [0.0], [1.0]]).expand(4, 6)  # a quarter of the area, at the left, at the bottom
+    doubled = resample(images, cropped(whole, quarter, smallest=0.25))
+    corner = torch.nn.functional.interpolate(images[..., 4:, :4], scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(doubled[..., 1:-1, 1:-1], corner[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
+
+
+def test_crops_keep_area_and_aspect_within_their_bounds():
+    whole = affine(torch.zeros(500), torch.ones(500), torch.zeros(2, 500))
+    theta = cropped(whole, torch.rand(4, 500, generator=generator()), smallest=0.5)
+    width, height = theta[:, 0, 0], theta[:, 1, 1]
+    assert 0.49 < (width * height).min() < 0.52 and (width * height).max() <= 1
+    assert ((width / height) <= 4 / 3 + 1e-6).all() and ((width / height) >= 3 / 4 - 1e-6).all()
+    assert (theta[:, 0, 2].abs() <= 1 - width + 1e-6).all() and (theta[:, 1, 2].abs() <= 1 - height + 1e-6).all()
+
+
+def test_erasing_by_hand():
+    images = batch(2, size=10)
+    chosen = torch.tensor([True, False])
+    drawn = torch.tensor([[0.25 - 0.02, 0.0]]).T / 0.31  # a quarter of the area for the first image
+    out = erase(images, chosen, torch.stack([drawn[:, 0], torch.tensor([0.5, 0.5]), torch.zeros(2), torch.ones(2)]))
+    assert torch.equal(out[1], images[1])
+    expected = images[0].clone()
+    expected[:, 5:, :5] = images[0].mean()
+    torch.testing.assert_close(out[0], expected)
+
+
+def test_erasing_chooses_by_probability_and_area():
+    images = batch(400, size=20)
+    out = augment(images, generator(), toy_config(**OFF | {"erasing": 0.25}))
+    changed = (out != images).float().mean((1, 2, 3))
+    assert 70 <= (changed > 0).sum() <= 130 and changed.max() < 0.40
+    assert torch.equal(augment(images, generator(), toy_config(**OFF | {"erasing": 1e-9})), images)
+
+
+def test_colours_by_hand():
+    pixel = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1)
+    one, none = torch.ones(1), torch.zeros(1)
+    torch.testing.assert_close(recolour(pixel, one, none), pixel, atol=1e-5, rtol=0)
+    grey = 0.299 * 0.8 + 0.587 * 0.4 + 0.114 * 0.2
+    torch.testing.assert_close(recolour(pixel, none, none), torch.full((1, 3, 1, 1), grey), atol=1e-5, rtol=0)
+    turned = recolour(pixel, one, torch.tensor([90.0]))
+    torch.testing.assert_close(recolour(turned, one, torch.tensor([-90.0])), pixel, atol=1e-4, rtol=0)
+    assert not torch.allclose(turned, pixel, atol=0.05)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    torch.testing.assert_close((turned * luma).sum(), (pixel * luma).sum(), atol=1e-3, rtol=0)
+
+
+def test_colour_jitter_leaves_grey_images_and_changes_coloured_ones():
+    config = toy_config(**OFF | {"saturation": 0.5, "hue": 20})
+    assert torch.equal(augment(batch(), generator(), config), batch())
+    assert not torch.equal(augment(batch(channels=3), generator(), config), batch(channels=3))
+
+
+def test_new_kinds_off_leave_the_others_as_they_were():
+    images = batch()
+    both = augment(images, generator(), toy_config(**OFF | {"flip": 0.5, "erasing": 0.5}))
+    flipped = augment(images, generator(), toy_config(**OFF | {"flip": 0.5}))
+    erased = augment(images, generator(), toy_config(**OFF | {"erasing": 0.5}))
+    assert torch.equal(both != flipped, erased != images)
+
+
+@pytest.mark.parametrize("kind", [{"crop_min": 0.5}, {"erasing": 1.0}])
+def test_each_kind_reaches_the_training(kind: dict[str, float]):
+    slot = Slot(device="cpu")
+    plain, changed = (run(slot.start(toy_config(epochs=1, **more), toy_data(), keep_best=False)) for more in ({}, kind))
+    assert plain[0]["train_loss"] != changed[0]["train_loss"]

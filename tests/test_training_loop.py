@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from training_toy import run, toy_config, toy_data
 
 from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.training.loop import Diverged, TrainState, batch_bounds, fold, train
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import cosine_lr
@@ -43,6 +44,54 @@ def test_cosine_by_hand():
 )
 def test_batches_by_hand(count: int, size: int, bounds: list[tuple[int, int]]):
     assert batch_bounds(count, size) == bounds
+
+
+def test_a_last_partial_batch_is_dropped_where_asked():
+    assert batch_bounds(8, 3, drop_last=True) == [(0, 3), (3, 6)]
+    assert batch_bounds(6, 3, drop_last=True) == [(0, 3), (3, 6)]
+    assert batch_bounds(2, 3, drop_last=True) == [(0, 2)]  # the only one stays
+    state = start(epochs=1, drop_last=True)
+    run(state)
+    assert state.model.state_dict()["bn1.num_batches_tracked"] == 49 // 16
+
+
+def test_gradients_are_clipped_to_the_norm():
+    data, norms = toy_data(), []
+    for clip in (0, 1e-3):
+        state = start(data, epochs=1, clip=clip)
+        run(state)
+        gradients = [parameter.grad.flatten() for parameter in state.model.parameters()]
+        norms.append(torch.cat(gradients).norm().item())
+    assert norms[0] > 0.1 and norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("monitor", "column"), [("macro_f1", "val_macro_f1"), ("macro_auc", "val_macro_auc")])
+def test_other_monitors_name_the_best_epoch(monitor: str, column: str):
+    rows = run(start(epochs=8, lr=2e-2, patience=8, monitor=monitor))
+    best, tie = -math.inf, -math.inf
+    for row in rows:
+        better = row[column] > best or (monitor == "macro_auc" and row[column] == best and row["val_macro_f1"] > tie)
+        assert row["improved"] == better
+        if better:
+            best, tie = row[column], row["val_macro_f1"]
+        assert row["objective"] == -best
+    assert any(not row["improved"] for row in rows)
+
+
+def test_equal_auc_is_decided_by_f1():
+    auc = MONITORS["macro_auc"]
+    old = {"val_macro_auc": 0.9, "val_macro_f1": 0.5, "val_loss": 1.0}
+    assert auc.improves(old | {"val_macro_f1": 0.6}, old) and not auc.improves(old, old)
+    assert auc.improves(old | {"val_macro_auc": 0.91, "val_macro_f1": 0}, old)
+    assert not auc.improves(old | {"val_macro_auc": 0.91}, old, min_delta=0.02)
+    assert not auc.improves(old | {"val_macro_auc": 0.89, "val_macro_f1": 1}, old)
+    assert MONITORS["val_loss"].improves(old | {"val_loss": 0.9}, old)
+    assert not MONITORS["macro_f1"].improves(old | {"val_macro_f1": 0.4}, old)
+
+
+def test_patience_waits_for_min_epochs():
+    rows = run(start(epochs=9, patience=2, min_delta=100, min_epochs=5))
+    assert [row["stop"] for row in rows] == ["", "", "", "", "patience"]
 
 
 def test_fold_gives_unrelated_seeds():

@@ -10,7 +10,6 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import RECIPES, Stage, stages_of
 
-
 LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of training/losses.py
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
@@ -62,7 +61,9 @@ class TrainConfig:
         lambda v: v is None or bool(v),
         "start from this file instead, or from <backbone>.safetensors or .pt in this folder",
     )
-    head: str = word("linear", "head", HEADS, "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam")
+    head: str = word(
+        "linear", "head", HEADS, "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam", shifts=True
+    )
     stages: str | tuple[Any, ...] = hyperparameter(
         "one",
         f"stages is one of {', '.join(RECIPES)}, or a list",
@@ -97,7 +98,10 @@ class TrainConfig:
     )
     loss: str = word("weighted_ce", "loss", LOSSES, "what training minimises; see training/losses.py", shifts=True)
     label_smoothing: float = hyperparameter(
-        0.0, "0 <= label_smoothing < 1", lambda v: 0 <= v < 1, "share of a label spread over all classes; all losses but focal"
+        0.0,
+        "0 <= label_smoothing < 1",
+        lambda v: 0 <= v < 1,
+        "share of a label spread over all classes; all losses but focal",
     )
     focal_gamma: float = hyperparameter(
         2.0, "focal_gamma >= 0", lambda v: v >= 0, "focal: how far easy images count less; 0 is cross-entropy", shifts=True
@@ -121,7 +125,9 @@ class TrainConfig:
     drop_last: bool = hyperparameter(
         False, "drop_last is true or false", lambda v: True, "leave out a last partial batch of training"
     )
-    clip: float = hyperparameter(0.0, "clip >= 0", lambda v: v >= 0, "largest norm of all gradients together; 0 clips nothing")
+    clip: float = hyperparameter(
+        0.0, "clip >= 0", lambda v: v >= 0, "largest norm of all gradients together; 0 clips nothing"
+    )
     precision: str = word("auto", "precision", ("auto", "fp32", "bf16"), "bf16: AMP; auto: bf16 where CUDA has it")
     tf32: bool = hyperparameter(
         True, "tf32 is true or false", lambda v: True, "CUDA may round the factors of float32 products to TF32"

@@ -3,7 +3,8 @@
 checkpoints/<name>/<split>/export/      replaced as a whole
     best_<split>.pt                     the checkpoint itself, byte for byte
     tune_btxrd.json                     preprocessing, classes, calibration and operating points
-    timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True)
+    timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True); not for `head: mlp` and
+                                        `head: cosine`, which plain timm cannot build: there ONNX alone is portable
     model.onnx                          dynamic batch; the content of tune_btxrd.json in its metadata
     MODEL_CARD.md                       `evaluate` adds its scores later
     manifest.json                       SHA-256 of every file, versions, the differences found
@@ -198,7 +199,8 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
 def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
     shutil.copyfile(file, folder / file.name)
     write_whole(folder / INFO_FILE, json.dumps(original.info.to_dict(), indent=2) + "\n")
-    write_timm_folder(original, folder / "timm")
+    if original.info.head == "linear":
+        write_timm_folder(original, folder / "timm")
     write_onnx(original, folder / "model.onnx")
 
 
@@ -229,7 +231,8 @@ def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dic
     """
     allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
     logits, probabilities = {}, {}
-    for name, path in (("timm", folder / "timm"), ("onnx", folder / "model.onnx")):
+    formats = {"timm": folder / "timm", "onnx": folder / "model.onnx"}
+    for name, path in ((name, path) for name, path in formats.items() if path.exists()):
         found = open_model(path).logits(samples)
         logits[name] = float(np.abs(found - wanted).max())
         probabilities[name] = float(np.abs(softmax(found) - softmax(wanted)).max())

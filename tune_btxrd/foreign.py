@@ -33,7 +33,7 @@ def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
         raise ResultError(f"A checkpoint must hold {', '.join(ASKED)}, but {path} has no {absent[0]!r}: use another.")
     info = _info(values, path, sha256)
     try:
-        model = create(info.backbone, len(info.class_names))
+        model = create(info.backbone, len(info.class_names), head=info.head)
     except ConfigError as error:
         raise ResultError(f"A checkpoint must name a backbone of timm, but {path} names {info.backbone!r}.") from error
     _load(model, values["model_state_dict"], path, info.backbone)
@@ -79,6 +79,7 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:
     try:
         return ModelInfo(
             backbone=backbone.removeprefix("timm/"),
+            head=_find(config, ("head",), str) or "linear",
             image_size=int(image_size if isinstance(image_size, int) else image_size[-1]),
             mean=tuple(map(float, normalization["mean"])),
             std=tuple(map(float, normalization["std"])),

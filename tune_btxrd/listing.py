@@ -19,7 +19,7 @@ def list_searches(storage: Path) -> None:
     show(
         make_table(
             f"Searches in {storage}",
-            ("name", "trials", "best val loss", "last change"),
+            ("name", "trials", "best", "last change"),
             [_row(folder) for folder in folders],
         )
     )
@@ -33,8 +33,8 @@ def _row(folder: Path) -> tuple[str, str, str, str]:
     if record.settings.get("kind") == "train":
         return folder.name, "one config, no search", "", _date(folder / SETTINGS_FILE)
     scored = [trial for trial in record.search_trials if trial.objective is not None]
-    best = min(scored, key=lambda trial: (trial.objective or 0.0, trial.number), default=None)
-    score = f"{best.objective:.4f} (trial {best.label})" if best else ""
+    best = min(scored, key=lambda trial: trial.rank, default=None)
+    score = f"{best.shown} (trial {best.label})" if best else ""
     return folder.name, state_of(record), score, _date(folder / FILE)
 
 

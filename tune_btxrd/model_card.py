@@ -103,7 +103,11 @@ def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> Iterator[str]:
     yield "For research on imbalanced radiograph classification. Loading, from this folder:\n"
-    yield '```python\nimport timm\nmodel = timm.create_model("local-dir:timm", pretrained=True).eval()\n```\n'
+    if facts.info.head == "linear":
+        yield '```python\nimport timm\nmodel = timm.create_model("local-dir:timm", pretrained=True).eval()\n```\n'
+    else:
+        yield "```python\nimport onnxruntime\nmodel = onnxruntime.InferenceSession('model.onnx')\n```\n"
+        yield f"Its {facts.info.head} head is none of timm's, so there is no timm folder.\n"
     yield f"Input: {facts.info.preprocessing}\n"
     yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
     decisions = facts.info.decisions

@@ -31,7 +31,7 @@ class ModelInfo:
     """What a model needs beside its weights.
 
     Attributes:
-        backbone: timm model name.
+        backbone: timm model name; head: one of config.HEADS, plain timm has "linear" alone.
         image_size: side of the square input, px.
         mean, std: three numbers each, for pixels in [0, 1].
         class_names: index -> name.
@@ -46,11 +46,13 @@ class ModelInfo:
     class_names: tuple[str, ...]
     checkpoint_sha256: str
     decisions: Decisions | None = None
+    head: str = "linear"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the preprocessing in words."""
         return {
             "backbone": self.backbone,
+            "head": self.head,
             "image_size": self.image_size,
             "mean": list(self.mean),
             "std": list(self.std),
@@ -75,6 +77,7 @@ class ModelInfo:
         decisions = values.get("decisions")
         return cls(
             backbone=str(values["backbone"]),
+            head=str(values.get("head", "linear")),
             image_size=int(values["image_size"]),
             mean=tuple(map(float, values["mean"])),
             std=tuple(map(float, values["std"])),

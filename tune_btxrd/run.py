@@ -8,6 +8,7 @@ from tune_btxrd.begin import RunRequest, begin, measured, source_of
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, live_block, progress, say, show, warn
 from tune_btxrd.errors import ResultError
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.retrain import RetrainJob, draw_curves, plan_jobs, run_jobs
 from tune_btxrd.search.cluster import Cluster, connected, login_hint
 from tune_btxrd.search.driver import SearchRun, run_search
@@ -105,7 +106,8 @@ def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
         def on_epoch(job: RetrainJob, row: dict[str, Any]) -> None:
             rows[job.label] = row["epoch"]
             if row["stop"]:
-                say(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), val loss {row['objective']:.4f}")
+                shown = MONITORS[job.config.monitor].show(row["objective"])
+                say(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
                 rows[job.label] = job.config.epochs
             advance(sum(rows.values()), total)
 

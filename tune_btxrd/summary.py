@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from tune_btxrd.console import make_table
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.retrain import WINNER, RetrainJob, best_row
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.rows import recall_columns
@@ -24,25 +25,25 @@ ZERO_RECALL_EPOCHS = 2
 
 def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
     """Which config won, by how much it beats the hand-made one, and how much luck its search score held."""
-    winner, standing = selection.winner, selection.standing
+    winner, standing, monitor = selection.winner, selection.standing, MONITORS[spec.monitor]
     values = ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in winner.params.items()
     )
     lines = [f"Winner: trial {winner.label} ({values})"]
     if standing is None:
         lines.append(
-            "Not confirmed (--confirm 0): its val loss is the best of many and flatters it; by how much is unknown."
+            f"Not confirmed (--confirm 0): its {monitor.label} is the best of many and flatters it; by how much is unknown."
         )
     elif winner.number == HAND_MADE:
-        lines.append(
-            f"The hand-made config stays: no candidate has a better mean over {spec.repeats} repeats ({standing.mean:.4f})."
-        )
+        mean = f"{spec.repeats} repeats ({standing.shown_mean:.4f})"
+        lines.append(f"The hand-made config stays: no candidate has a better mean over {mean}.")
     elif standing.gain is not None:
         verb = "beats the hand-made config" if standing.beats_hand_made else "is not shown to beat the hand-made config"
         how = f"95 % interval over {len(standing.scores)} repeats on fresh partitions"
-        lines.append(f"It {verb}: val loss lower by {standing.gain} ({how}).")
+        lines.append(f"It {verb}: {monitor.label} {monitor.better} by {standing.gain} ({how}).")
     if standing is not None and standing.optimism is not None:
-        became = f"{winner.objective:.4f} became {standing.mean:.4f} when repeated ({standing.optimism:+.4f})"
+        change = standing.shown_mean - (winner.score or 0.0)
+        became = f"{winner.score:.4f} became {standing.shown_mean:.4f} when repeated ({change:+.4f})"
         lines.append(f"Optimism: its search score {became}.")
     if luckiest := _luckiest(selection):
         lines.append(luckiest)
@@ -59,12 +60,12 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
 def _luckiest(selection: Selection) -> str | None:
     """Says so where the best search score did not survive its repeats."""
     scored = [item for item in selection.standings if item.trial.state == "complete"]
-    best = min(scored, key=lambda item: item.trial.objective or 0.0, default=None)
+    best = min(scored, key=lambda item: item.trial.rank, default=None)
     if best is None or best.trial is selection.winner:
         return None
     return (
-        f"Trial {best.trial.label} had the best search score ({best.trial.objective:.4f}), but repeated it gives "
-        f"{best.mean:.4f}: its lead was luck."
+        f"Trial {best.trial.label} had the best search score ({best.trial.score:.4f}), but repeated it gives "
+        f"{best.shown_mean:.4f}: its lead was luck."
     )
 
 
@@ -75,7 +76,12 @@ def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, li
     order = list(dict.fromkeys(job.split for job in jobs))
     for job in sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index)):
         best, log = best_row(job.log()), job.log()
-        cells = [f"{best['val_loss']:.4f}", *(f"{best[name]:.2f}" for name in recalls), f"{best['epoch']}/{len(log)}"]
+        cells = [
+            f"{best['val_loss']:.4f}",
+            f"{best['val_macro_f1']:.2f}",
+            *(f"{best[name]:.2f}" for name in recalls),
+            f"{best['epoch']}/{len(log)}",
+        ]
         rows.append((job.split, job.role.replace("_", "-"), job.config.seed, *cells, str(job.best)))
         if (log["zero_recall_epochs"] >= ZERO_RECALL_EPOCHS).any():
             positive = source.class_names[source.positive_class]
@@ -87,6 +93,7 @@ def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, li
         "config",
         "seed",
         "val loss",
+        "macro-F1",
         *(f"recall {name}" for name in source.class_names),
         "best epoch",
         "checkpoint",
@@ -103,8 +110,8 @@ def write_summary(
         "standings": [
             {
                 "trial": item.trial.label,
-                "scores": item.scores,
-                "mean": item.mean,
+                "scores": item.shown_scores,
+                "mean": item.shown_mean if item.scores else None,
                 "gain": item.gain and [item.gain.mean, item.gain.low, item.gain.high],
                 "optimism": item.optimism,
                 "feasible": item.feasible,

@@ -21,6 +21,7 @@ from rich.text import Text
 from tune_btxrd.console import OUT, live_block, say, show
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.follow import Follower, is_finished, pace
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.report.rungs import rungs
 from tune_btxrd.search.measure import minutes
 from tune_btxrd.search.progress import MARKS, state_of
@@ -95,8 +96,8 @@ class View:
     def lines(self, record: SearchRecord) -> list[str]:
         """How many trials ended how, the best so far, and the time left or why there is none."""
         scored = [trial for trial in record.search_trials if trial.objective is not None]
-        best = min(scored, key=lambda trial: (trial.objective or 0.0, trial.number), default=None)
-        found = f"; best: trial {best.label}, val loss {best.objective:.4f}" if best else ""
+        best = min(scored, key=lambda trial: trial.rank, default=None)
+        found = f"; best: trial {best.label}, {best.shown}" if best else ""
         repeats = sum(trial.state != "running" for trial in record.confirmations)
         confirmed = f"; {repeats} repeats confirmed" if record.confirmations else ""
         lines = [f"{state_of(record)} of {self.spec.trials} trials{confirmed}{found}"]
@@ -122,7 +123,8 @@ class View:
         for column in ("epoch", "next rung"):
             table.add_column(column, justify="right")
         table.add_column("val loss", no_wrap=True)
-        for column in ("best", f"{self.positive} recall"):
+        label = MONITORS[self.spec.monitor].label.removeprefix("val ")
+        for column in ("best" if label == "loss" else f"best {label}", f"{self.positive} recall"):
             table.add_column(column, justify="right")
         for trial in shown_trials(record):
             table.add_row(*map(Text, self._cells(trial)), style=None if trial.state == "running" else "dim")
@@ -133,7 +135,7 @@ class View:
         ahead = [f"{rung:g}" for rung in rungs(self.spec) if done < rung < self.spec.epochs]
         following = ahead[0] if ahead and trial.state == "running" and trial.role == "search" else ""
         recall = f"{trial.best[recall_column(self.positive)]:.2f}" if trial.best else ""
-        best = f"{trial.objective:.4f}" if trial.objective is not None else ""
+        best = f"{trial.score:.4f}" if trial.score is not None else ""
         state = MARKS.get(trial.state, "running")
         return trial.label, state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
 
@@ -143,7 +145,7 @@ def shown_trials(record: SearchRecord) -> list[TrialRecord]:
     everyone = [*record.search_trials, *record.confirmations]
     running = [trial for trial in everyone if trial.state == "running"]
     ended = [trial for trial in record.search_trials if trial.state != "running"]
-    ended.sort(key=lambda trial: (trial.objective is None, trial.objective or 0.0, trial.number))
+    ended.sort(key=lambda trial: trial.rank)
     return [*running, *ended[:ENDED_SHOWN]]
 
 

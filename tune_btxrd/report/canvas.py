@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.monitor import Monitor
 from tune_btxrd.report.words import STATE_WORDS
 from tune_btxrd.search.trials import TrialRecord
 
@@ -65,6 +66,12 @@ def loss_range(values: list[float]) -> tuple[float, float]:
     low, high = ordered[0], ordered[min(len(ordered) - 1, int(0.97 * len(ordered)))]
     pad = 0.06 * ((high - low) or 1.0)
     return low - pad, high + pad
+
+
+def score_range(monitor: Monitor, scores: list[float]) -> tuple[float, float]:
+    """Limits of monitored values that a few bad ones cannot stretch."""
+    low, high = sorted(map(monitor.score, loss_range([monitor.objective(score) for score in scores])))
+    return low, high
 
 
 def points(axis: Axes, trials: list[TrialRecord], place: Callable[[TrialRecord], tuple[float, float] | None]) -> None:

@@ -29,6 +29,11 @@ function lossRange(values) { // a few diverging losses must not flatten all othe
   return [low - pad, high + pad];
 }
 
+function scoreRange(d, values) { // the same for monitored values, whichever side is the bad one
+  const sign = d.monitor.higher ? -1 : 1, range = lossRange(values.filter(isNumber).map((value) => sign * value));
+  return d.monitor.higher ? [-range[1], -range[0]] : range;
+}
+
 function mix(a, b, share) {
   const part = (hex, at) => parseInt(hex.slice(at, at + 2), 16);
   const one = (at) => Math.round(part(a, at) + (part(b, at) - part(a, at)) * share).toString(16).padStart(2, "0");
@@ -37,7 +42,7 @@ function mix(a, b, share) {
 
 function hover(t) {
   const values = Object.entries(t.params).map(([name, value]) => `${plain(name)} ${short(value)}`).join("<br>");
-  const loss = isNumber(t.objective) ? `best val loss ${t.objective.toFixed(4)}` : plain(t.reason);
+  const loss = isNumber(t.objective) ? `best ${plain(t.shown)}` : plain(t.reason);
   return `<b>trial ${plain(t.label)}</b> (${STATES[t.state].words})<br>${loss}<br>${values}`;
 }
 
@@ -66,17 +71,18 @@ const searched = (shown) => shown.filter((t) => t.role === "search");
 const CHARTS = {
   history(d, shown, c) {
     const mine = searched(shown), scored = mine.filter((t) => isNumber(t.objective));
-    const range = lossRange(scored.map((t) => t.objective));
-    let best = Infinity;
-    const steps = scored.map((t) => (best = Math.min(best, t.objective)));
+    const range = scoreRange(d, scored.map((t) => t.score)), worst = range[d.monitor.higher ? 0 : 1];
+    const better = d.monitor.higher ? Math.max : Math.min, worse = d.monitor.higher ? Math.min : Math.max;
+    let best = worse(Infinity, -Infinity);
+    const steps = scored.map((t) => (best = better(best, t.score)));
     const line = trace({ x: scored.map((t) => t.number), y: steps, line: { shape: "hv", color: c.soft, width: 1.5 },
       name: "best so far", showlegend: true });
-    const dots = points(mine, c, (t) => [t.number, isNumber(t.objective) ? Math.min(t.objective, range[1]) : range[1]]);
-    return { data: [line, ...dots], layout: { xaxis: countAxis("trial", mine.length), yaxis: axis("best val loss", { range }) } };
+    const dots = points(mine, c, (t) => [t.number, isNumber(t.objective) ? better(t.score, worst) : worst]);
+    return { data: [line, ...dots], layout: { xaxis: countAxis("trial", mine.length), yaxis: axis(`best ${d.monitor.label}`, { range }) } };
   },
 
   curves(d, shown, c) {
-    const loss = column(d, "val_loss"), mine = searched(shown);
+    const loss = column(d, d.monitor.column), mine = searched(shown);
     const data = Object.keys(STATES).flatMap((state) => {
       const x = [], y = [], labels = [];
       for (const t of mine.filter((t) => t.state === state && t.rows.length)) {
@@ -85,7 +91,7 @@ const CHARTS = {
       }
       const few = mine.length < 40;
       return x.length ? [{ type: "scatter", mode: "lines+markers", name: STATES[state].words, x, y, customdata: labels,
-        hovertemplate: "trial %{customdata}<br>epoch %{x}<br>val loss %{y:.4f}<extra></extra>",
+        hovertemplate: `trial %{customdata}<br>epoch %{x}<br>${d.monitor.label} %{y:.4f}<extra></extra>`,
         opacity: few ? 0.9 : 0.5, line: { color: c[state], width: few ? 1.6 : 1 }, marker: { size: few ? 4 : 2.5 } }] : [];
     });
     const names = new Set(mine.map((t) => t.label)), cuts = d.cutoffs.filter((v) => names.has(v.trial));
@@ -97,18 +103,18 @@ const CHARTS = {
     }
     const rung = (x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: c.soft, width: 1, dash: "dot" } });
     const name = (x) => ({ x, y: 1, yref: "paper", yanchor: "bottom", text: "rung", showarrow: false, font: { size: 11, color: c.soft } });
-    const range = lossRange(mine.flatMap((t) => t.rows.map((row) => row[loss])));
-    return { data, layout: { xaxis: countAxis("epoch", d.epochs), yaxis: axis("val loss", { range }), shapes: d.rungs.map(rung),
+    const range = scoreRange(d, mine.flatMap((t) => t.rows.map((row) => row[loss])));
+    return { data, layout: { xaxis: countAxis("epoch", d.epochs), yaxis: axis(d.monitor.label, { range }), shapes: d.rungs.map(rung),
       annotations: d.rungs.map(name), height: 460 } };
   },
 
   pareto(d, shown, c) {
     const front = d.front.map((label) => d.trials.find((t) => t.label === label)), mine = searched(shown);
-    const line = trace({ x: front.map((t) => t.objective), y: front.map((t) => t.bestRecall),
+    const line = trace({ x: front.map((t) => t.score), y: front.map((t) => t.bestRecall),
       line: { shape: "hv", color: c.soft, width: 1.5 }, name: "no trial beats these", showlegend: true });
-    const place = (t) => (isNumber(t.objective) && isNumber(t.bestRecall) ? [t.objective, t.bestRecall] : null);
-    const range = lossRange(mine.map((t) => t.objective));
-    return { data: [line, ...points(mine, c, place)], layout: { xaxis: axis("val loss at the best epoch", { range }),
+    const place = (t) => (isNumber(t.objective) && isNumber(t.bestRecall) ? [t.score, t.bestRecall] : null);
+    const range = scoreRange(d, mine.map((t) => t.score));
+    return { data: [line, ...points(mine, c, place)], layout: { xaxis: axis(`${d.monitor.label} at the best epoch`, { range }),
       yaxis: axis(`${d.positive} recall`, { range: [-0.04, 1.04] }) } };
   },
 
@@ -127,14 +133,14 @@ const CHARTS = {
 
   slices(d, shown, c) {
     const mine = searched(shown).filter((t) => isNumber(t.objective)), across = Math.min(3, d.dimensions.length);
-    const down = Math.ceil(d.dimensions.length / across), range = lossRange(mine.map((t) => t.objective));
+    const down = Math.ceil(d.dimensions.length / across), range = scoreRange(d, mine.map((t) => t.score));
     const layout = { grid: { rows: down, columns: across, pattern: "independent" }, height: 110 + 270 * down };
     const data = d.dimensions.flatMap((dimension, index) => {
       const end = index ? String(index + 1) : "";
       layout["xaxis" + end] = valueAxis(dimension.name, dimension, {});
-      layout["yaxis" + end] = axis(index % across ? "" : "best val loss", { range });
+      layout["yaxis" + end] = axis(index % across ? "" : `best ${d.monitor.label}`, { range });
       const value = (t) => t.params[dimension.name];
-      const place = (t) => (value(t) === undefined ? null : [dimension.choices ? plain(value(t)) : value(t), t.objective]);
+      const place = (t) => (value(t) === undefined ? null : [dimension.choices ? plain(value(t)) : value(t), t.score]);
       return points(mine, c, place, { xaxis: "x" + end, yaxis: "y" + end, showlegend: index === 0 });
     });
     return { data, layout };
@@ -143,9 +149,9 @@ const CHARTS = {
   landscape(d, shown, c) {
     const s = d.landscape, side = (name) => valueAxis(name, d.dimensions.find((dimension) => dimension.name === name), { showgrid: false });
     const flat = s.z.flat().filter(isNumber);
-    const surface = { type: "contour", x: s.xs, y: s.ys, z: s.z, zmin: quantile(flat, 0), zmax: quantile(flat, 0.9), ncontours: 12,
-      colorscale: [[0, c.low], [0.5, c.mid], [1, c.high]], line: { width: 0.6, color: c.panel }, connectgaps: false,
-      hovertemplate: "%{z:.4f}<extra></extra>", colorbar: { title: { text: "val loss" }, thickness: 12, outlinewidth: 0 } };
+    const surface = { type: "contour", x: s.xs, y: s.ys, z: s.z, zmin: quantile(flat, d.monitor.higher ? 0.1 : 0), zmax: quantile(flat, d.monitor.higher ? 1 : 0.9), ncontours: 12,
+      colorscale: d.monitor.higher ? [[0, c.high], [0.5, c.mid], [1, c.low]] : [[0, c.low], [0.5, c.mid], [1, c.high]], line: { width: 0.6, color: c.panel }, connectgaps: false,
+      hovertemplate: "%{z:.4f}<extra></extra>", colorbar: { title: { text: d.monitor.label }, thickness: 12, outlinewidth: 0 } };
     const dots = points(searched(shown), c, (t) => (s.x in t.params && s.y in t.params ? [t.params[s.x], t.params[s.y]] : null));
     for (const trace of dots) Object.assign(trace.marker, { line: { color: c.panel, width: 1 } });
     return { data: [surface, ...dots], layout: { xaxis: side(s.x), yaxis: side(s.y), height: 460 } };
@@ -166,7 +172,7 @@ const CHARTS = {
         marker: { size: 4, color: line.color }, opacity: mine.length > 60 ? 0.55 : 0.9 };
     };
     const lost = mine.filter((t) => !isNumber(t.objective)), data = [];
-    if (lost.length) data.push(bundle("no val loss", lost, { color: c.soft, width: 1, dash: "dot" }));
+    if (lost.length) data.push(bundle(`no ${d.monitor.label}`, lost, { color: c.soft, width: 1, dash: "dot" }));
     const ends = [1, 0.5, 0.25, 0.1, 0.03, 0].map((share) => Math.ceil(share * order.length));
     for (let layer = 0; layer < 5; layer++) {
       const [from, to] = [ends[layer + 1], ends[layer]], name = to - from > 1 ? `rank ${from + 1} to ${to}` : `rank ${to}`;
@@ -178,9 +184,10 @@ const CHARTS = {
     const marks = d.dimensions.flatMap((dimension, x) => (dimension.choices
       ? dimension.choices.map((choice, i) => ({ ...label(x, unit(dimension, choice), choice), xanchor: "left", yanchor: "middle", xshift: 6 }))
       : [label(x, 0, short(dimension.low)), label(x, 1, short(dimension.high))]));
-    return { data, layout: { shapes, annotations: [...marks, label(last, 0, `${high.toFixed(3)} or more`), label(last, 1, low.toFixed(3))], height: 440,
+    return { data, layout: { shapes, annotations: [...marks, label(last, 0, `${(d.monitor.higher ? -high : high).toFixed(3)} or worse`),
+      label(last, 1, (d.monitor.higher ? -low : low).toFixed(3))], height: 440,
       yaxis: { visible: false, range: [-0.1, 1.1] }, xaxis: { showgrid: false, tickvals: [...shapes.keys()], range: [-0.35, last + 0.35],
-        ticktext: [...d.dimensions.map((dimension) => plain(dimension.name)), "best val loss"], showline: false } } };
+        ticktext: [...d.dimensions.map((dimension) => plain(dimension.name)), `best ${d.monitor.label}`], showline: false } } };
   },
 
   slots(d, shown, c) {
@@ -207,7 +214,7 @@ const CHARTS = {
       dots("mean of repeats", { color: c.ink, symbol: "line-ns-open", size: 22, line: { width: 2.5 } }, items.map((i) => [i, i.mean])),
       dots("search score", { color: c.pruned, symbol: "diamond-open", size: 10, line: { width: 2 } }, items.map((i) => [i, i.search])),
     ];
-    return { data, layout: { xaxis: axis("best val loss"), yaxis: { type: "category" }, height: 150 + 46 * items.length } };
+    return { data, layout: { xaxis: axis(`best ${d.monitor.label}`), yaxis: { type: "category" }, height: 150 + 46 * items.length } };
   },
 
   trainings(d, shown, c) {

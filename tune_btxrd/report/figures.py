@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, loss_range, new_figure, plain, points
+from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, plain, points, score_range
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
@@ -46,11 +47,18 @@ def _history(material: Material) -> Figure | None:
     if not scored:
         return None
     figure, (axis,) = new_figure(2.5)
-    limits = loss_range([trial.objective or 0.0 for trial in scored])
-    lowest = [min(t.objective or 0.0 for t in scored[: index + 1]) for index in range(len(scored))]
-    axis.step([t.number for t in scored], lowest, where="post", color="0.4", label="best so far")
-    points(axis, trials, lambda t: (t.number, min(t.objective if t in scored and t.objective else limits[1], limits[1])))
-    axis.set(xlabel="trial", ylabel="best val loss", ylim=limits)
+    monitor = material.monitor
+    limits = score_range(monitor, [trial.score or 0.0 for trial in scored])
+    best = [min(scored[: index + 1], key=lambda t: t.rank).score for index in range(len(scored))]
+    axis.step([t.number for t in scored], np.array(best, dtype=float), where="post", color="0.4", label="best so far")
+    worst = max(map(monitor.objective, limits))
+
+    def place(trial: TrialRecord) -> tuple[float, float]:
+        value = trial.objective if trial in scored and trial.objective is not None else worst
+        return trial.number, monitor.score(min(value, worst))
+
+    points(axis, trials, place)
+    axis.set(xlabel="trial", ylabel=f"best {monitor.label}", ylim=limits)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, axis)
     return figure
@@ -61,15 +69,17 @@ def _curves(material: Material) -> Figure | None:
     if not trials or material.spec is None:
         return None
     figure, (axis,) = new_figure(2.8)
+    monitor = material.monitor
+    column = monitor.column
     for state, (colour, mark, word) in LOOKS.items():
-        mine = [[(row["epoch"], row["val_loss"]) for row in trial.epochs] for trial in trials if trial.state == state]
+        mine = [[(row["epoch"], row[column]) for row in trial.epochs] for trial in trials if trial.state == state]
         if mine:
             lines(axis, mine, [colour] * len(mine), [0.8] * len(mine), alpha=0.8 if len(trials) <= MANY else 0.4)
             xs, ys = zip(*(line[-1] for line in mine), strict=True)
             axis.scatter(xs, ys, s=9, color=colour, marker=mark, label=word, rasterized=len(trials) > MANY, zorder=2.5)
     cuts = [visit for visit in material.visits if visit.cut]
     if cuts:
-        met = [float(visit.cutoff or 0.0) for visit in cuts]
+        met = [float(visit.shown_cutoff or 0.0) for visit in cuts]
         axis.plot(
             [v.epoch for v in cuts],
             met,
@@ -82,7 +92,8 @@ def _curves(material: Material) -> Figure | None:
         )
     for rung in (rung for rung in rungs(material.spec) if rung < material.spec.epochs):
         axis.axvline(rung, color="0.5", linestyle=":", linewidth=0.8, zorder=0)
-    axis.set(xlabel="epoch", ylabel="val loss", ylim=loss_range([row["val_loss"] for t in trials for row in t.epochs]))
+    limits = score_range(monitor, [row[column] for t in trials for row in t.epochs])
+    axis.set(xlabel="epoch", ylabel=monitor.label, ylim=limits)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, axis)
     return figure
@@ -95,13 +106,15 @@ def _pareto(material: Material) -> Figure | None:
     figure, (axis,) = new_figure(2.5)
 
     def place(trial: TrialRecord) -> tuple[float, float] | None:
-        return (float(trial.objective or 0.0), float(trial.best[material.recall])) if trial.best else None
+        return (float(trial.score or 0.0), float(trial.best[material.recall])) if trial.best else None
 
     at = [point for trial in front if (point := place(trial))]
     axis.step([x for x, _ in at], [y for _, y in at], where="post", color="0.4", label="no trial beats these")
     points(axis, material.record.search_trials, place)
-    limits = loss_range([trial.objective or 0.0 for trial in scored_trials(material.record)])
-    axis.set(xlabel="val loss at the best epoch", ylabel=f"{plain(material.positive_class)} recall", xlim=limits)
+    limits = score_range(material.monitor, [trial.score or 0.0 for trial in scored_trials(material.record)])
+    axis.set(
+        xlabel=f"{material.monitor.label} at the best epoch", ylabel=f"{plain(material.positive_class)} recall", xlim=limits
+    )
     axis.set_ylim(-0.04, 1.04)
     legend(figure, axis)
     return figure
@@ -137,12 +150,12 @@ def _confirmation(material: Material) -> Figure | None:
     figure, (axis,) = new_figure(1.0 + 0.34 * len(items))
     for row, item in enumerate(items):
         names = ("a repeat", "mean of repeats", "search score") if row == 0 else (None, None, None)
-        score = item.trial.objective if item.trial.objective is not None else math.nan
-        axis.plot(item.scores, [row] * len(item.scores), "o", color=LOOKS["complete"][0], markersize=4, label=names[0])
-        axis.plot(item.mean, row, "|", color="black", markersize=13, markeredgewidth=1.6, label=names[1])
+        score = item.trial.score if item.trial.score is not None else math.nan
+        axis.plot(item.shown_scores, [row] * len(item.scores), "o", color=LOOKS["complete"][0], markersize=4, label=names[0])
+        axis.plot(item.shown_mean, row, "|", color="black", markersize=13, markeredgewidth=1.6, label=names[1])
         axis.plot(score, row, "D", color=LOOKS["pruned"][0], markersize=4.5, markerfacecolor="none", label=names[2])
     axis.set_yticks(range(len(items)), [f"trial {i.trial.label}" + (" (hand-made)" * (i.trial.number == 0)) for i in items])
-    axis.set(xlabel="best val loss", ylim=(-0.6, len(items) - 0.4))
+    axis.set(xlabel=f"best {material.monitor.label}", ylim=(-0.6, len(items) - 0.4))
     legend(figure, axis)
     return figure
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tune_btxrd.report.canvas import LOOKS, MANY, legend, lines, loss_range, new_figure, plain, points
+from tune_btxrd.report.canvas import LOOKS, MANY, legend, lines, loss_range, new_figure, plain, points, score_range
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials, unit
@@ -44,7 +44,7 @@ def draw_slices(material: Material) -> Figure | None:
         if dimension.log:
             axis.set_xscale("log")
         points(axis, scored, lambda t, d=dimension: _slice(t, d))  # type: ignore[misc]  # a default binds the loop's value
-        axis.set(xlabel=plain(dimension.name), ylim=loss_range([t.objective or 0.0 for t in scored]))
+        axis.set(xlabel=plain(dimension.name), ylim=score_range(material.monitor, [t.score or 0.0 for t in scored]))
         if dimension.choices is None:
             axis.set_xlim(*dimension.bounds)
             axis.xaxis.set_major_locator(MaxNLocator(3)) if not dimension.log else None
@@ -53,7 +53,7 @@ def draw_slices(material: Material) -> Figure | None:
         if index % columns:
             axis.tick_params(labelleft=False)
         else:
-            axis.set_ylabel("best val loss")
+            axis.set_ylabel(f"best {material.monitor.label}")
     legend(figure, axes[0])
     return figure
 
@@ -62,7 +62,7 @@ def _slice(trial: TrialRecord, dimension: Dimension) -> tuple[Any, float] | None
     if dimension.name not in trial.params:
         return None
     value = trial.params[dimension.name]
-    return (plain(value) if dimension.choices is not None else value), float(trial.objective or 0.0)
+    return (plain(value) if dimension.choices is not None else value), float(trial.score or 0.0)
 
 
 def draw_landscape(material: Material, surface: Landscape | None) -> Figure | None:
@@ -70,10 +70,12 @@ def draw_landscape(material: Material, surface: Landscape | None) -> Figure | No
         return None
     figure, (axis,) = new_figure(2.9)
     x, y = surface.x, surface.y
-    top = np.nanquantile(surface.z, 0.9)
-    levels = np.linspace(np.nanmin(surface.z), top, 11)
-    filled = axis.contourf(surface.xs, surface.ys, surface.z, levels=levels, cmap="Blues_r", extend="max")
-    figure.colorbar(filled, ax=axis, label="val loss", format="%.3g", pad=0.02)
+    monitor, z = surface.monitor, surface.z
+    higher = monitor.higher_is_better  # the best is dark; the worst tenth shares a colour
+    low, high = (np.nanquantile(z, 0.1), np.nanmax(z)) if higher else (np.nanmin(z), np.nanquantile(z, 0.9))
+    colours, beyond = ("Blues", "min") if higher else ("Blues_r", "max")
+    filled = axis.contourf(surface.xs, surface.ys, z, levels=np.linspace(low, high, 11), cmap=colours, extend=beyond)
+    figure.colorbar(filled, ax=axis, label=monitor.label, format="%.3g", pad=0.02)
     points(axis, material.record.search_trials, lambda t: (t.params[x.name], t.params[y.name]) if _has(t, x, y) else None)
     axis.set(xlabel=plain(x.name), ylabel=plain(y.name), xscale="log" if x.log else "linear")
     axis.set_yscale("log" if y.log else "linear")
@@ -108,9 +110,10 @@ def draw_parallel(material: Material) -> Figure | None:
     for x, dimension in enumerate(material.spec.space):
         for y, text in _ends(dimension):
             axis.annotate(text, (x, y), (2, 0), textcoords="offset points", fontsize=6, va="center", ha="left")
-    for y, text in ((0, f"{high:.3g}+"), (1, f"{low:.3g}")):
+    shown = material.monitor.score
+    for y, text in ((0, f"{shown(high):.3g} or worse"), (1, f"{shown(low):.3g}")):
         axis.annotate(text, (len(names), y), (2, 0), textcoords="offset points", fontsize=6, va="center")
-    axis.set_xticks(range(len(names) + 1), [*names, "val loss"])
+    axis.set_xticks(range(len(names) + 1), [*names, material.monitor.label])
     axis.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.1, len(names) + 0.4))
     axis.spines[:].set_visible(False)
     return figure

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tune_btxrd.data.split_files import split_name
 from tune_btxrd.errors import ResultError
+from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.report.rungs import RungVisit, rung_visits
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.retrain import HAND_MADE, LOG, WINNER, best_row
@@ -71,6 +72,11 @@ class Material:
     findings: pd.DataFrame | None
     audit: dict[str, Any]
     gaps: tuple[str, ...]
+
+    @property
+    def monitor(self) -> Monitor:
+        """What the search is judged by."""
+        return MONITORS[self.spec.monitor if self.spec else "val_loss"]
 
     @property
     def positive_class(self) -> str:

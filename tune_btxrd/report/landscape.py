@@ -1,4 +1,4 @@
-"""Val loss between the trials: a surface over two hyperparameters, inside the hull of the trials and nowhere else."""
+"""The monitored value between the trials: a surface over two hyperparameters, inside the hull of the trials alone."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
+from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.dimension import Dimension
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord, TrialRecord
@@ -22,7 +23,8 @@ class Landscape:
 
     Attributes:
         x, y: the two hyperparameters; xs, ys: their values on the grid, (GRID,) each.
-        z: (GRID, GRID) interpolated objective, rows along y, NaN outside the hull of the trials.
+        z: (GRID, GRID) interpolated score, rows along y, NaN outside the hull of the trials.
+        monitor: what the score is.
     """
 
     x: Dimension
@@ -30,12 +32,13 @@ class Landscape:
     xs: np.ndarray
     ys: np.ndarray
     z: np.ndarray
+    monitor: Monitor
 
 
 def landscape(record: SearchRecord, spec: SearchSpec) -> Landscape | None:
     """The surface over lr and weight decay, or the first two ranges searched; None where the trials span none.
 
-    Linear between trials, each with the best val loss that it reached, cut or not.
+    Linear between trials, each with the best monitored value that it reached, cut or not.
     """
     ranges = {dimension.name: dimension for dimension in spec.space if dimension.choices is None}
     names = PREFERRED if set(PREFERRED) <= set(ranges) else tuple(ranges)[:2]
@@ -46,14 +49,14 @@ def landscape(record: SearchRecord, spec: SearchSpec) -> Landscape | None:
     points = np.array([[unit(x, t.params[x.name]), unit(y, t.params[y.name])] for t in scored])
     sides = np.linspace(0, 1, GRID)
     try:
-        z = griddata(points, [t.objective for t in scored], tuple(np.meshgrid(sides, sides)), method="linear")
+        z = griddata(points, [t.score for t in scored], tuple(np.meshgrid(sides, sides)), method="linear")
     except QhullError:  # all trials on one line span no surface
         return None
-    return Landscape(x=x, y=y, xs=_values(x, sides), ys=_values(y, sides), z=np.asarray(z))
+    return Landscape(x=x, y=y, xs=_values(x, sides), ys=_values(y, sides), z=np.asarray(z), monitor=MONITORS[spec.monitor])
 
 
 def scored_trials(record: SearchRecord) -> list[TrialRecord]:
-    """Trials of the search that reached a finite val loss."""
+    """Trials of the search that reached a finite monitored value."""
     return [t for t in record.search_trials if t.objective is not None and math.isfinite(t.objective)]
 
 

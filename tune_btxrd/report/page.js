@@ -94,7 +94,7 @@
     const t = byLabel.get(label), body = document.getElementById("trial-body");
     document.getElementById("trial-title").textContent = `Trial ${t.label}`;
     body.replaceChildren();
-    const best = isNumber(t.objective) ? `best val loss ${t.objective.toFixed(4)} at epoch ${t.bestEpoch}` : "no val loss";
+    const best = isNumber(t.objective) ? `best ${t.shown} at epoch ${t.bestEpoch}` : `no ${d.monitor.label}`;
     element("p", `${t.state}: ${t.reason || "it has not ended"}; ${best}.`, body);
     for (const visit of t.visits) element("p", `Rung at ${visit}`, body, { class: "note" });
     const chart = t.rows.length ? element("div", "", body, { class: "chart", role: "img", "aria-label": `Curves of trial ${t.label}: ${best}` }) : null;

@@ -24,6 +24,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
     spec, record = material.spec, material.record
     everyone = [*record.search_trials, *record.confirmations]
     columns = ["epoch", "train_loss", "val_loss", *recall_columns(material.settings.source.class_names)]
+    columns += [material.monitor.column] if material.monitor.column not in columns else []
     shared = _shared(everyone)
     visits: dict[str, list[str]] = {}
     for visit in material.visits:
@@ -33,6 +34,11 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         "positive": material.positive_class,
         "recall": columns.index(material.recall),
         "columns": columns,
+        "monitor": {
+            "column": material.monitor.column,
+            "label": material.monitor.label,
+            "higher": material.monitor.higher_is_better,
+        },
         "states": STATE_WORDS,
         "epochs": spec.epochs if spec else 0,
         "rungs": [rung for rung in rungs(spec) if rung < spec.epochs] if spec else [],
@@ -40,7 +46,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         "shared": shared,
         "trials": [_trial(trial, columns, shared, visits.get(trial.label, []), material) for trial in everyone],
         "cutoffs": [
-            {"epoch": v.epoch, "cutoff": number(v.cutoff), "trial": v.trial.label} for v in material.visits if v.cut
+            {"epoch": v.epoch, "cutoff": number(v.shown_cutoff), "trial": v.trial.label} for v in material.visits if v.cut
         ],
         "front": [trial.label for trial in pareto_front(record, material.recall)],
         "importance": [{**vars(item)} for item in found.items] if found else [],
@@ -94,6 +100,8 @@ def _trial(
         "params": {name: number(value) for name, value in trial.params.items()},
         "config": {name: value for name, value in trial.config.items() if name not in shared},
         "objective": number(trial.objective),
+        "score": number(trial.score),
+        "shown": trial.shown,
         "bestEpoch": best.get("epoch"),
         "bestRecall": number(best.get(material.recall)),
         "visits": visits,
@@ -127,9 +135,9 @@ def _standings(material: Material) -> list[dict[str, Any]]:
         {
             "trial": i.trial.label,
             "handMade": i.trial.number == 0,
-            "search": number(i.trial.objective),
-            "scores": [number(v) for v in i.scores],
-            "mean": number(i.mean),
+            "search": number(i.trial.score),
+            "scores": [number(v) for v in i.shown_scores],
+            "mean": number(i.shown_mean),
         }
         for i in items
     ]

@@ -35,9 +35,20 @@ class RungVisit:
 
     def __str__(self) -> str:
         if self.cutoff is None:
-            return f"epoch {self.epoch}: the first one there, {self.objective:.4f}"
-        sign = ">" if self.objective > self.cutoff else "<="
-        return f"epoch {self.epoch}: {self.objective:.4f} {sign} cutoff {self.cutoff:.4f} of {self.before} before it"
+            return f"epoch {self.epoch}: the first one there, {self.score:.4f}"
+        signs = ("<", ">=") if self.trial.monitor.higher_is_better else (">", "<=")
+        sign = signs[0] if self.objective > self.cutoff else signs[1]
+        return f"epoch {self.epoch}: {self.score:.4f} {sign} cutoff {self.shown_cutoff:.4f} of {self.before} before it"
+
+    @property
+    def score(self) -> float:
+        """The objective with the monitor's own sign."""
+        return self.trial.monitor.score(self.objective)
+
+    @property
+    def shown_cutoff(self) -> float | None:
+        """The cutoff with the monitor's own sign."""
+        return None if self.cutoff is None else self.trial.monitor.score(self.cutoff)
 
 
 def rungs(spec: SearchSpec) -> tuple[float, ...]:

@@ -61,14 +61,14 @@ def confirmation_sheet(material: Material) -> Sheet | None:
         return None
     rows = []
     for item in material.selection.standings:
-        repeats = {f"repeat {number}": score for number, score in enumerate(item.scores, start=1)}
+        repeats = {f"repeat {number}": score for number, score in enumerate(item.shown_scores, start=1)}
         hand_made = " (hand-made)" if item.trial.number == 0 else ""
         rows.append(
             {
                 "trial": item.trial.label + hand_made,
-                "search score": item.trial.objective,
+                "search score": item.trial.score,
                 **repeats,
-                "mean": item.mean if item.scores else None,
+                "mean": item.shown_mean if item.scores else None,
                 "std": item.std if item.scores else None,
                 "gain over hand-made [95 %]": str(item.gain) if item.gain else None,
                 "optimism": item.optimism if item.scores else None,
@@ -77,7 +77,9 @@ def confirmation_sheet(material: Material) -> Sheet | None:
     frame = pd.DataFrame(rows)
     numbers = [str(c) for c in frame if str(c).startswith("repeat ")] + ["search score", "mean", "std"]
     formats = dict.fromkeys(numbers, _four) | {"optimism": "{:+.4f}".format}
-    return Sheet(name="confirmation", title="Confirmation: val loss of every repeat", frame=frame, formats=formats)
+    return Sheet(
+        name="confirmation", title=f"Confirmation: {material.monitor.label} of every repeat", frame=frame, formats=formats
+    )
 
 
 def final_sheet(material: Material) -> Sheet | None:
@@ -94,12 +96,15 @@ def final_sheet(material: Material) -> Sheet | None:
                 "split": training.split,
                 "config": training.title,
                 "val loss": best["val_loss"],
+                "macro-F1": best.get("val_macro_f1"),
+                "macro-AUC": best.get("val_macro_auc"),
                 **values,
                 "best epoch": int(best["epoch"]),
                 "epochs": len(training.log),
             }
         )
-    formats = {"val loss": _four} | {column: _two for column in rows[0] if str(column).startswith("recall ")}
+    formats = {"val loss": _four, "macro-F1": _two, "macro-AUC": _two}
+    formats |= {column: _two for column in rows[0] if str(column).startswith("recall ")}
     return Sheet(
         name="final_job", title="Final job: validation at each best epoch", frame=pd.DataFrame(rows), formats=formats
     )
@@ -112,11 +117,13 @@ def trial_sheet(material: Material) -> Sheet | None:
         return None
     params = list(dict.fromkeys(name for trial in material.record.search_trials for name in trial.params))
     wanted = ["trial", "state", "objective", material.recall, "best_epoch", "epochs", *params, "seconds", "reason"]
+    whole["objective"] = [None if pd.isna(value) else material.monitor.score(value) for value in whole["objective"]]
     frame = whole.reindex(columns=wanted).astype({"best_epoch": "Int64"}).astype(object)
     frame = frame.where(frame.notna(), None)
     recall = f"recall {material.positive_class}"
-    frame = frame.rename(columns={"objective": "best val loss", material.recall: recall, "best_epoch": "best epoch"})
-    formats = {"best val loss": _four, recall: _two, "seconds": _whole} | dict.fromkeys(params, short)
+    score = f"best {material.monitor.label}"
+    frame = frame.rename(columns={"objective": score, material.recall: recall, "best_epoch": "best epoch"})
+    formats = {score: _four, recall: _two, "seconds": _whole} | dict.fromkeys(params, short)
     return Sheet(name="trials", title="All trials", frame=frame, formats=formats)
 
 
@@ -143,16 +150,16 @@ def _pareto_sheet(material: Material) -> Sheet | None:
     front = pareto_front(material.record, material.recall)
     recall = f"recall {material.positive_class}"
     rows = [
-        {"trial": t.label, "val loss": t.best["val_loss"], recall: t.best[material.recall], **t.params}
+        {"trial": t.label, material.monitor.label: t.score, recall: t.best[material.recall], **t.params}
         for t in front
         if t.best
     ]
     params = {name: short for trial in front for name in trial.params}
     return Sheet(
         name="pareto",
-        title=f"Trials that no other beats in both val loss and {material.positive_class} recall",
+        title=f"Trials that no other beats in both {material.monitor.label} and {material.positive_class} recall",
         frame=pd.DataFrame(rows),
-        formats={"val loss": _four, recall: _two, **params},
+        formats={material.monitor.label: _four, recall: _two, **params},
     )
 
 
@@ -162,14 +169,14 @@ def _rung_sheet(material: Material) -> Sheet | None:
             "trial": visit.trial.label,
             "rung": visit.rung,
             "epoch": visit.epoch,
-            "val loss": visit.objective,
-            "cutoff": visit.cutoff,
+            material.monitor.label: visit.score,
+            "cutoff": visit.shown_cutoff,
             "before it": visit.before,
             "outcome": "cut" if visit.cut else "went on",
         }
         for visit in material.visits
     ]
-    formats = {"val loss": _four, "cutoff": _four, "rung": "{:g}".format}
+    formats = {material.monitor.label: _four, "cutoff": _four, "rung": "{:g}".format}
     return Sheet(
         name="rungs", title="Arrivals at ASHA's rungs, in the order of time", frame=pd.DataFrame(rows), formats=formats
     )

@@ -36,15 +36,15 @@ def summary_lines(material: Material) -> list[str]:
     else:
         lines.append(f"No winner yet. {material.no_winner}" if material.spec else material.no_winner)
         if best := best_so_far(material):
-            lines.append(f"Best so far: trial {best.label}, val loss {best.objective:.4f}, not confirmed.")
+            lines.append(f"Best so far: trial {best.label}, {best.shown}, not confirmed.")
     lines += [final_line(material, split) for split in dict.fromkeys(t.split for t in material.trainings)]
     return lines
 
 
 def best_so_far(material: Material) -> Any:
-    """The trial with the best val loss so far, or None."""
+    """The trial with the best monitored value so far, or None."""
     scored = [trial for trial in material.record.search_trials if trial.objective is not None]
-    return min(scored, key=lambda trial: (trial.objective, trial.number), default=None)
+    return min(scored, key=lambda trial: trial.rank, default=None)
 
 
 def final_line(material: Material, split: str) -> str:
@@ -127,19 +127,21 @@ def landscape_line(found: Landscape | None) -> str:
     if found is None:
         return "Too few trials, or too few ranges, to draw a surface."
     return (
-        f"Val loss over {found.x.name} and {found.y.name}: points are trials, colours between them are interpolated, "
-        "other hyperparameters differ. A trial that was cut stands with its loss when it was cut."
+        f"{sentence(found.monitor.label)} over {found.x.name} and {found.y.name}: points are trials, "
+        "colours between them are interpolated, "
+        "other hyperparameters differ. A trial that was cut stands with what it had when it was cut."
     )
 
 
 def pareto_line(material: Material) -> str:
-    """The trials between which val loss and recall must be weighed."""
+    """The trials between which the monitored value and recall must be weighed."""
     front = pareto_front(material.record, material.recall)
     if not front:
         return "No trial has finished an epoch."
-    told = [f"trial {t.label} ({t.objective:.4f}, {t.best[material.recall]:.2f})" for t in front if t.best]
+    told = [f"trial {t.label} ({t.score:.4f}, {t.best[material.recall]:.2f})" for t in front if t.best]
     more = f" and {len(told) - 6} more" if len(told) > 6 else ""
-    return f"No trial beats these in both val loss and {material.positive_class} recall: {', '.join(told[:6])}{more}."
+    both = f"{material.monitor.label} and {material.positive_class} recall"
+    return f"No trial beats these in both {both}: {', '.join(told[:6])}{more}."
 
 
 def slots_line(material: Material) -> str:
@@ -173,7 +175,7 @@ def head_lines(material: Material) -> list[str]:
 
 def captions(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, tuple[str, str]]:
     """Title and caption of every picture; a caption says what is seen and what it shows here."""
-    positive = material.positive_class
+    positive, label = material.positive_class, material.monitor.label
     told = {
         "trainings": ("Final job, epoch by epoch", f"Val loss and {positive} recall of each training on each split."),
         "confirmation": (
@@ -187,18 +189,23 @@ def captions(material: Material, found: Importances | None, surface: Landscape |
     return told | {
         "history": (
             "Search history",
-            "Best val loss of every trial; a trial without one stands at the upper edge. The line is the best so far.",
+            f"Best {label} of every trial; a trial without one stands at the worse edge. The line is the best so far.",
         ),
         "curves": ("Learning curves and rungs", cut_line(material)),
-        "pareto": (f"Val loss against {positive} recall", pareto_line(material)),
+        "pareto": (f"{sentence(label)} against {positive} recall", pareto_line(material)),
         "importance": ("Importance", importance_line(found) if found else ""),
-        "slices": ("One hyperparameter at a time", "Best val loss of every trial against each searched hyperparameter."),
+        "slices": ("One hyperparameter at a time", f"Best {label} of every trial against each searched hyperparameter."),
         "landscape": ("Two hyperparameters", landscape_line(surface)),
         "parallel": (
             "All hyperparameters together",
-            "A line per trial; the stronger the line, the better its val loss.",
+            f"A line per trial; the stronger the line, the better its {label}.",
         ),
     }
+
+
+def sentence(text: str) -> str:
+    """With a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 def data_lines(material: Material) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from tune_btxrd.config import FIELDS, TrainConfig
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.bridge import blind_trials
 from tune_btxrd.search.measure import confirm_epochs, expected_epochs
 from tune_btxrd.search.space import SearchSpec
@@ -39,7 +40,7 @@ def _plan(spec: SearchSpec) -> list[str]:
     )
     return [
         f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
-        f"objective     best {spec.monitor} so far, lower is better",
+        f"objective     best {spec.monitor} so far, {MONITORS[spec.monitor].better} is better",
         f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}",
         f"scheduler     {scheduler}",
         f"confirmation  {confirmed}",

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from tune_btxrd.console import say
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.measure import confirm_epochs, expected_epochs, minutes
 from tune_btxrd.search.rows import recall_column
 from tune_btxrd.search.space import SearchSpec
@@ -42,7 +43,7 @@ class SearchProgress:
         values = " ".join(
             f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
         )
-        score = f"val loss {trial.objective:.4f}" if trial.objective is not None else trial.reason
+        score = trial.shown or trial.reason
         recall = f", {self.positive_class} recall {trial.best[self.recall]:.2f}" if trial.best else ""
         epochs = f"{len(trial.epochs)} epoch{'s' if len(trial.epochs) != 1 else ''}"
         say(f"  trial {trial.label:>4} {MARKS[trial.state]:<5} {epochs:>9}  {score}{recall}  ({values})  {self._left()}")
@@ -53,7 +54,13 @@ class SearchProgress:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for column in ("trial", "epoch", "val loss", f"{self.positive_class} recall", "best so far"):
+        for column in (
+            "trial",
+            "epoch",
+            "val loss",
+            f"{self.positive_class} recall",
+            f"best {MONITORS[self.spec.monitor].label}",
+        ):
             table.add_column(column, justify="right")
         for trial in self.trials.values():
             if trial.state == "running":
@@ -65,8 +72,8 @@ class SearchProgress:
         scored = [t for t in self.trials.values() if t.role == "search" and t.objective is not None]
         if not scored:
             return "no result yet"
-        best = min(scored, key=lambda t: (t.objective, t.number))
-        return f"best so far: trial {best.label}, val loss {best.objective:.4f}"
+        best = min(scored, key=lambda trial: trial.rank)
+        return f"best so far: trial {best.label}, {best.shown}"
 
     def _left(self) -> str:
         """Time left from the epochs seen so far; an upper bound, since patience saves some."""
@@ -84,7 +91,7 @@ def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str,
     if not trial.epochs:
         return f"0/{epochs}", "", "", ""
     row = trial.epochs[-1]
-    return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", f"{row[recall]:.2f}", f"{row['objective']:.4f}"
+    return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", f"{row[recall]:.2f}", f"{trial.score:.4f}"
 
 
 def state_of(record: SearchRecord) -> str:

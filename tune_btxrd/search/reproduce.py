@@ -13,7 +13,16 @@ from tune_btxrd.search.rows import RECALL
 from tune_btxrd.search.trainable import run_trial
 from tune_btxrd.search.trials import TrialRecord, read_search
 
-COMPARED = ("train_loss", "val_loss", "val_acc", "val_macro_f1", "val_macro_auc", "objective", "lr", "lr_backbone")  # and the recalls; times differ
+COMPARED = (
+    "train_loss",
+    "val_loss",
+    "val_acc",
+    "val_macro_f1",
+    "val_macro_auc",
+    "objective",
+    "lr",
+    "lr_backbone",
+)  # and the recalls; times differ
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class Standing:
     """One confirmed config.
 
     Attributes:
-        scores: confirmed objective per repeat, in order of repeats.
+        scores: confirmed objective per repeat, in order of repeats; minimised, as all that is compared.
         mean, std: of the scores.
         gain: hand-made minus this, paired per repeat; None for the hand-made config itself.
         optimism: confirmed mean minus search score; positive: the search score flattered.
@@ -59,6 +59,16 @@ class Standing:
     gain: Interval | None
     optimism: float | None
     feasible: bool
+
+    @property
+    def shown_scores(self) -> tuple[float, ...]:
+        """The scores with the monitor's own sign."""
+        return tuple(map(self.trial.monitor.score, self.scores))
+
+    @property
+    def shown_mean(self) -> float:
+        """The mean with the monitor's own sign."""
+        return self.trial.monitor.score(self.mean)
 
     @property
     def beats_hand_made(self) -> bool:
@@ -150,7 +160,7 @@ def is_feasible(spec: SearchSpec, trials: list[TrialRecord]) -> bool:
 
 
 def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
-    """Trials that no other trial beats in both val loss and the named recall, each at its best epoch; by val loss."""
+    """Trials that no other beats in both the monitored value and the named recall, each at its best epoch; best first."""
     scored = [(trial, _score(trial), trial.best[recall]) for trial in record.search_trials if trial.best]
     front = [a for a in scored if not any(b[1] <= a[1] and b[2] >= a[2] and b[1:] != a[1:] for b in scored)]
     return [trial for trial, _, _ in sorted(front, key=lambda item: (item[1], item[0].number))]

@@ -14,7 +14,12 @@ from tune_btxrd.config import FIELDS, TrainConfig, check_name
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.dimension import Constraint, Dimension, is_whole
 
-METRICS = ("val_loss", "val_acc", "val_macro_f1", "val_macro_auc")  # and one val_recall_<class> each: what a constraint may name
+METRICS = (
+    "val_loss",
+    "val_acc",
+    "val_macro_f1",
+    "val_macro_auc",
+)  # and one val_recall_<class> each: what a constraint may name
 MERGE = "tag:yaml.org,2002:merge"
 
 

@@ -29,7 +29,7 @@ def normalise(images_BKHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator, config: TrainConfig) -> Tensor:
-    """The augmented batch: mirror; rotation, scale, shift and crop in one resampling; brightness and contrast; colour; erasing.
+    """The augmented batch: mirror; rotation, scale, shift, crop in one resampling; brightness, contrast; colour; erasing.
 
     Every image always draws the same numbers (seven, and eleven more where crop, colour or erasing asks for them), so
     switching one kind off leaves the others of the batch as they were. A kind of range (or probability) 0 is skipped and

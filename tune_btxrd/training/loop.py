@@ -51,7 +51,7 @@ class TrainState:
     Attributes:
         history: one record per finished epoch; epoch, best epoch and patience follow from it.
         best: copies of model and optimizer state at the best epoch, made when an epoch begins after it; None before that
-            and without `keep_best` or `reload_best`. Where the last epoch is the best one, model and optimizer themselves are the best.
+            and without `keep_best` or `reload_best`. Where the last epoch is the best one, model and optimizer are the best.
         live: False as soon as the slot has started another training in the same shell.
         whole: False while an epoch is under way, and for ever after one that failed.
     """

@@ -4,7 +4,7 @@ A new loss is a word in `config.LOSSES`, a function here and its line in LOSSES;
 TrainConfig, which it finds as `terms.config`. A loss returns the sum over the batch, each image weighted by the weight of
 its class; the loop divides by the sum of those weights, so that an epoch's mean is exact.
 """
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, N815
 # (shape suffixes: logits_BC, B = batch, C = classes)
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def ldam(logits_BC: Tensor, targets_B: Tensor, terms: Terms) -> Tensor:
 
 
 def logit_adjusted(logits_BC: Tensor, targets_B: Tensor, terms: Terms) -> Tensor:
-    """Cross-entropy of logit + tau * log class frequency, so that bare logits treat classes alike (Menon, ICLR 2021, eq. 10)."""
+    """Cross-entropy of logit + tau * log class frequency, so that bare logits treat classes alike (Menon 2021, eq. 10)."""
     prior_C = terms.counts_C / terms.counts_C.sum()
     return cross_entropy(logits_BC + terms.config.logit_tau * prior_C.log(), targets_B, terms)
 

@@ -139,4 +139,3 @@ def _weights_key(config: TrainConfig) -> tuple[object, ...] | None:
         stat = path.stat() if path.exists() else None
         return (str(path), stat.st_mtime_ns if stat else 0, stat.st_size if stat else 0)
     return ("timm",) if config.pretrained else None
-
