@@ -71,9 +71,20 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
 
 
 def run_stub(
-    folder: Path, spec: SearchSpec, *, slots: int = 2, retries: int = 2, address: str | None = None, **stub: Any
+    folder: Path,
+    spec: SearchSpec,
+    *,
+    slots: int = 2,
+    retries: int = 2,
+    address: str | None = None,
+    slow_end: float = 0.0,
+    **stub: Any,
 ) -> SearchRecord:
-    """A search with the stub in this process's Ray (or one at the address), in a new folder or one that goes on."""
+    """A search with the stub in this process's Ray (or one at the address), in a new folder or one that goes on.
+
+    Args:
+        slow_end: seconds that every trial needs to unwind, however it ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "search.json").write_text("{}")
     (folder / "journal.jsonl").touch()
@@ -81,7 +92,22 @@ def run_stub(
     layout = Layout(slots=slots, cpus=1, gpus=0, threads=1, epoch_seconds=1.0)
     run = SearchRun(folder=folder, source=source, split="common", device="cpu", layout=layout, retries=retries)
     with connected(address=address, name=folder.name) as cluster:
-        return run_search(spec, run, cluster, listeners=(Teller(),), trainable=make_stub(folder, **stub))
+        trainable = unwinding(make_stub(folder, **stub), seconds=slow_end)
+        return run_search(spec, run, cluster, listeners=(Teller(),), trainable=trainable)
+
+
+def unwinding(trainable: Trainable, *, seconds: float) -> Trainable:
+    """The same trainable, which takes so long to end, also where it is stopped."""
+
+    def slow(config: dict[str, Any]) -> None:
+        import time
+
+        try:
+            trainable(config)
+        finally:
+            time.sleep(seconds)
+
+    return slow
 
 
 class Teller:

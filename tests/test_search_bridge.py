@@ -42,7 +42,9 @@ def all_endings(bridge: Bridge) -> list[TrialRecord]:
 
 def test_states_and_values_as_optuna_counts_them(tmp_path: Path) -> None:
     path = fresh_database(tmp_path)
-    all_endings(Bridge(make_spec(), path, "s", start=START))
+    bridge = Bridge(make_spec(), path, "s", start=START)
+    all_endings(bridge)
+    bridge.close()
     complete, pruned, diverged, failed, at_once = optuna.load_study(study_name="s", storage=f"sqlite:///{path}").trials
     assert (complete.state, complete.value) == (TrialState.COMPLETE, 0.7)
     assert complete.intermediate_values == {1: 0.9, 2: 0.7, 3: 0.7}

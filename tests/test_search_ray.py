@@ -12,11 +12,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray_samples import STUB, make_stub, run_stub
+from search_samples import SPACE, make_folder
+from training_samples import FIXED, make_source
 
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV
+from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV, connected
+from tune_btxrd.search.driver import CHECKPOINTS, SearchRun, run_search
+from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, read_search
+from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
 
@@ -132,6 +136,52 @@ def test_a_killed_driver_resumes_to_the_same_search(ray_address: str, tmp_path: 
     assert [(t.state, t.params, t.intermediate_values) for t in new] == [
         (t.state, t.params, t.intermediate_values) for t in old
     ]
+
+
+@pytest.mark.timeout(120)
+def test_a_stopped_trial_that_is_slow_to_unwind_does_not_hang_its_slot(ray_address: str, tmp_path: Path) -> None:
+    """With Ray's default of 2 s (TUNE_FUNCTION_THREAD_TIMEOUT_S) the next trial of the slot errors or the search hangs."""
+    starts = "  - {lr: 1.0e-2, dropout: 0.0}\n  - {lr: 1.0e-4, dropout: 0.4}\n"
+    spec = SearchSpec.from_text(STUB + starts).override({"trials": 3}, {})
+    record = run_stub(tmp_path / "slow", spec, slots=1, slow_end=3.0)
+    assert [(trial.state, len(trial.epochs)) for trial in record.search_trials] == [
+        ("complete", 8),
+        ("pruned", 2),
+        ("complete", 8),
+    ]
+    attempts = [len((tmp_path / "slow" / f"{label}.txt").read_text().splitlines()) for label in range(3)]
+    assert attempts == [1, 1, 1]
+
+
+class Disk:
+    """Counts the trial checkpoints on the disk at every event."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.most = folder, 0
+
+    def started(self, trial: TrialRecord) -> None:
+        """Counts."""
+        self.most = max(self.most, len(list(self.folder.glob("*"))))
+
+    epoch = ended = started
+
+
+def test_a_search_leaves_one_checkpoint_per_slot_and_none_at_its_end(ray_address: str, tmp_path: Path) -> None:
+    """Real trainings: a pruned trial still writes while its slot goes on."""
+    folder = tmp_path / "disk"
+    make_folder(folder)
+    text = SPACE.replace("trials: 6", "trials: 10").replace("confirm: 2", "confirm: 1")
+    spec = SearchSpec.from_text(text).override({}, FIXED)
+    source = make_source(tmp_path, splits=("common", "confirm_1", "confirm_2"))
+    layout = Layout(slots=2, cpus=1, gpus=0, threads=1, epoch_seconds=1.0)
+    run = SearchRun(folder=folder, source=source, split="common", device="cpu", layout=layout)
+    disk = Disk(folder / CHECKPOINTS)
+    with connected(address=ray_address, name=folder.name) as cluster:
+        record = run_search(spec, run, cluster, listeners=(disk,))
+    states = Counter(trial.state for trial in record.search_trials)
+    assert states["pruned"] >= 2 and not states["failed"]
+    assert 2 <= disk.most <= 2 + 1 + 2  # slots + K + 2
+    assert list(disk.folder.glob("*")) == []
 
 
 def kill_driver(folder: Path, address: str, stop_at: str) -> None:

@@ -1,6 +1,7 @@
 """How a search begins or goes on: what was asked for, checked and written to `search.json` before Ray is started."""
 
 import dataclasses
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class RunRequest:
         seeds: trainings per config and split in the final job.
         slots, cpus, gpus: None: measured, as the layout needs, all of a GPU.
         time_budget: seconds for everything, or None.
+        asked: when the command was given, seconds since 1970.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RunRequest:
     time_budget: float | None = None
     resume: bool = False
     data_given: bool = False
+    asked: float = field(default_factory=time.time)
 
     @property
     def folder(self) -> Path:

@@ -76,7 +76,7 @@ def search(request: RunRequest, settings: Settings, cluster: Cluster) -> None:
         deadline=deadline(request.time_budget, reserve=reserve),
     )
     positive = settings.source.class_names[settings.source.positive_class]
-    view = SearchProgress(spec, positive_class=positive, slots=layout.slots)
+    view = SearchProgress(spec, positive_class=positive, slots=layout.slots, asked=request.asked)
     try:
         with live_block(view.render) as refresh:
             view.refresh = refresh

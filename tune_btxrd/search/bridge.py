@@ -5,6 +5,7 @@ that diverged is PRUNED at its last finite epoch, so that the sampler learns tha
 """
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.dimension import Dimension
+from tune_btxrd.search.mirror import Mirror
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import TrialRecord
 
@@ -32,11 +34,11 @@ OPTUNA_STATES = {
 
 
 class Bridge:
-    """One Optuna study that mirrors the trials of one role, kept in `optuna.db` where Optuna's own tools can read it.
+    """One Optuna study of the trials of one role, in memory; its copy `optuna.db` is for Optuna's own tools.
 
     Args:
         spec: what is searched and how.
-        path: the SQLite file, made where missing, on a local disk; None keeps the study in memory.
+        path: the SQLite file of the copy (see `Mirror`); None makes none.
         name: the study's name.
         past: trials of an earlier session, in order of their numbers; the study is made anew from them, so that a damaged
             or late database does no harm. A trial that was running is RUNNING again.
@@ -54,9 +56,7 @@ class Bridge:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec, self.monitor = spec, MONITORS[spec.monitor]
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{path}" if path else None, study_name=name, direction=self.monitor.direction
-        )
+        self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
         self._running: dict[int, Trial] = {}
         for record in past:
             assert record.number == len(self.study.get_trials(deepcopy=False))
@@ -67,39 +67,56 @@ class Bridge:
             )  # the only handle on a trial that was asked before
         for values in start[len(past) :]:
             self.study.enqueue_trial(dict(values))
+        self._lock = threading.Lock()
+        self._mirror = Mirror(self.study, path, self._lock) if path else None
 
     def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
-        """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone."""
+        """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone.
+
+        Raises:
+            ResultError: the copy cannot be written.
+        """
+        if self._mirror is not None:
+            self._mirror.check()
         number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
         self.study.sampler = make_sampler(self.spec, number)
-        trial = self.study.ask()
-        config = self.spec.suggest(trial)
+        with self._lock:
+            trial = self.study.ask()
+            config = self.spec.suggest(trial)
         self._running[trial.number] = trial
         return trial.number, dict(trial.params), config
 
     def repeat(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
         """Enters a trial with given values (a confirmation) and returns its number."""
-        self.study.enqueue_trial(dict(params), user_attrs=dict(attributes))
         self.study.sampler = RandomSampler(seed=0)  # every value is given; nothing is drawn
-        trial = self.study.ask()
-        self.spec.suggest(trial)
+        with self._lock:
+            self.study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+            trial = self.study.ask()
+            self.spec.suggest(trial)
         self._running[trial.number] = trial
         return trial.number
 
     def report(self, number: int, epoch: int, objective: float) -> None:
         """An intermediate value: the best monitored value after `epoch` epochs, which Optuna sees with its own sign."""
-        self._running[number].report(self.monitor.score(objective), step=epoch)
+        with self._lock:
+            self._running[number].report(self.monitor.score(objective), step=epoch)
 
     def tell(self, record: TrialRecord) -> None:
         """How the trial ended."""
         trial = self._running.pop(record.number)
-        trial.set_user_attr("reason", record.reason)
-        for name, value in _attributes(record).items():
-            trial.set_user_attr(name, value)
-        for name, violation in violations(self.spec, record).items():
-            trial.set_constraint(name, violation)
         value = record.score if record.state == "complete" else None
-        self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
+        with self._lock:
+            trial.set_user_attr("reason", record.reason)
+            for name, attribute in _attributes(record).items():
+                trial.set_user_attr(name, attribute)
+            for name, violation in violations(self.spec, record).items():
+                trial.set_constraint(name, violation)
+            self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
+
+    def close(self) -> None:
+        """Completes the copy. Raises: ResultError where it cannot be written."""
+        if self._mirror is not None:
+            self._mirror.close()
 
 
 def fresh_database(folder: Path) -> Path:

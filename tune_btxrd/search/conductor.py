@@ -42,7 +42,7 @@ class Conductor:
         slots: trials at once. More are never handed out, so that no suggestion is older than it must be.
         split: name of the search's split; confirmation repeats see the partitions `confirm_1`, `confirm_2`, ...
         deadline: seconds since 1970 after which no search trial begins, or None.
-        database: SQLite file of the studies, a new one: they are made anew from the journal; None keeps them in memory.
+        database: SQLite file for a copy of the studies, a new one: they are made anew from the journal; None makes none.
     """
 
     def __init__(
@@ -95,6 +95,11 @@ class Conductor:
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickled as None: Ray pickles its Tuner, but the journal alone is the state of a search."""
         return type(None), ()
+
+    def close(self) -> None:
+        """Completes the copies of the studies. Raises: ResultError where the database cannot be written."""
+        self.search.close()
+        self.confirmation.close()
 
     @property
     def is_late(self) -> bool:

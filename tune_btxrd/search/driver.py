@@ -1,6 +1,7 @@
 """The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,9 +76,12 @@ def run_search(
             deadline=run.deadline,
             database=fresh_database(run.folder),
         )
-        rungs = Rungs(spec, conductor)
-        hearers = (_CheckpointKeeper(run.folder / CHECKPOINTS), *listeners, DashboardRows(run.folder.name))
-        _fit(trainable or _real(run), run, conductor, rungs, Recorder(conductor, rungs, hearers))
+        with closing(conductor):
+            rungs = Rungs(spec, conductor)
+            keeper = CheckpointKeeper(run.folder / CHECKPOINTS, record)
+            hearers = (keeper, *listeners, DashboardRows(run.folder.name))
+            _fit(trainable or _real(run), run, conductor, rungs, Recorder(conductor, rungs, hearers))
+            keeper.sweep("*")
         if not conductor.finished:
             raise KeyboardInterrupt
     finally:
@@ -127,18 +131,30 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
     tuner.fit()
 
 
-class _CheckpointKeeper:
-    """Removes the checkpoint of a trial that ended, so that the disk holds one per unfinished trial."""
+class CheckpointKeeper:
+    """Removes the checkpoints of trials that ended, so that the disk holds one per unfinished trial.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    A trial that is stopped may still be writing its last one: what appears again goes at the next event, and at the end.
+    """
+
+    def __init__(self, folder: Path, record: SearchRecord) -> None:
+        self.folder, self.record = folder, record
+        self.sweep("*")
 
     def started(self, trial: TrialRecord) -> None:
-        """Nothing."""
+        """Removes what has appeared again."""
+        self.sweep("*.pt")
 
     def epoch(self, trial: TrialRecord) -> None:
         """Nothing: the trial itself saves."""
 
     def ended(self, trial: TrialRecord) -> None:
-        """Removes it."""
-        (self.folder / f"{trial.label}.pt").unlink(missing_ok=True)
+        """Removes its checkpoint."""
+        self.sweep("*.pt")
+
+    def sweep(self, pattern: str) -> None:
+        """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""
+        for path in self.folder.glob(pattern):
+            trial = self.record.trials.get(path.name.removeprefix(".").split(".")[0])
+            if trial is None or trial.state != "running":
+                path.unlink(missing_ok=True)

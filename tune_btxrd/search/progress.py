@@ -15,10 +15,14 @@ MARKS = {"complete": "done", "pruned": "cut", "diverged": "diverged", "failed": 
 
 
 class SearchProgress:
-    """Hears of trials; `render` is the live block, and each trial's end is a line."""
+    """Hears of trials; `render` is the live block, and each trial's end is a line.
 
-    def __init__(self, spec: SearchSpec, *, positive_class: str, slots: int, refresh: Any = None) -> None:
-        self.spec, self.slots = spec, slots
+    Args:
+        asked: when the command was given, seconds since 1970; the first training step is told relative to it.
+    """
+
+    def __init__(self, spec: SearchSpec, *, positive_class: str, slots: int, asked: float, refresh: Any = None) -> None:
+        self.spec, self.slots, self.asked = spec, slots, asked
         self.recall, self.positive_class = recall_column(positive_class), positive_class
         self.refresh = refresh or (lambda: None)
         self.trials: dict[str, TrialRecord] = {}
@@ -33,6 +37,10 @@ class SearchProgress:
     def epoch(self, trial: TrialRecord) -> None:
         """An epoch was reported."""
         self.epochs += 1
+        if self.epochs == 1:
+            row = trial.epochs[-1]
+            seconds = row["time"] - row["train_seconds"] - row["val_seconds"] - self.asked
+            say(f"  first training step {seconds:.1f} s after the command")
         if trial.epochs[-1]["zero_recall_epochs"] == 2 and len(trial.epochs) > 2:
             when = f"two epochs in a row (epoch {len(trial.epochs)})"
             say(f"  trial {trial.label}: no {self.positive_class} image found in {when}")

@@ -1,0 +1,62 @@
+"""What the benchmarks of speed and memory share: a table, written with hardware, versions and commit."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "timm", "ray", "optuna", "numpy")
+Rows = Sequence[Mapping[str, Any]]
+
+
+def circumstances() -> dict[str, Any]:
+    """Command, commit, hardware, load and versions."""
+    commit = ["git", "describe", "--always", "--dirty"]
+    git = subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    return {
+        "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": git.stdout.strip(),
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),  # above the number of cores: seconds are not to be trusted
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the system calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def markdown(rows: Rows) -> str:
+    """A table with one line per row; columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def write(name: str, rows: Rows, found: Mapping[str, Any]) -> None:
+    """Prints the table; writes it to `results/NAME.md` and, with what it was made from, to `results/NAME.json`."""
+    text = markdown(rows)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({**found, "table": rows}, indent=1) + "\n", encoding="utf-8")
+    head = f"`{found['command']}`, commit {found['commit']}, {found['cores']} cores {found['cpu']}, torch {found['torch']}, "
+    head += f"ray {found['ray']}, load {found['load_before']} before"
+    (RESULTS / f"{name}.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")
+
+
+def python(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
+    """Runs this Python on some arguments in a process of its own; what it wrote to standard output."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
