@@ -1,0 +1,226 @@
+"""What a search costs beside its arithmetic: 16 trials, ours / the bare arithmetic / the tutorial way, in turn.
+
+python benchmarks/search_overhead.py                    (about 20 minutes on 2 CPU cores)
+python benchmarks/search_overhead.py --minutes 4        (a part of it; the same command again goes on where it stopped)
+
+EfficientNet-B0 at 64 px on phantom images, once of about 1600 x 2100 pixels and once of 224. Ours and the tutorial way have
+the same space, epochs, rungs, slots and threads; the arithmetic is `bare_loop.py` in as many processes with as many threads.
+All give wall seconds per trained epoch of the whole machine. `after start` begins with the first training step; the rest of
+the command (Ray, processes, imports) is in `with start`, the end of Ray and of the process included.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from outcome import circumstances, python, write
+
+from tune_btxrd.search.trials import TrialRecord
+
+DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
+IMAGE_SIZE, SLOTS, THREADS, TRIALS = 64, 2, 1, 16
+ORDER = ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic")
+RUNGS = {"epochs": 4, "grace_period": 1, "reduction_factor": 2}
+SPACE = """
+scheduler: asha
+startup_trials: 8
+confirm: 0
+space:
+  lr: {low: 1.0e-5, high: 1.0e-2, log: true}
+  dropout: {low: 0.0, high: 0.5}
+  weight_decay: {low: 1.0e-6, high: 1.0e-1, log: true}
+start:
+  - {lr: 1.0e-3, dropout: 0.2, weight_decay: 1.0e-4}
+"""
+
+
+def prepare(work: Path, data: str, count: int) -> None:
+    """Phantom, cache and split in `work`; what is there stays."""
+    from tune_btxrd.data.cache import build_cache
+    from tune_btxrd.data.hashes import file_hashes
+    from tune_btxrd.data.phantom import PhantomSpec, make_phantom
+    from tune_btxrd.data.readers import read_dataset
+    from tune_btxrd.data.split_files import save_split
+    from tune_btxrd.data.splits import make_split
+
+    source = work / f"{data}.json"
+    if source.is_file():
+        return
+    # the large one is that of decode.py, since drawing it takes minutes
+    root = work.parent / "decode-benchmark" if data == "large" else work / data
+    make_phantom(root, PhantomSpec(count=count, size=DATA[data], seed=0))
+    manifest = read_dataset(root, dataset="phantom")
+    hashes = file_hashes(manifest, cache_dir=work)
+    cache = build_cache(manifest, image_size=IMAGE_SIZE, cache_dir=work, hashes=hashes)
+    split = make_split("stratified", manifest, pairs=[], groups="none")
+    save_split(split, work / f"{data}_splits" / "stratified.csv", manifest=manifest, numbers=np.arange(len(manifest)))
+    found = {
+        "cache": str(cache.path),
+        "splits": str(work / f"{data}_splits"),
+        "class_names": list(manifest.class_names),
+        "positive_class": manifest.positive_class,
+    }
+    files = {image_id: str(file) for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)}
+    source.write_text(json.dumps({"source": found, "files": files, "parts": split.parts}))
+
+
+def arithmetic(work: Path, data: str) -> dict[str, float]:
+    """Seconds per epoch of the bare loop, slots side by side."""
+    from bare_loop import Task, epoch_seconds
+
+    source, found = source_of(work, data)
+    parts = source.training_data("stratified")
+    images = Path(found["cache"]) / "images.npy"
+    task = Task(images, parts.targets, parts.train_rows, parts.val_rows, epochs=4, threads=THREADS)
+    return {"after start": epoch_seconds(task, processes=SLOTS) / SLOTS, "epochs": 4 * SLOTS}
+
+
+def ours(work: Path, data: str, asked: float) -> dict[str, float]:
+    """Seconds per epoch of our search."""
+    from tune_btxrd.search.cluster import connected
+    from tune_btxrd.search.driver import SearchRun, run_search
+    from tune_btxrd.search.measure import Layout
+    from tune_btxrd.search.space import SearchSpec
+
+    first: list[float] = []
+
+    class Listener:
+        def started(self, trial: TrialRecord) -> None:
+            """Nothing."""
+
+        def epoch(self, trial: TrialRecord) -> None:
+            row = trial.epochs[-1]
+            first.append(row["time"] - row["train_seconds"] - row["val_seconds"])
+
+        def ended(self, trial: TrialRecord) -> None:
+            """Nothing."""
+
+    folder = Path(tempfile.mkdtemp(dir=work)) / "search"
+    folder.mkdir()
+    (folder / "search.json").write_text("{}")
+    (folder / "journal.jsonl").touch()
+    fixed = {"image_size": IMAGE_SIZE, "pretrained": False}
+    spec = SearchSpec.from_text(SPACE).override({"trials": TRIALS, **RUNGS}, fixed)
+    layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
+    run = SearchRun(folder=folder, source=source_of(work, data)[0], split="stratified", device="cpu", layout=layout)
+    with connected(address=None, name="overhead") as cluster:
+        record = run_search(spec, run, cluster, listeners=(Listener(),))
+    ended = max(trial.ended or 0.0 for trial in record.search_trials)
+    states = {state: sum(t.state == state for t in record.search_trials) for state in ("complete", "pruned", "failed")}
+    assert not states["failed"]
+    shutil.rmtree(folder.parent)
+    return {"after start": (ended - min(first)) / len(first), "start": min(first) - asked, "epochs": len(first), **states}
+
+
+def tutorial(work: Path, data: str, asked: float) -> dict[str, float]:
+    """Seconds per epoch of the tutorial way."""
+    from tutorial_way import Task, search
+
+    source, found = source_of(work, data)
+    targets = dict(zip(found["files"], source.training_data("stratified").targets.tolist(), strict=True))
+
+    def part(name: str) -> tuple[list[str], list[int]]:
+        ids = found["parts"][name]
+        return [found["files"][image_id] for image_id in ids], [targets[image_id] for image_id in ids]
+
+    task = Task(part("train"), part("val"), IMAGE_SIZE, trials=TRIALS, slots=SLOTS, **RUNGS)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        told = search(task, Path(folder))
+    return {"epochs": len(told), "start": min(when for when, *_ in told) - asked}
+
+
+def source_of(work: Path, data: str) -> tuple[Any, dict[str, Any]]:
+    """The dataset as trainings find it, and all that `prepare` noted."""
+    from tune_btxrd.search.parts import Source
+
+    found = json.loads((work / f"{data}.json").read_text())
+    return Source.from_dict(found["source"]), {**found, "cache": found["source"]["cache"]}
+
+
+def piece(kind: str, data: str, work: Path) -> dict[str, float]:
+    """One measurement in a process of its own, its start and end included."""
+    began, asked = time.perf_counter(), time.time()
+    arguments = (__file__, "--piece", kind, "--data", data, "--work", work, "--asked", f"{asked:.3f}")
+    found: dict[str, float] = json.loads(python(*arguments).splitlines()[-1])
+    if kind != "arithmetic":
+        found["with start"] = (time.perf_counter() - began) / found["epochs"]
+    return found
+
+
+def measure(work: Path, datasets: list[str], minutes: float) -> bool:
+    """Runs the pieces that are not there yet, in turn, until the time is up; whether all are there."""
+    path, began = work / "pieces.jsonl", time.monotonic()
+    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for data in datasets:
+        for number, kind in enumerate(ORDER):
+            if any((item["data"], item["number"]) == (data, number) for item in done):
+                continue
+            if time.monotonic() - began > 60 * minutes:
+                return False
+            item = {"data": data, "number": number, "kind": kind, **piece(kind, data, work)}
+            print(item, flush=True)
+            with path.open("a") as file:
+                file.write(json.dumps(item) + "\n")
+    return True
+
+
+def table(work: Path) -> list[dict[str, Any]]:
+    """Seconds per epoch (medians) and ratios, one row per way and dataset."""
+    done = [json.loads(line) for line in (work / "pieces.jsonl").read_text().splitlines()]
+    rows = []
+    for data in dict.fromkeys(item["data"] for item in done):
+
+        def median(kind: str, name: str, of: str = data) -> float:
+            return statistics.median(item[name] for item in done if item["data"] == of and item["kind"] == kind)
+
+        base, theirs = median("arithmetic", "after start"), median("tutorial", "with start")
+        values = {
+            "arithmetic": base,
+            "ours after start": median("ours", "after start"),
+            "ours with start": median("ours", "with start"),
+            "tutorial with start": theirs,
+        }
+        for way, seconds in values.items():
+            ratios = {"to arithmetic": round(seconds / base, 2), "tutorial to it": round(theirs / seconds, 2)}
+            rows.append({"images": data, "way": way, "s per epoch": round(seconds, 3), **ratios})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=300, help="phantom images")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no new piece after so long")
+    parser.add_argument("--fresh", action="store_true", help="forget the pieces of an earlier command")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "overhead-benchmark")
+    parser.add_argument("--only", choices=DATA, help="one of the two datasets")
+    parser.add_argument("--piece", choices=set(ORDER), help=argparse.SUPPRESS)
+    parser.add_argument("--data", help=argparse.SUPPRESS)
+    parser.add_argument("--asked", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.piece == "arithmetic":
+        print(json.dumps(arithmetic(options.work, options.data)))
+    elif options.piece:
+        way = ours if options.piece == "ours" else tutorial
+        print(json.dumps(way(options.work, options.data, options.asked)))
+    else:
+        found, datasets = circumstances(), [options.only] if options.only else list(DATA)
+        options.work.mkdir(exist_ok=True)
+        if options.fresh:
+            (options.work / "pieces.jsonl").unlink(missing_ok=True)
+        for data in datasets:
+            prepare(options.work, data, options.count)
+        if measure(options.work, datasets, options.minutes):
+            pieces = [json.loads(line) for line in (options.work / "pieces.jsonl").read_text().splitlines()]
+            write("search_overhead", table(options.work), {**found, "pieces": pieces})
+        else:
+            print("Not all is measured yet: the same command again goes on.")
+
+
+if __name__ == "__main__":
+    main()

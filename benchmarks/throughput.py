@@ -1,0 +1,143 @@
+"""Images per second of training: ours against the bare model at the same precision, alone and packed.
+
+python benchmarks/throughput.py                          (about three minutes on 2 CPU cores)
+python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4 8       (what a GPU is for)
+
+EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that
+lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. Both take turns. With
+several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU, bf16 autocast on CUDA.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+from outcome import circumstances, write
+
+STEPS = 8  # of one timed pass
+
+
+def made_up(size: int, batch: int) -> Any:
+    """Random training data of STEPS batches."""
+    from tune_btxrd.training.pixels import TrainingData
+
+    count = STEPS * batch
+    images = np.random.default_rng(0).integers(0, 256, (count + 3, size, size), dtype=np.uint8)
+    return TrainingData(
+        images=images,
+        targets=np.arange(count + 3) % 3,
+        train_rows=np.arange(count),
+        val_rows=np.arange(count, count + 3),
+        num_classes=3,
+        positive_class=2,
+    )
+
+
+class Ours:
+    """Epochs as a slot trains them."""
+
+    def __init__(self, device: str, size: int, batch: int, threads: int) -> None:
+        from tune_btxrd.config import TrainConfig
+        from tune_btxrd.training.slot import Slot
+
+        config = TrainConfig(pretrained=False, image_size=size, batch_size=batch, epochs=10_000, patience=10_000)
+        self.state = Slot(device=device, threads=threads).start(config, made_up(size, batch), keep_best=False)
+
+    def images_per_second(self) -> float:
+        """Of one epoch's training pass."""
+        from tune_btxrd.training.loop import train_epoch
+
+        return train_epoch(self.state).images_per_second
+
+
+class Bare:
+    """The same model and optimizer on one batch, again and again."""
+
+    def __init__(self, device: str, size: int, batch: int) -> None:
+        import timm
+        import torch
+
+        self.device = torch.device(device)
+        model = timm.create_model("efficientnet_b0", num_classes=3, drop_rate=0.2)
+        self.model = model.to(device=self.device, memory_format=torch.channels_last).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
+        self.images = torch.rand(batch, 3, size, size, device=self.device).to(memory_format=torch.channels_last)
+        self.targets = torch.arange(batch, device=self.device) % 3
+
+    def images_per_second(self) -> float:
+        """Of STEPS steps."""
+        import torch
+
+        self._wait()
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+                logits = self.model(self.images)
+            torch.autograd.backward(torch.nn.functional.cross_entropy(logits.float(), self.targets))
+            self.optimizer.step()
+        self._wait()
+        return STEPS * len(self.images) / (time.perf_counter() - began)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+
+def work(setting: tuple[str, int, int, int, int], barrier: Any, results: Any) -> None:
+    """One process: both ways in turn, the first pass of each to warm up; all processes are at the same pass."""
+    device, size, batch, threads, rounds = setting
+    ways = {"ours": Ours(device, size, batch, threads), "bare": Bare(device, size, batch)}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            barrier.wait()
+            found[name].append(way.images_per_second())
+    results.put({name: statistics.median(rates[1:]) for name, rates in found.items()})
+
+
+def side_by_side(setting: tuple[str, int, int, int, int], processes: int) -> dict[str, float]:
+    """Images per second of all processes together, by way."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(processes), spawn.Queue()
+    workers = [spawn.Process(target=work, args=(setting, barrier, results)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    found = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return {name: sum(rates[name] for rates in found) for name in found[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224])
+    parser.add_argument("--batches", type=int, nargs="+", default=[32])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    import torch
+
+    cuda = torch.cuda.is_available()
+    found, rows = circumstances() | {"gpu": torch.cuda.get_device_name() if cuda else None}, []
+    for size in options.sizes:
+        for batch in options.batches:
+            for processes in options.processes:
+                threads = 1 if cuda else max(1, (os.cpu_count() or 1) // processes)
+                device = "cuda" if cuda else "cpu"
+                rates = side_by_side((device, size, batch, threads, options.rounds), processes)
+                ratio = round(rates["ours"] / rates["bare"], 2)
+                place = {"device": device, "size": size, "batch": batch, "processes": processes, "threads each": threads}
+                rows.append({**place, **{name: round(rate, 1) for name, rate in rates.items()}, "ours to bare": ratio})
+                print(rows[-1], flush=True)
+    write("throughput", rows, found)
+
+
+if __name__ == "__main__":
+    main()
