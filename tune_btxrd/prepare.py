@@ -19,8 +19,16 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
 from tune_btxrd.data.readers import read_dataset
 from tune_btxrd.data.sheets import contact_sheet
-from tune_btxrd.data.split_files import load_split, save_split, split_stem
-from tune_btxrd.data.splits import Split, common_split, make_split, repartition, unavailable_splits
+from tune_btxrd.data.split_files import load_split, require_whole_groups, save_split, split_stem
+from tune_btxrd.data.splits import (
+    FOLDERS,
+    Split,
+    common_split,
+    has_own_split,
+    make_split,
+    repartition,
+    unavailable_splits,
+)
 from tune_btxrd.data.tables import read_ids
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.search.parts import Source
@@ -90,7 +98,7 @@ def prepare(
 
     Args:
         image_size: side of the decoded images, px.
-        splits: those to be retrained; None: stratified, and center where the dataset has centers.
+        splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
 
     Raises:
@@ -257,6 +265,7 @@ def _splits(
     skipped = missing if names is None else {}
     if names is None:
         names = tuple(name for name in DEFAULT_SPLITS if name not in missing)
+        names = (FOLDERS,) if has_own_split(manifest) else names
     return {name: _split(name, manifest, request, pairs) for name in names}, skipped
 
 
@@ -264,7 +273,10 @@ def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair
     if name.endswith(".csv"):
         numbers = group_numbers(manifest, pairs, request.groups)
         return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
-    return make_split(name, manifest, pairs=pairs, groups=request.groups, seed=request.seed)
+    split = make_split(name, manifest, pairs=pairs, groups=request.groups, seed=request.seed)
+    if name == FOLDERS:  # others keep groups together as they are made
+        require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.groups))
+    return split
 
 
 def _searched(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], made: dict[str, Split]) -> Split:

@@ -188,33 +188,3 @@ def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def best_row(log: pd.DataFrame) -> dict[str, Any]:
     """The row of the best epoch."""
     return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}
-
-
-def draw_curves(job: RetrainJob) -> None:
-    """`loss_curve.png` and `recall_curve.png` of a job, the best epoch marked."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    log, best = job.log(), int(best_row(job.log())["epoch"])
-    recalls = [str(name) for name in log if str(name).startswith("val_recall_")]
-    pictures: dict[str, tuple[dict[str, str], str]] = {
-        "loss_curve.png": ({"train_loss": "train (weighted)", "val_loss": "validation (unweighted)"}, "cross-entropy"),
-        "recall_curve.png": ({name: name.removeprefix("val_recall_") for name in recalls}, "validation recall"),
-    }
-    for file, (columns, label) in pictures.items():
-        figure, axis = plt.subplots(figsize=(5, 3.2))
-        for marker, (column, text) in zip("os^Dv*PX" * 8, columns.items(), strict=False):
-            axis.plot(log["epoch"], log[column], marker=marker, markersize=3.5, label=text)
-        axis.axvline(best, color="0.6", linestyle="--", linewidth=1, label=f"best epoch {best}")
-        axis.set(xlabel="epoch", ylabel=label, title=job.label)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if "recall" in file:
-            axis.set_ylim(-0.03, 1.03)
-        axis.legend(fontsize=8)
-        axis.grid(alpha=0.25)
-        figure.tight_layout()
-        figure.savefig(job.folder / file, dpi=150)
-        plt.close(figure)

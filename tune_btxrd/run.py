@@ -7,9 +7,10 @@ from typing import Any
 from tune_btxrd.begin import RunRequest, begin, measured, source_of
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, live_block, progress, say, show, warn
+from tune_btxrd.curves import draw_curves
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.retrain import RetrainJob, draw_curves, plan_jobs, run_jobs
+from tune_btxrd.retrain import RetrainJob, plan_jobs, run_jobs
 from tune_btxrd.search.cluster import Cluster, connected, login_hint
 from tune_btxrd.search.driver import SearchRun, run_search
 from tune_btxrd.search.measure import Layout, confirm_epochs, deadline, expected_epochs, minutes

@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tune_btxrd.data.btxrd import TABLE_NAMES, annotation_folder, read_btxrd
+from tune_btxrd.data.class_folders import is_class_folders, read_class_folders
 from tune_btxrd.data.facts import ANNOTATIONS, ROWS, check_facts, is_complete
 from tune_btxrd.data.folder import MANIFEST_NAME, read_folder
 from tune_btxrd.data.manifest import Manifest
@@ -22,7 +23,7 @@ def read_dataset(
     accept_revision: bool = False,
     exclude: Collection[str] = (),
 ) -> Manifest:
-    """The dataset in `data_dir`: a folder with manifest.csv, or one in BTXRD layout. What was decided is in `notes`.
+    """The dataset in `data_dir`: with manifest.csv, with a folder per class, or in BTXRD layout. `notes` say what was done.
 
     Args:
         dataset: its short name; "phantom" says that BTXRD's facts are not asked of it. Default: "btxrd" for BTXRD's
@@ -36,9 +37,9 @@ def read_dataset(
         DataError: in one line what is wrong with the folder and what mends it.
     """
     _require_folder(data_dir)
-    own = _is_own_data(data_dir)
     name = dataset or safe_name(data_dir.resolve().name)
-    reader = read_folder if own else read_btxrd
+    reader = _reader(data_dir)
+    own = reader is not read_btxrd
     manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
     if not own and name != "phantom":
         manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
@@ -59,6 +60,13 @@ def _require_folder(data_dir: Path) -> None:
         raise DataError(f"The dataset must be a folder, but {data_dir} is a file: {step}.")
     if not data_dir.is_dir():
         raise DataError(f"The dataset folder must exist, but there is none at {data_dir}: check --data.")
+
+
+def _reader(data_dir: Path) -> Callable[..., Manifest]:
+    if _is_own_data(data_dir):
+        return read_folder
+    has_table = any((data_dir / name).is_file() for name in TABLE_NAMES)
+    return read_class_folders if not has_table and is_class_folders(data_dir) else read_btxrd
 
 
 def _is_own_data(data_dir: Path) -> bool:

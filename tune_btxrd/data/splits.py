@@ -15,6 +15,7 @@ from tune_btxrd.data.paths import examples
 from tune_btxrd.errors import DataError
 
 PARTS = ("train", "val", "test")
+FOLDERS = "folders"  # the split that the dataset itself brings: the table's column `part`
 STRATIFIED_SHARES = (0.70, 0.15, 0.15)
 CENTER_SHARES = (0.85, 0.15)  # of the training center
 FOLD = re.compile(r"fold (\d+)/(\d+)")
@@ -54,7 +55,8 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     """The split of that name.
 
     `stratified` is 70/15/15. `center` trains and validates (85/15) on the center with the most images and tests on the
-    others. `fold i/k` tests on the i-th of k parts, validates on the next and trains on the rest. With `duplicates` (and
+    others. `folders` is the dataset's own (train, val, test folders); without val, 15 % of train validates. `fold i/k`
+    tests on the i-th of k parts, validates on the next and trains on the rest. With `duplicates` (and
     seed 42) the first two equal BTXRD's published splits: one image per group is dealt by scikit-learn's
     `train_test_split`, stratified by class name, and the others follow it. Larger groups (`patients`, or given by the
     dataset) are dealt by `partition_groups`, which keeps the class shares; the note says how well.
@@ -76,12 +78,14 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
         )
     elif name == "center":
         dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
+    elif name == FOLDERS:
+        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
     elif fold := FOLD.fullmatch(name):
         dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
     else:
-        near = difflib.get_close_matches(name, ("stratified", "center", "common", "fold 1/5"), n=1, cutoff=0.3)
+        near = difflib.get_close_matches(name, ("stratified", "center", "folders", "common", "fold 1/5"), n=1, cutoff=0.3)
         cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
-        raise DataError(f"A split must be stratified, center, common or 'fold i/k', but got {name!r}: {cure}")
+        raise DataError(f"A split must be stratified, center, folders, common or 'fold i/k', but got {name!r}: {cure}")
     if large or FOLD.fullmatch(name):
         note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
     split = _split(name, manifest, dealt, note)
@@ -105,6 +109,11 @@ def unavailable_splits(manifest: Manifest) -> dict[str, str]:
     return {}
 
 
+def has_own_split(manifest: Manifest) -> bool:
+    """Whether the dataset brings a split with a train and a test part."""
+    return "part" in manifest.table and {"train", "test"} <= set(manifest.table["part"]) <= set(PARTS)
+
+
 def training_center(manifest: Manifest) -> str:
     """The center with the most images (the first by name at a tie): "1" for BTXRD. The others are the test part."""
     assert manifest.centers is not None
@@ -120,13 +129,13 @@ def common_split(
     Images that share a group with a test image are left out too. Its own test part is empty.
 
     Args:
-        splits: those to be retrained; where one is called `stratified`, it is the one that is reduced.
+        splits: those to be retrained; the first that is called `stratified` or `folders` is the one that is reduced.
 
     Raises:
         DataError: a class that train or val would lack.
     """
     pairs = list(pairs)
-    given = [split for split in splits if split.name == "stratified"]
+    given = [split for split in splits if split.name in ("stratified", FOLDERS)]
     base = given[0] if given else make_split("stratified", manifest, pairs=pairs, groups=groups, seed=seed)
     numbers = group_numbers(manifest, pairs, groups)
     tested = manifest.rows(image_id for split in splits for image_id in split.parts["test"])
@@ -134,7 +143,7 @@ def common_split(
     dealt[np.isin(numbers, numbers[tested])] = -1
     dealt[dealt == PARTS.index("test")] = -1
     names = " and ".join(split.name for split in splits)
-    common = _split("common", manifest, dealt, f"stratified train and val less the test part(s) of {names}")
+    common = _split("common", manifest, dealt, f"{base.name} train and val less the test part(s) of {names}")
     require_classes(common, manifest, ("train", "val"))
     return common
 
@@ -206,6 +215,18 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
         f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers." if left_out else ""
     )
     return dealt, note
+
+
+def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+    if not has_own_split(manifest):
+        raise DataError(
+            "The split `folders` needs train and test folders, but the dataset has none: use --splits stratified."
+        )
+    dealt = np.array([PARTS.index(part) for part in manifest.table["part"]], dtype=np.int64)
+    if (dealt == PARTS.index("val")).any():
+        return dealt, "as the dataset's folders have it"
+    inner = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
+    return np.where(dealt == 0, inner, dealt), "as the dataset's folders have it; 15 % of train validates"
 
 
 def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
