@@ -154,10 +154,10 @@ def test_erasing_chooses_by_probability_and_area():
 
 
 def test_colours_by_hand():
-    pixel = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1)
+    pixel = torch.tensor([0.6, 0.5, 0.4]).view(1, 3, 1, 1)
     one, none = torch.ones(1), torch.zeros(1)
     torch.testing.assert_close(recolour(pixel, one, none), pixel, atol=1e-5, rtol=0)
-    grey = 0.299 * 0.8 + 0.587 * 0.4 + 0.114 * 0.2
+    grey = 0.299 * 0.6 + 0.587 * 0.5 + 0.114 * 0.4
     torch.testing.assert_close(recolour(pixel, none, none), torch.full((1, 3, 1, 1), grey), atol=1e-5, rtol=0)
     turned = recolour(pixel, one, torch.tensor([90.0]))
     torch.testing.assert_close(recolour(turned, one, torch.tensor([-90.0])), pixel, atol=1e-4, rtol=0)

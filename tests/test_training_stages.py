@@ -149,7 +149,7 @@ def test_resumed_equals_uninterrupted_across_borders(stop_after: int, reload_bes
 
 def test_best_weights_are_reloaded_at_the_border():
     stages = ({"epochs": 3, "trains": "all"}, {"epochs": 1, "trains": "all", "lr_head": 1e-9, "lr_backbone": 1e-9})
-    changes = {"epochs": 4, "stages": stages, "lr": 0.3, "min_delta": 100}  # the first epoch stays the best
+    changes = {"epochs": 4, "stages": stages, "lr": 1e-2, "min_delta": 1000}  # the first epoch stays the best
     left, back = (start(**changes, reload_best=value) for value in (False, True))
     rows = train(back)
     snapshots = []

@@ -60,7 +60,8 @@ def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) 
             axis.set_ylim(-0.03, 1.03)
         if columns is RATES:
             axis.set_yscale("log")
-        axis.legend(fontsize=8)
+        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3, "frameon": False}  # covers nothing
+        axis.legend(fontsize=8, **(above if side == 2 else {}))
         axis.grid(alpha=0.25)
     if side == 2:
         figure.suptitle(job.label)
