@@ -176,25 +176,25 @@ def check_network(spec: PhantomSpec, folder: Path, arguments: argparse.Namespace
     )  # an interrupted check goes on
     runs = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
     done = {(run["split"], run["lr"], run["seed"]) for run in runs}
-    jobs = [("stratified", BEST_LR), ("center", BEST_LR), *(("stratified", lr) for lr in LRS if lr != BEST_LR)]
-    for seed in range(arguments.seeds):
-        for split_name, lr in jobs:
-            config = TrainConfig(
-                lr=lr,
-                epochs=arguments.epochs,
-                batch_size=arguments.batch_size,
-                image_size=arguments.image_size,
-                pretrained=False,
-                patience=arguments.epochs,
-                seed=42 + seed,
-            )
-            if (split_name, lr, config.seed) in done:
-                continue
-            found = score(config, manifest, cache, split_name, slot)
-            runs.append({"split": split_name, "lr": lr, "seed": config.seed, **found})
-            with notes.open("a") as file:
-                file.write(json.dumps(runs[-1]) + "\n")
-            print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in runs[-1].items()), flush=True)
+    jobs = [(split, BEST_LR, seed) for seed in range(arguments.seeds) for split in ("stratified", "center")]
+    jobs += [("stratified", lr, seed) for seed in range(arguments.seeds) for lr in LRS if lr != BEST_LR]
+    for split_name, lr, seed in jobs:
+        config = TrainConfig(
+            lr=lr,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            image_size=arguments.image_size,
+            pretrained=False,
+            patience=arguments.epochs,
+            seed=42 + seed,
+        )
+        if (split_name, lr, config.seed) in done:
+            continue
+        found = score(config, manifest, cache, split_name, slot)
+        runs.append({"split": split_name, "lr": lr, "seed": config.seed, **found})
+        with notes.open("a") as file:
+            file.write(json.dumps(runs[-1]) + "\n")
+        print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in runs[-1].items()), flush=True)
     return {
         "spec": spec.name,
         "settings": {**vars(arguments), "folder": str(spec.name)},
