@@ -78,19 +78,22 @@ def run_stub(
     retries: int = 2,
     address: str | None = None,
     slow_end: float = 0.0,
+    logs: dict[str, Any] | None = None,
     **stub: Any,
 ) -> SearchRecord:
     """A search with the stub in this process's Ray (or one at the address), in a new folder or one that goes on.
 
     Args:
         slow_end: seconds that every trial needs to unwind, however it ends.
+        logs: `tensorboard` and `mlflow` of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "search.json").write_text("{}")
     (folder / "journal.jsonl").touch()
     source = Source(cache="none", splits="none", class_names=("a", "b"), positive_class=0)
     layout = Layout(slots=slots, cpus=1, gpus=0, threads=1, epoch_seconds=1.0)
-    run = SearchRun(folder=folder, source=source, split="common", device="cpu", layout=layout, retries=retries)
+    where = {"folder": folder, "source": source, "split": "common", "device": "cpu", "layout": layout}
+    run = SearchRun(**where, retries=retries, **(logs or {}))
     with connected(address=address, name=folder.name) as cluster:
         trainable = unwinding(make_stub(folder, **stub), seconds=slow_end)
         return run_search(spec, run, cluster, listeners=(Teller(),), trainable=trainable)

@@ -18,6 +18,7 @@ from tune_btxrd.search.select import ranking
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import read_search
 from tune_btxrd.settings import Settings
+from tune_btxrd.test_log import log_opening
 
 SPACE = """
 trials: {trials}
@@ -228,3 +229,24 @@ def make_checkpoints(root: Path, classes: tuple[str, ...] = CLASSES) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         log.to_csv(folder / "training_log.csv", index=False)
     return root
+
+
+def make_evaluation(checkpoints: Path, *, split: str = "stratified", opened: int = 1) -> None:
+    """What `evaluate` leaves of a split: its log of openings, its tables and notes."""
+    folder = checkpoints / split / "evaluation"
+    for _ in range(opened):
+        log_opening(folder, split=split, split_sha256="", checkpoints={}, images=54)
+    bounds = {"bootstrap_low": 0.4, "bootstrap_high": 0.75}
+    scores = [
+        {"model": model, "metric": metric, "class": name, "value": value, **bounds}
+        for metric, name in (("accuracy", ""), ("auc", "Benign"), ("auc", "Malignant"), ("brier", ""))
+        for model, value in (("winner", 0.625), ("hand-made", math.nan if name else 0.5))
+    ]
+    scores.append(
+        {"model": "winner", "metric": "ppv", "class": "Benign", "value": math.nan}
+    )  # undefined, without an interval
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    difference = {"metric": "accuracy", "class": "", "difference": 0.125, "bootstrap_low": -0.25, "bootstrap_high": 0.5}
+    pd.DataFrame([difference]).to_csv(folder / "differences.csv", index=False)
+    notes = ["The test part of 'stratified' has been opened once for this search.", f"Bootstrap: 2000 draws {HOSTILE}"]
+    (folder / "summary.json").write_text(json.dumps({"notes": notes}))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_samples import HOSTILE, StubSearch, make_checkpoints, make_search, make_settings
+from report_samples import HOSTILE, StubSearch, make_checkpoints, make_evaluation, make_search, make_settings
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.report import page
@@ -89,6 +89,11 @@ def test_states_of_the_trials_are_told(finished):
     data = data_of(html)
     assert [t["state"] for t in data["trials"] if t["role"] == "search"] == states
     assert {"complete", "pruned", "diverged", "failed"} == set(states)  # the sample holds all of them
+    assert (states.count("failed"), states.count("diverged")) == (1, 1) and states.count("pruned") > 3
+    failed, diverged = (next(t for t in data["trials"] if t["state"] == state) for state in ("failed", "diverged"))
+    assert failed["objective"] is None and failed["rows"] == [] and len(diverged["rows"]) == 4
+    told = Reader(html).texts
+    assert f"RuntimeError: out of memory {HOSTILE}" in told and "train loss is nan at epoch 5 with lr 0.01" in told
     cut = sum(state == "pruned" for state in states)
     assert f"ASHA stopped {cut} of 24 trials" in html
     assert len(data["cutoffs"]) == cut
@@ -183,6 +188,40 @@ def test_one_config_without_a_search_has_a_report(tmp_path: Path):
     assert "One config was trained, without a search." in html
     assert "center: val loss 0.8000" in html
     assert set(re.findall(r'data-chart="(\w+)"', html)) == {"trainings"}
+
+
+def test_scores_of_the_test_parts_come_with_the_count_of_their_openings(tmp_path: Path):
+    folder = make_search(tmp_path / "stub", trials=6, odd=False)
+    own = make_checkpoints(tmp_path / "own")
+    assert "No test part has been opened" in write_report(folder, checkpoints=own).read_text()
+    make_evaluation(own, opened=2)
+    html = write_report(folder, checkpoints=own).read_text()
+    texts = Reader(html).texts
+    assert "stratified: 54 test images, opened 2 times." in texts
+    assert any("has been opened 2 times; a choice made by its scores" in text for text in texts)
+    assert f"stratified: Bootstrap: 2000 draws {HOSTILE}" in texts
+    table = pd.read_csv(folder / "tables" / "test_scores.csv", keep_default_na=False)
+    assert table.to_dict("records") == [
+        {
+            "split": "stratified",
+            "metric": "accuracy",
+            "winner": "0.625 [0.400, 0.750]",
+            "hand-made": "0.500 [0.400, 0.750]",
+            "difference": "+0.125 [-0.250, +0.500]",
+            "opened": 2,
+        },
+        {
+            "split": "stratified",
+            "metric": "auc Malignant",
+            "winner": "0.625 [0.400, 0.750]",
+            "hand-made": "undefined",
+            "difference": "",
+            "opened": 2,
+        },
+    ]
+    assert "+0.125 [-0.250, +0.500]" in texts
+    (own / "stratified" / "evaluation" / "scores.csv").unlink()  # opened, then the scoring broke off
+    assert "opened 2 times; the scoring did not come to its end." in write_report(folder, checkpoints=own).read_text()
 
 
 def test_missing_pieces_are_named(tmp_path: Path):

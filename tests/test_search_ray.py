@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from log_samples import mlflow_runs, read_scalars
 from optuna.trial import TrialState
 from ray_samples import STUB, make_stub, run_stub
 from search_samples import SPACE, make_folder
@@ -114,6 +115,30 @@ def test_faults_end_their_trial_with_a_reason_and_the_search_goes_on(ray_address
     assert optuna_states == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
     table = (folder / "trials.csv").read_text()
     assert "RuntimeError: no such thing" in table and "loss nan in epoch 2" in table
+
+
+def test_tensorboard_and_mlflow_hear_the_same_as_the_journal(ray_address: str, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="MLflow is an extra: pip install mlflow-skinny")
+    folder, uri = tmp_path / "logged", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    record = run_stub(folder, spec_of(trials=6), logs={"tensorboard": True, "mlflow": uri}, faults={"1": "nan", "2": "die"})
+    states = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED"}
+    parent, children, client = mlflow_runs(uri)
+    assert (parent.data.params["trials"], parent.info.status) == ("6", "FINISHED")
+    assert (
+        set(children)
+        == {t.label for t in record.search_trials}
+        == {path.name for path in (folder / "tensorboard").iterdir()}
+    )
+    for trial in record.search_trials:
+        run = children[trial.label]
+        assert run.info.status == states[trial.state]
+        assert run.data.params["lr"] == str(trial.config["lr"])
+        told = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "objective")]
+        assert told == [(row["epoch"], row["objective"]) for row in trial.epochs]  # a killed process told some twice
+        scalars = read_scalars(folder / "tensorboard" / trial.label)
+        assert [(step, value) for step, value in scalars["val_loss"]] == [
+            (row["epoch"], pytest.approx(row["val_loss"], rel=1e-6)) for row in trial.epochs
+        ]
 
 
 def test_first_trials_that_fail_alike_stop_the_search(ray_address: str, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """How a search begins or goes on: what was asked for, checked and written to `search.json` before Ray is started."""
 
 import dataclasses
+import importlib.util
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.console import heading, say
+from tune_btxrd.console import heading, tell
 from tune_btxrd.data.split_files import split_stem
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.prepare import (
@@ -40,6 +41,7 @@ class RunRequest:
         slots, cpus, gpus: None: measured, as the layout needs, all of a GPU.
         time_budget: seconds for everything, or None.
         asked: when the command was given, seconds since 1970.
+        tensorboard, mlflow: write event files; log to this tracking URI, or None.
     """
 
     name: str
@@ -61,6 +63,8 @@ class RunRequest:
     resume: bool = False
     data_given: bool = False
     asked: float = field(default_factory=time.time)
+    tensorboard: bool = False
+    mlflow: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -78,6 +82,8 @@ def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
         ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
     """
     check_address(request.address)
+    if request.mlflow and importlib.util.find_spec("mlflow") is None:
+        raise ConfigError("--mlflow needs MLflow, but it is not installed: pip install mlflow-skinny")
     folder = request.folder
     if request.resume:
         return _resumed(request, folder)
@@ -114,9 +120,9 @@ def measured(settings: Settings, request: RunRequest, cluster: Cluster) -> Layou
         gpus=request.gpus,
     )
     at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
-    say(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
+    tell(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
     for line in layout.tried if len(layout.tried) > 1 else ():
-        say(f"  {line}")
+        tell(f"  {line}")
     dataclasses.replace(settings, layout=dataclasses.asdict(layout)).save(request.folder)
     return layout
 

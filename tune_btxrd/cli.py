@@ -46,10 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tune-btxrd {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     data, where, compute, training = _data_flags(), _where_flags(), _compute_flags(), _training_flags()
-    search = _search_flags()
+    search, talk = _search_flags(), _talk_flags()
 
     def verb(name: str, meaning: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", parents=list(parents))
+        description = f"{meaning[0].upper()}{meaning[1:]}."
+        return verbs.add_parser(name, help=meaning, description=description, parents=[*parents, talk])
 
     verb("run", "prepare, search, retrain on every split and export in one go", data, where, compute, training, search)
     verb("prepare", "read, check and audit the dataset, make the splits, decode once", data, where, training, _splits_flag())
@@ -174,7 +175,17 @@ def _search_flags() -> argparse.ArgumentParser:
     group.add_argument("--epochs", type=int, metavar="N", help="epoch budget of each trial")
     group.add_argument("--confirm", type=int, metavar="K", help="configs to confirm by repeats; 0 skips")
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
+    group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard event files into the results")
+    group.add_argument("--mlflow", metavar="URI", help="also log to this MLflow store, e.g. sqlite:///mlflow.db")
     _name_flags(flags)
+    return flags
+
+
+def _talk_flags() -> argparse.ArgumentParser:
+    flags = _flags()
+    group = flags.add_mutually_exclusive_group()
+    group.add_argument("-q", "--quiet", action="store_true", help="print outcomes and warnings only")
+    group.add_argument("-v", "--verbose", action="store_true", help="print every epoch, and Ray's own log")
     return flags
 
 

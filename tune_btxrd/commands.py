@@ -20,7 +20,10 @@ UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 
 def run_verb(flags: argparse.Namespace) -> None:
-    """Runs the verb that was typed."""
+    """Runs the verb that was typed, as talkative as was asked."""
+    from tune_btxrd.console import NORMAL, QUIET, VERBOSE, set_verbosity
+
+    set_verbosity(QUIET if flags.quiet else VERBOSE if flags.verbose else NORMAL)
     VERBS[flags.verb](flags)
 
 
@@ -183,6 +186,8 @@ def _request(flags: argparse.Namespace) -> "RunRequest":
         time_budget=_seconds(given.get("time_budget")),
         resume=resume,
         data_given=flags.data is not None,
+        tensorboard=given.get("tensorboard", False),
+        mlflow=given.get("mlflow"),
     )
 
 

@@ -1,9 +1,15 @@
-"""What a person sees: one live block on a terminal, one line per event in a log file. Nothing else in the project prints."""
+"""What a person sees: one live block on a terminal, one line per event in a log file. Nothing else in the project prints.
+
+-q      outcomes and warnings            say, warn, show
+        and what happens on the way      tell, heading, progress, live_block
+-v      and every epoch, and Ray's log   tell_more
+"""
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,17 +19,54 @@ from rich.table import Table
 from rich.text import Text
 
 OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+QUIET, NORMAL, VERBOSE = -1, 0, 1
 LINE_SECONDS = 5  # a long step tells a log file of its progress so often
 
 
+@dataclass
+class _Verbosity:
+    level: int = NORMAL
+
+
+_VERBOSITY = _Verbosity()
+
+
+def set_verbosity(level: int) -> None:
+    """QUIET, NORMAL or VERBOSE, for all that follows."""
+    _VERBOSITY.level = level
+
+
+def is_verbose() -> bool:
+    """Whether every epoch and Ray's own log are wanted."""
+    return _VERBOSITY.level >= VERBOSE
+
+
+def is_quiet() -> bool:
+    """Whether only outcomes and warnings are wanted."""
+    return _VERBOSITY.level <= QUIET
+
+
 def say(text: str = "") -> None:
-    """One line, as it is."""
+    """One line, as it is: an outcome, or an answer."""
     OUT.print(Text(text))
+
+
+def tell(what: str | Table = "") -> None:
+    """A line or a table of what happens on the way; nothing with -q."""
+    if not is_quiet():
+        show(what) if isinstance(what, Table) else say(what)
+
+
+def tell_more(text: str) -> None:
+    """A line that only -v shows."""
+    if is_verbose():
+        say(text)
 
 
 def heading(text: str) -> None:
     """The beginning of a step."""
-    OUT.print(Text(f"\n{text}", style="bold"))
+    if not is_quiet():
+        OUT.print(Text(f"\n{text}", style="bold"))
 
 
 def warn(text: str) -> None:
@@ -52,7 +95,7 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a few lines elsewhere; the callback takes (done, total)."""
-    if not OUT.is_terminal:
+    if not OUT.is_terminal or is_quiet():
         yield _LineProgress(title)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -71,13 +114,13 @@ class _LineProgress:
         now = time.monotonic()
         if now - self.last >= LINE_SECONDS and done < total:
             self.last = now
-            say(f"  {self.title}: {done} of {total}")
+            tell(f"  {self.title}: {done} of {total}")
 
 
 @contextmanager
 def live_block(render: Callable[[], Any]) -> Iterator[Callable[[], None]]:
     """A block that is drawn again at every call (at most four times a second) on a terminal; nothing elsewhere."""
-    if not OUT.is_terminal:
+    if not OUT.is_terminal or is_quiet():
         yield lambda: None
         return
     with Live(render(), console=OUT, refresh_per_second=4) as live:

@@ -10,7 +10,7 @@ import numpy as np
 import platformdirs
 from rich.table import Table
 
-from tune_btxrd.console import heading, make_table, progress, say, show
+from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit import Audit, audit
 from tune_btxrd.data.cache import ImageCache, build_cache
 from tune_btxrd.data.groups import GroupKind, Pair, duplicate_pairs, group_numbers, read_pairs
@@ -107,9 +107,9 @@ def prepare(
     heading("Prepare")
     manifest = read_manifest(request)
     counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
-    say(f"{len(manifest)} images in {manifest.root}: {counts}")
+    tell(f"{len(manifest)} images in {manifest.root}: {counts}")
     for note in manifest.notes:
-        say(f"  {note}")
+        tell(f"  {note}")
     hashes = _hashes(request, manifest)
     pairs = duplicates_of(request, manifest, hashes=hashes)
     numbers = group_numbers(manifest, pairs, request.groups)
@@ -131,9 +131,9 @@ def prepare(
         audit=found,
         cache=cache,
     )
-    show(splits_table(prepared))
+    tell(splits_table(prepared))
     for line in found.short_lines():
-        say(f"  {line}")
+        tell(f"  {line}")
     return prepared
 
 
@@ -176,7 +176,7 @@ def open_cache(
     hashes = hashes if hashes is not None else _hashes(request, manifest)
     with progress("decoded") as advance:
         cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache, hashes=hashes, progress=advance)
-    say(f"decoded to {image_size} px: {cache.path}")
+    tell(f"decoded to {image_size} px: {cache.path}")
     return cache
 
 
@@ -206,7 +206,7 @@ def write_pictures(prepared: Prepared, folder: Path) -> None:
     # augmentation is torch's; a process of its own keeps torch out of the driver
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(draw_augmentation, prepared.cache.path, ids[:6], folder / "augmentation.png").result()
-    say(f"pictures: {folder / 'images.png'}, {folder / 'augmentation.png'}")
+    tell(f"pictures: {folder / 'images.png'}, {folder / 'augmentation.png'}")
 
 
 def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> None:

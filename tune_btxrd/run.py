@@ -6,7 +6,7 @@ from typing import Any
 
 from tune_btxrd.begin import RunRequest, begin, measured, source_of
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.console import heading, live_block, progress, say, show, warn
+from tune_btxrd.console import heading, live_block, progress, say, show, tell, warn
 from tune_btxrd.curves import draw_curves
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS
@@ -75,9 +75,11 @@ def search(request: RunRequest, settings: Settings, cluster: Cluster) -> None:
         device=settings.device,
         layout=layout,
         deadline=deadline(request.time_budget, reserve=reserve),
+        tensorboard=request.tensorboard,
+        mlflow=request.mlflow,
     )
     positive = settings.source.class_names[settings.source.positive_class]
-    view = SearchProgress(spec, positive_class=positive, slots=layout.slots, asked=request.asked)
+    view = SearchProgress(spec, positive_class=positive, past=read_search(folder), asked=request.asked)
     try:
         with live_block(view.render) as refresh:
             view.refresh = refresh
@@ -86,7 +88,7 @@ def search(request: RunRequest, settings: Settings, cluster: Cluster) -> None:
         say(f"Interrupted; everything reported is saved. Go on with: {resume_command(request)}")
         raise
     for line in selection_lines(select(record, spec, val_share=settings.val_ratio), spec):
-        say(f"  {line}")
+        tell(f"  {line}")
 
 
 def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
@@ -108,7 +110,7 @@ def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
             rows[job.label] = row["epoch"]
             if row["stop"]:
                 shown = MONITORS[job.config.monitor].show(row["objective"])
-                say(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
+                tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
                 rows[job.label] = job.config.epochs
             advance(sum(rows.values()), total)
 
@@ -136,7 +138,7 @@ def export(folder: Path) -> None:
         made = export_search(Settings.load(folder).checkpoints, results=folder, progress=advance)
     for item in made:
         differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())
-        say(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")
+        tell(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")
 
 
 def report(folder: Path) -> None:
@@ -213,7 +215,7 @@ def _later_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
 def _say_cost(spec: SearchSpec, layout: Layout, splits: int, seeds: int) -> None:
     rate = layout.epoch_seconds / layout.slots
     searched, later = expected_epochs(spec) * rate, _later_epochs(spec, splits, seeds) * rate
-    say(
+    tell(
         f"It will take about {minutes(searched)} here for the search, at most {minutes(later)} for confirmation and retrain "
         f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot; --trials and --time-budget change it)."
     )
@@ -221,8 +223,8 @@ def _say_cost(spec: SearchSpec, layout: Layout, splits: int, seeds: int) -> None
 
 def _say_where_to_watch(cluster: Cluster, settings: Settings, storage: Path) -> None:
     if cluster.dashboard_url:
-        say(f"Ray dashboard: {cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
-    say(f"Results: {storage / settings.name}; Optuna's study: {storage / settings.name / 'optuna.db'}")
+        tell(f"Ray dashboard: {cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
+    tell(f"Results: {storage / settings.name}; Optuna's study: {storage / settings.name / 'optuna.db'}")
 
 
 def _where(request: RunRequest) -> str:

@@ -191,17 +191,18 @@ const CHARTS = {
   },
 
   slots(d, shown, c) {
+    const [unit, long] = d.slots.unit;
     const names = new Map(shown.map((t) => [t.label, t])), spans = d.slots.spans.filter((s) => names.has(s[0]));
-    const bars = (name, from, to, color, text) => ({ type: "bar", orientation: "h", name, base: spans.map((s) => s[from] / 60),
-      x: spans.map((s) => (s[to] - s[from]) / 60), y: spans.map((s) => `slot ${s[1] + 1}`), customdata: spans.map((s) => s[0]),
+    const bars = (name, from, to, color, text) => ({ type: "bar", orientation: "h", name, base: spans.map((s) => s[from] / long),
+      x: spans.map((s) => (s[to] - s[from]) / long), y: spans.map((s) => `slot ${s[1] + 1}`), customdata: spans.map((s) => s[0]),
       marker: { color, line: { color: c.panel, width: 1 } }, text: text ? spans.map((s) => plain(s[0])) : undefined,
       textposition: text ? "inside" : "none", insidetextanchor: "middle", textangle: 0, insidetextfont: { color: c.panel },
-      hovertemplate: `trial %{customdata}: ${name} %{x:.2f} min<extra></extra>` });
-    const shapes = d.slots.downtime.map(([a, b]) => ({ type: "rect", x0: a / 60, x1: b / 60, yref: "paper", y0: 0, y1: 1,
+      hovertemplate: `trial %{customdata}: ${name} %{x:.2f} ${unit}<extra></extra>` });
+    const shapes = d.slots.downtime.map(([a, b]) => ({ type: "rect", x0: a / long, x1: b / long, yref: "paper", y0: 0, y1: 1,
       fillcolor: c.line, opacity: 0.6, line: { width: 0 }, label: { text: "not running", font: { size: 11, color: c.soft } } }));
     const lanes = [...Array(d.slots.lanes).keys()].map((lane) => `slot ${lane + 1}`);
     const data = [bars("start-up", 2, 3, c.pruned, false), bars("training and validation", 3, 4, c.complete, true)];
-    return { data, layout: { shapes, barmode: "overlay", bargap: 0.25, xaxis: axis("minutes since the search began"), height: 170 + 34 * lanes.length,
+    return { data, layout: { shapes, barmode: "overlay", bargap: 0.25, xaxis: axis(`${unit} since the search began`), height: 170 + 34 * lanes.length,
       yaxis: { type: "category", categoryorder: "array", categoryarray: lanes.reverse(), showgrid: false }, uniformtext: { mode: "hide", minsize: 9 } } };
   },
 

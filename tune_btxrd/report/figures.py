@@ -124,20 +124,21 @@ def _slots(material: Material) -> Figure | None:
     use = material.slots
     if use is None:
         return None
+    unit, long = use.unit
     figure, (axis,) = new_figure(1.0 + 0.26 * use.lanes)
     for lane in range(use.lanes):
         mine = [span for span in use.spans if span.lane == lane]
-        starts = [(span.begin / 60, (span.first - span.begin) / 60) for span in mine]
-        works = [(span.first / 60, (span.end - span.first) / 60) for span in mine]
+        starts = [(span.begin / long, (span.first - span.begin) / long) for span in mine]
+        works = [(span.first / long, (span.end - span.first) / long) for span in mine]
         for bars, state in ((starts, "pruned"), (works, "complete")):
             look: dict[str, Any] = {"facecolors": LOOKS[state][0], "edgecolors": "white", "linewidth": 0.3}
             axis.broken_barh(bars, (lane - 0.35, 0.7), **look, rasterized=len(use.spans) > MANY)
     for begin, end in use.downtime:
-        axis.axvspan(begin / 60, end / 60, color="0.85", zorder=0)
+        axis.axvspan(begin / long, end / long, color="0.85", zorder=0)
     for text, state in (("start-up", "pruned"), ("training and validation", "complete")):
         axis.barh(0, 0, color=LOOKS[state][0], label=text)
     axis.set_yticks(range(use.lanes), [f"slot {lane + 1}" for lane in range(use.lanes)])
-    axis.set(xlabel="minutes since the search began")
+    axis.set(xlabel=f"{unit} since the search began")
     axis.invert_yaxis()
     legend(figure, axis)
     return figure

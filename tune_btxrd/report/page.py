@@ -30,6 +30,7 @@ WORDY = {
     "reason",
     "state",
     "config",
+    "metric",
     "split",
     "verdict",
     "hyperparameter",
@@ -99,6 +100,7 @@ def render(
         summary=words.summary_lines(material),
         warnings=words.warning_lines(material),
         states=words.states_line(material),
+        test_lines=words.test_lines(material),
         filters=_filters(material),
         importance_line=words.importance_line(found) if found else "",
         pictures=_pictures(material, found, surface, stills),
@@ -141,7 +143,7 @@ def _pictures(
 
 
 def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, dict[str, Any] | None]:
-    wanted = ("final_job", "confirmation", "rungs", "pareto", "importance", "slot_time", "trials")
+    wanted = ("final_job", "test_scores", "confirmation", "rungs", "pareto", "importance", "slot_time", "trials")
     tables = {name: _table(made[name], material) if name in made else None for name in wanted}
     tables |= {"findings": None, "calm": None}
     if material.findings is not None:

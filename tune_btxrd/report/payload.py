@@ -126,7 +126,12 @@ def _slots(material: Material) -> dict[str, Any] | None:
     if use is None:
         return None
     spans = [[s.trial.label, s.lane, *(round(v, 1) for v in (s.begin, s.first, s.end))] for s in use.spans]
-    return {"lanes": use.lanes, "spans": spans, "downtime": [[round(v, 1) for v in gap] for gap in use.downtime]}
+    return {
+        "unit": use.unit,
+        "lanes": use.lanes,
+        "spans": spans,
+        "downtime": [[round(v, 1) for v in gap] for gap in use.downtime],
+    }
 
 
 def _standings(material: Material) -> list[dict[str, Any]]:

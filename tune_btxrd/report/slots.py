@@ -45,6 +45,12 @@ class SlotUse:
         """The part of all slot time that a kind of work took, in [0, 1]."""
         return self.seconds[work] / (sum(self.seconds.values()) or 1.0)
 
+    @property
+    def unit(self) -> tuple[str, float]:
+        """What its time is best told in, and how many seconds that is."""
+        whole = max(span.end for span in self.spans)
+        return ("seconds", 1.0) if whole < 180 else ("minutes", 60.0) if whole < 3 * 3600 else ("hours", 3600.0)
+
 
 def slot_use(record: SearchRecord) -> SlotUse | None:
     """What every slot did; None for a search without an epoch."""

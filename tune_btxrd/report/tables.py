@@ -9,7 +9,7 @@ import pandas as pd
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
-from tune_btxrd.search.rows import RECALL
+from tune_btxrd.search.rows import RECALL, recall_column
 from tune_btxrd.search.select import pareto_front
 from tune_btxrd.search.trials import trials_table, write_whole
 
@@ -50,7 +50,8 @@ class Sheet:
 
 def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
-    made = [confirmation_sheet(material), final_sheet(material), _importance_sheet(found), _pareto_sheet(material)]
+    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material)]
+    made += [_importance_sheet(found), _pareto_sheet(material)]
     made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
 
@@ -87,10 +88,11 @@ def final_sheet(material: Material) -> Sheet | None:
     if not material.trainings:
         return None
     recalls = [str(name) for name in material.trainings[0].log if str(name).startswith(RECALL)]
+    titles = {recall_column(name): name for name in material.settings.source.class_names}
     rows = []
     for training in material.trainings:
         best = training.best
-        values = {name.removeprefix("val_").replace("_", " ", 1): best.get(name) for name in recalls}
+        values = {f"recall {titles.get(name, name)}": best.get(name) for name in recalls}
         rows.append(
             {
                 "split": training.split,
@@ -108,6 +110,13 @@ def final_sheet(material: Material) -> Sheet | None:
     return Sheet(
         name="final_job", title="Final job: validation at each best epoch", frame=pd.DataFrame(rows), formats=formats
     )
+
+
+def _test_sheet(material: Material) -> Sheet | None:
+    """Winner and hand-made config on the test parts, with intervals and how often each part was opened."""
+    rows = [{"split": part.split, **row, "opened": part.opened} for part in material.test_parts for row in part.rows]
+    title = "Test parts: score [95 % bootstrap interval]"
+    return Sheet(name="test_scores", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 
 def trial_sheet(material: Material) -> Sheet | None:

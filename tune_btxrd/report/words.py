@@ -92,7 +92,28 @@ def warning_lines(material: Material) -> list[str]:
             lines.append(
                 f"{training.split}, {training.title}: {count} epochs in a row found no {material.positive_class} image."
             )
+    lines += [
+        f"{part.split}: its test part has been opened {part.opened} times; "
+        "a choice made by its scores would make them too good."
+        for part in material.test_parts
+        if part.opened > 1
+    ]
     return [*lines, *material.gaps]
+
+
+def test_lines(material: Material) -> list[str]:
+    """Which test parts were opened, how often, and what must be known beside their scores."""
+    if material.spec is None and not material.test_parts:
+        return []
+    if not material.test_parts:
+        return ["No test part has been opened: `evaluate` scores the winner there, once all choices are made."]
+    lines = []
+    for part in material.test_parts:
+        times = "once" if part.opened == 1 else f"{part.opened} times"
+        scored = "" if part.rows else "; the scoring did not come to its end"
+        lines.append(f"{part.split}: {part.images:,} test images, opened {times}{scored}.")
+    notes = [(part.split, note) for part in material.test_parts for note in part.notes]
+    return lines + [f"{split}: {note}" for split, note in notes if not note.startswith("The test part of")]
 
 
 def cut_line(material: Material) -> str:

@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tune_btxrd.console import is_verbose
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.trials import TrialRecord
 
 WORKER_ENV = {
     # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+}
+ROWS_ENV = {
+    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1",  # a row in the dashboard leads to its log
 }
 DRIVER_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent when asked to
@@ -65,8 +69,8 @@ def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
             include_dashboard=True if address is None else None,
             runtime_env={"env_vars": WORKER_ENV},
             job_config=ray.job_config.JobConfig(metadata={"tune_btxrd_search": name}),
-            logging_level=logging.ERROR,
-            log_to_driver=False,
+            logging_level=logging.INFO if is_verbose() else logging.ERROR,
+            log_to_driver=is_verbose(),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
@@ -110,14 +114,14 @@ class DashboardRows:
     """One named task per trial in the dashboard (Jobs > Tasks) and its timeline, with the trial's true duration.
 
     Tune's own trials appear there as one long-lived actor per slot, without a trial's name; so an actor without CPUs holds
-    one sleeping task per running trial.
+    one sleeping task per running trial. A row's log is the actor's: every epoch of every trial, each line with its trial.
     """
 
     def __init__(self, name: str) -> None:
         import ray
 
         # with the process in its name: the actor of a killed driver may live on for a moment
-        rows = ray.remote(num_cpus=0, max_concurrency=1000)(_Rows)
+        rows = ray.remote(num_cpus=0, max_concurrency=1000, runtime_env={"env_vars": ROWS_ENV})(_Rows)
         self._actor = rows.options(name=f"tune_btxrd {name} ({os.getpid()})", namespace=name).remote()
 
     def started(self, trial: TrialRecord) -> None:
@@ -126,11 +130,16 @@ class DashboardRows:
         self._actor.hold.options(name=f"trial {trial.label} {values}").remote(trial.label)
 
     def epoch(self, trial: TrialRecord) -> None:
-        """Nothing: a row shows a trial's config and duration."""
+        """A line of the row's log; the call itself leaves no row."""
+        row = trial.epochs[-1]
+        values = " ".join(f"{name} {_short(row[name])}" for name in row if name.startswith("val_") and name != "val_seconds")
+        line = f"trial {trial.label} epoch {row['epoch']}: {values}"
+        self._actor.tell.options(enable_task_events=False).remote(line)
 
     def ended(self, trial: TrialRecord) -> None:
         """Closes the row."""
-        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label)
+        line = f"trial {trial.label} {trial.state}: {trial.reason}"
+        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label, line)
 
 
 class _Rows:
@@ -149,8 +158,12 @@ class _Rows:
         self._events.pop(label, None)  # a retried trial holds several
         return label
 
-    async def release(self, label: str) -> None:
+    async def release(self, label: str, line: str) -> None:
+        await self.tell(line)
         self._event(label).set()
+
+    async def tell(self, line: str) -> None:
+        print(line, flush=True)  # an actor's output is its log
 
 
 def _short(value: Any) -> str:

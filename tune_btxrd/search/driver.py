@@ -1,19 +1,22 @@
 """The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
 
-from collections.abc import Callable
-from contextlib import closing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.adapters import Proposals, Recorder, Rungs
 from tune_btxrd.search.bridge import fresh_database
 from tune_btxrd.search.cluster import Cluster, DashboardRows
 from tune_btxrd.search.conductor import Conductor
+from tune_btxrd.search.gauges import Gauges
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.parts import Source
-from tune_btxrd.search.rows import recall_columns
+from tune_btxrd.search.rows import recall_column, recall_columns
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trainable import make_trainable
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event, read_search, write_tables
@@ -41,6 +44,8 @@ class SearchRun:
     layout: Layout
     retries: int = 2  # of a trial whose process or node died, or which raised
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
+    tensorboard: bool = False  # also write TensorBoard event files
+    mlflow: str | None = None  # also log to this MLflow tracking URI
 
 
 def run_search(
@@ -76,11 +81,15 @@ def run_search(
             deadline=run.deadline,
             database=fresh_database(run.folder),
         )
-        with closing(conductor):
+        with (
+            closing(conductor),
+            _event_files(run, record) as files,
+            _mlflow_runs(run, record, conductor) as runs,
+        ):
             rungs = Rungs(spec, conductor)
             keeper = CheckpointKeeper(run.folder / CHECKPOINTS, record)
-            hearers = (keeper, *listeners, DashboardRows(run.folder.name))
-            _fit(trainable or _real(run), run, conductor, rungs, Recorder(conductor, rungs, hearers))
+            hearers = (keeper, *listeners, DashboardRows(run.folder.name), _gauges(spec, run, record), *files)
+            _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers), *runs])
             keeper.sweep("*")
         if not conductor.finished:
             raise KeyboardInterrupt
@@ -105,13 +114,13 @@ def _real(run: SearchRun) -> Trainable:
     )
 
 
-def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, recorder: Recorder) -> None:
+def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, callbacks: list[Any]) -> None:
     from ray import tune
     from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
     resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
+        _named_slots(trainable, run.folder.name, resources),
         tune_config=tune.TuneConfig(
             search_alg=Proposals(conductor),
             scheduler=rungs,
@@ -124,11 +133,63 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
             name=run.folder.name,
             storage_path=str(run.folder.parent),
             failure_config=tune.FailureConfig(max_failures=run.retries),
-            callbacks=[recorder, JsonLoggerCallback(), CSVLoggerCallback()],
+            callbacks=[*callbacks, JsonLoggerCallback(), CSVLoggerCallback()],
             verbose=0,
         ),
     )
     tuner.fit()
+
+
+def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:
+    recall = recall_column(run.source.class_names[run.source.positive_class])
+    return Gauges(record, monitor=MONITORS[spec.monitor], recall=recall, slots=run.layout.slots)
+
+
+@contextmanager
+def _event_files(run: SearchRun, record: SearchRecord) -> Iterator[tuple[Listener, ...]]:
+    """The listener that writes TensorBoard's files, if they are wanted."""
+    if not run.tensorboard:
+        yield ()
+        return
+    from tune_btxrd.search.tensorboard import EventFiles
+
+    files = EventFiles(record)
+    try:
+        yield (files,)
+    finally:
+        files.close()
+
+
+@contextmanager
+def _mlflow_runs(run: SearchRun, record: SearchRecord, conductor: Conductor) -> Iterator[tuple[Any, ...]]:
+    """Ray's callback that logs to MLflow, if it is wanted."""
+    if not run.mlflow:
+        yield ()
+        return
+    from tune_btxrd.search.mlflow_runs import MlflowRuns
+
+    runs = MlflowRuns(run.mlflow, record, conductor.spec)
+    try:
+        yield (runs,)
+    finally:
+        runs.close(finished=conductor.finished)
+
+
+def _named_slots(trainable: Trainable, search: str, resources: dict[str, float]) -> type:
+    """The trainable in Tune's own wrapper, whose actors show search and slot in the dashboard, as the journal names them."""
+    from ray.tune import PlacementGroupFactory
+    from ray.tune.trainable import wrap_function
+
+    class NamedSlot(wrap_function(trainable)):  # type: ignore[misc]  # a class made by Ray
+        def __repr__(self) -> str:
+            return f"{search} slot {os.uname().nodename}:{os.getpid()}"
+
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> Any:
+            return PlacementGroupFactory([resources])
+
+    NamedSlot.__name__ = NamedSlot.__qualname__ = f"{search} slot"
+    return NamedSlot
 
 
 class CheckpointKeeper:
