@@ -4,6 +4,7 @@ checkpoint at every epoch. Nothing of ours is used.
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +26,15 @@ class Task:
     grace_period: int
     reduction_factor: float
     slots: int
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the classes in the training loss
     seed: int = 0
+    until: float = 0.0  # the search ends as soon as a val loss is as low as this
 
 
 def make_trainable(task: Task) -> Any:
     """Trains one config; nested, so that Ray sends its code."""
     size, train_part, val_part = task.image_size, task.train, task.val
-    epochs, seed = task.epochs, task.seed
+    epochs, seed, weights = task.epochs, task.seed, task.weights
 
     def train(config: dict[str, Any]) -> None:
         import tempfile
@@ -70,7 +73,7 @@ def make_trainable(task: Task) -> Any:
             model.train()
             for images, targets in batches:
                 optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(model(images), targets)
+                loss = torch.nn.functional.cross_entropy(model(images), targets, weight=torch.tensor(weights))
                 loss.backward()
                 optimizer.step()
             schedule.step()
@@ -108,6 +111,8 @@ def search(task: Task, folder: Path) -> list[tuple[float, int, float]]:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             told.append((time.time(), result["epoch"], result["val_loss"]))
+            if result["val_loss"] <= task.until:
+                os.kill(os.getpid(), signal.SIGINT)  # Tune's own way to end early
 
     space = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0, 0.5), "weight_decay": tune.loguniform(1e-6, 0.1)}
     tune.Tuner(

@@ -119,10 +119,12 @@ def measured(settings: Settings, request: RunRequest, cluster: Cluster) -> Layou
         cpus=request.cpus,
         gpus=request.gpus,
     )
+    no_bf16 = " (this GPU has no bf16)" if (layout.ran_on, layout.precision) == ("cuda", "fp32") else ""
     at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
     tell(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
     for line in layout.tried if len(layout.tried) > 1 else ():
         tell(f"  {line}")
+    tell(f"  device {layout.ran_on}, precision {layout.precision}{no_bf16}")
     dataclasses.replace(settings, layout=dataclasses.asdict(layout)).save(request.folder)
     return layout
 

@@ -2,17 +2,20 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.search.cluster import Cluster
+from tune_btxrd.search.layouts import Option, Sample, choose, layouts, try_all
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.space import SearchSpec
 
-CLOSE = 0.85  # of the fastest layout's rate counts as equally fast
-BATCHES = 3  # trained per probe, after one to warm up
+SECONDS = 3.0  # that a trial is timed for at most, beyond its first batch
+BATCHES = 6  # timed at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Layout:
         slots: trials at once; cpus, gpus: of each, as Ray counts them; threads: torch's CPU threads in each.
         epoch_seconds: of one trial when all slots are busy (training and validation of the search's split).
         tried: one line per layout that was measured.
+        ran_on, precision: what the trials that were measured ran on and in, e.g. "cpu" and "fp32".
     """
 
     slots: int
@@ -31,6 +35,8 @@ class Layout:
     threads: int
     epoch_seconds: float
     tried: tuple[str, ...] = ()
+    ran_on: str = ""
+    precision: str = ""
 
 
 def measure_layout(
@@ -49,25 +55,44 @@ def measure_layout(
     Raises:
         ConfigError, DataError, ResultError: what a trial would have met: weights, device, memory, images.
     """
+    options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
+    with _probes(options, cluster, source.to_dict(), split, config.to_dict(), device) as sample:
+        measured, tried = try_all(options, sample)
+    option, found = choose(measured)
+    own = cpus if cpus is not None else min(float(option.threads), cluster.cpus / option.slots)
+    return Layout(
+        slots=option.slots,
+        cpus=own,
+        gpus=option.gpus,
+        threads=option.threads,
+        epoch_seconds=found.seconds,
+        tried=tried,
+        ran_on=found.device,
+        precision=found.precision,
+    )
+
+
+@contextmanager
+def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterator[Callable[[Option], Sample]]:
+    """Processes that train side by side, as many as the largest option needs; on GPUs as many as share one."""
     import ray
 
-    per_trial = gpus if gpus is not None else float(min(1, cluster.gpus))
-    options = _options(cluster, slots=slots, cpus=cpus, gpus=per_trial)
-    probe = ray.remote(_Probe)
-    most = min(max(count for count, _ in options), cluster.cpus)
-    local = cluster.cpus / most
-    actors = [
-        probe.options(num_cpus=local, num_gpus=per_trial).remote(source.to_dict(), split, config.to_dict(), device)
-        for _ in range(most)
-    ]
-    measured: list[tuple[float, int, int, float]] = []
+    on_gpu = bool(options[0].gpus)
+    most = max(_side_by_side(option) for option in options)
+    most = most if on_gpu else min(most, cluster.cpus)
+    probe = ray.remote(_Probe).options(num_cpus=cluster.cpus / most if not on_gpu else 0, num_gpus=options[0].gpus / most)
+    actors = [probe.remote(*arguments) for _ in range(most)]
+
+    def sample(option: Option) -> Sample:
+        wanted = _side_by_side(option)
+        busy = actors[: min(wanted, most)]
+        found = [Sample(**values) for values in ray.get([actor.sample.remote(option.threads) for actor in busy])]
+        worst = max(found, key=lambda item: item.seconds)
+        waves = math.ceil(wanted / len(busy))  # more slots than CPUs take turns
+        return replace(worst, seconds=worst.seconds * waves, memory=max(item.memory for item in found) / len(busy))
+
     try:
-        for count, threads in options:
-            busy = min(count, most)
-            seconds = max(ray.get([actor.epoch_seconds.remote(threads) for actor in actors[:busy]])) * math.ceil(
-                count / busy
-            )
-            measured.append((count / seconds, count, threads, seconds))
+        yield sample
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ConfigError | DataError | ResultError):
             raise error.cause from None
@@ -75,34 +100,11 @@ def measure_layout(
     finally:
         for actor in actors:
             ray.kill(actor)
-    _, count, threads, seconds = choose(measured)
-    tried = tuple(f"{c} x {t} thread(s): {r * 60:.1f} epochs/min" for r, c, t, _ in measured)
-    own = cpus if cpus is not None else min(float(threads), cluster.cpus / count)
-    return Layout(slots=count, cpus=own, gpus=per_trial, threads=threads, epoch_seconds=seconds, tried=tried)
 
 
-def choose(measured: list[tuple[float, int, int, float]]) -> tuple[float, int, int, float]:
-    """The layout with the most slots among those within CLOSE of the fastest, as (epochs/s, slots, threads, s per epoch).
-
-    Threads of one trial wait for each other, so that whatever else runs on a core slows them all; slots do not.
-    """
-    fastest = max(rate for rate, *_ in measured)
-    return max((item for item in measured if item[0] >= CLOSE * fastest), key=lambda item: item[1])
-
-
-def _options(cluster: Cluster, *, slots: int | None, cpus: float | None, gpus: float) -> list[tuple[int, int]]:
-    """(slots, threads) to be measured."""
-    if gpus:
-        count = slots or max(1, int(cluster.gpus / gpus))
-        return [(count, max(1, int(cpus or cluster.cpus // count)))]
-    if slots:
-        return [(slots, max(1, int(cpus or cluster.cpus // slots)))]
-    if cpus:
-        return [(max(1, int(cluster.cpus // cpus)), max(1, int(cpus)))]
-    threads = [1]
-    while threads[-1] * 2 <= min(cluster.cpus // max(1, cluster.nodes), 8):
-        threads.append(threads[-1] * 2)
-    return [(max(1, cluster.cpus // count), count) for count in threads]
+def _side_by_side(option: Option) -> int:
+    """Trials that compete: all of them on CPUs, those that share a GPU there."""
+    return max(1, round(1 / option.gpus)) if option.gpus else option.slots
 
 
 class _Probe:
@@ -112,37 +114,51 @@ class _Probe:
         self.data = Source.from_dict(source).training_data(split)
         self.config, self.device = TrainConfig.from_dict(config), device
 
-    def epoch_seconds(self, threads: int) -> float:
-        """Seconds of one epoch over the whole split, from a few batches."""
-        import dataclasses
-
+    def sample(self, threads: int) -> dict[str, Any]:
+        """Seconds of one epoch over the whole split, from a few batches, as the values of a Sample."""
         import torch
 
         from tune_btxrd.search.trainable import warm_slot
-        from tune_btxrd.training.loop import train_epoch
+        from tune_btxrd.training.device import resolve_precision
 
         slot = warm_slot(self.device, None)
         torch.set_num_threads(threads)
-        few = dataclasses.replace(
-            self.data,
-            train_rows=_one_of_each(self.data, BATCHES * self.config.batch_size),
-            val_rows=self.data.val_rows[: 2 * self.config.batch_size],
-        )
-        state = slot.start(self.config.replace(epochs=2, patience=2, min_epochs=2, stages="one"), few, keep_best=False)
-        train_epoch(state)
-        row = train_epoch(state)
-        train = row.train_seconds * len(self.data.train_rows) / len(few.train_rows)
-        return train + row.val_seconds * len(self.data.val_rows) / len(few.val_rows)
+        found = {"device": slot.device.type, "precision": resolve_precision(self.config.precision, slot.device)}
+        try:
+            first = self._epoch(slot, 1)
+            batches = max(1, min(BATCHES, int(SECONDS / first.train_seconds)))
+            row = self._epoch(slot, batches)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return {**found, "seconds": math.inf}
+        trained, seen = self._few(batches)
+        seconds = row.train_seconds * len(self.data.train_rows) / len(trained)
+        seconds += row.val_seconds * len(self.data.val_rows) / len(seen)
+        if slot.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info()  # of all processes on it
+            found["memory"] = 1 - free / total
+        return {**found, "seconds": seconds}
 
+    def _epoch(self, slot: Any, batches: int) -> Any:
+        """One epoch over so many batches."""
+        import dataclasses
 
-def _one_of_each(data: Any, count: int) -> Any:
-    """Training rows, `count` at most, with every class among them."""
-    import numpy as np
+        from tune_btxrd.training.loop import train_epoch
 
-    rows = data.train_rows
-    first = [rows[data.targets[rows] == index][0] for index in range(data.num_classes)]
-    rest = rows[~np.isin(rows, first)]
-    return np.concatenate([first, rest])[: max(count, data.num_classes)]
+        train_rows, val_rows = self._few(batches)
+        few = dataclasses.replace(self.data, train_rows=train_rows, val_rows=val_rows)
+        config = self.config.replace(epochs=2, patience=2, min_epochs=2, stages="one")
+        return train_epoch(slot.start(config, few, keep_best=False))
+
+    def _few(self, batches: int) -> tuple[Any, Any]:
+        """Training rows, every class among them, and validation rows."""
+        import numpy as np
+
+        rows, size = self.data.train_rows, self.config.batch_size
+        first = [rows[self.data.targets[rows] == index][0] for index in range(self.data.num_classes)]
+        rest = rows[~np.isin(rows, first)]
+        count = max(batches * size, self.data.num_classes)
+        return np.concatenate([first, rest])[:count], self.data.val_rows[: batches * size]
 
 
 def expected_epochs(spec: SearchSpec) -> float:

@@ -1,0 +1,115 @@
+"""Layouts: how many trials at once, with how many threads or which share of a GPU; which are worth trying, which is best."""
+
+import math
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.cluster import Cluster
+
+CLOSE = 0.85  # of the fastest layout's rate counts as equally fast on a CPU
+CLOSE_ON_GPU = 0.95  # and on a GPU, where fewer trials leave more memory
+MOST_THREADS = 8  # of one trial
+PACKS = (1, 2, 4, 8)  # trials on one GPU that are tried
+FULL = 0.9  # of a GPU's memory may be planned with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A layout that can be tried: trials at once in the whole cluster, and what each gets."""
+
+    slots: int
+    threads: int
+    gpus: float = 0.0
+
+    def __str__(self) -> str:
+        each = f"1/{round(1 / self.gpus)} GPU" if 0 < self.gpus < 1 else f"{self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.slots} x {each or f'{self.threads} thread(s)'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one trial met while as many as the option says trained side by side.
+
+    Attributes:
+        seconds: per epoch; inf where the device ran out of memory.
+        memory: share of the GPU's memory that one trial takes; 0 on a CPU.
+        device, precision: what it ran on and in, e.g. "cpu" and "fp32".
+    """
+
+    seconds: float
+    memory: float = 0.0
+    device: str = "cpu"
+    precision: str = "fp32"
+
+
+def layouts(
+    cluster: Cluster, *, device: str, slots: int | None, cpus: float | None, gpus: float | None, system: str | None = None
+) -> list[Option]:
+    """The options to be measured; what the user gave leaves fewer of them, often one.
+
+    Args:
+        gpus: of each trial; None: measured where there is a GPU.
+        system: of this machine, as `platform.system` calls it; on Apple silicon one trial has the device for itself.
+    """
+    if cluster.gpus and device in ("auto", "cuda") and gpus != 0:
+        return _on_gpus(cluster, slots=slots, cpus=cpus, gpus=gpus)
+    on_mps = device == "mps" or (device == "auto" and (system or platform.system()) == "Darwin")
+    if on_mps or slots:
+        count = slots or 1
+        return [Option(slots=count, threads=max(1, int(cpus or cluster.cpus // count)))]
+    if cpus:
+        return [Option(slots=max(1, int(cluster.cpus // cpus)), threads=max(1, int(cpus)))]
+    threads = [1]
+    while threads[-1] * 2 <= min(cluster.cpus // max(1, cluster.nodes), MOST_THREADS):
+        threads.append(threads[-1] * 2)
+    return [Option(slots=max(1, cluster.cpus // count), threads=count) for count in threads]
+
+
+def _on_gpus(cluster: Cluster, *, slots: int | None, cpus: float | None, gpus: float | None) -> list[Option]:
+    def option(count: int, share: float) -> Option:
+        return Option(slots=count, threads=max(1, int(cpus or cluster.cpus // count)), gpus=share)
+
+    if gpus is not None:
+        return [option(slots or max(1, int(cluster.gpus / gpus)), gpus)]
+    if slots:
+        return [option(slots, 1 / math.ceil(slots / cluster.gpus))]
+    packs = [pack for pack in PACKS if pack == 1 or pack * cluster.gpus <= cluster.cpus]
+    return [option(pack * cluster.gpus, 1 / pack) for pack in packs]
+
+
+def try_all(
+    options: Sequence[Option], sample: Callable[[Option], Sample]
+) -> tuple[list[tuple[Option, Sample]], tuple[str, ...]]:
+    """The options that fit, with what was measured, and a line for each that was tried; the first that does not fit ends it.
+
+    Raises:
+        ConfigError: not even the first one fits.
+    """
+    measured: list[tuple[Option, Sample]] = []
+    lines: list[str] = []
+    for option in options:
+        found = sample(option)
+        if found.seconds == math.inf or (measured and found.memory / option.gpus > FULL):
+            lines.append(f"{option}: out of memory")
+            break
+        measured.append((option, found))
+        memory = f", {100 * found.memory:.0f} % of a GPU's memory each" if found.memory else ""
+        lines.append(f"{option}: {60 * option.slots / found.seconds:.1f} epochs/min{memory}")
+    if not measured:
+        raise ConfigError("A GPU must hold one trial, but it ran out of memory: use a smaller --batch-size or --image-size.")
+    return measured, tuple(lines)
+
+
+def choose(measured: Sequence[tuple[Option, Sample]]) -> tuple[Option, Sample]:
+    """Among those about as fast as the fastest: on CPUs the one with the most slots, on GPUs the one with the fewest.
+
+    Threads of one trial wait for each other, so that whatever else runs on a core slows them all; slots do not. On a GPU
+    fewer trials learn earlier from each other and leave memory free.
+    """
+    fastest = max(option.slots / sample.seconds for option, sample in measured)
+    on_gpu = bool(measured[0][0].gpus)
+    close = CLOSE_ON_GPU if on_gpu else CLOSE
+    good = [item for item in measured if item[0].slots / item[1].seconds >= close * fastest]
+    return min(good, key=lambda item: item[0].slots if on_gpu else -item[0].slots)
