@@ -4,8 +4,8 @@ python benchmarks/time_to_quality.py                    (more than an hour on 2 
 python benchmarks/time_to_quality.py --minutes 4        (a part of it; the same command again goes on where it stopped)
 
 EfficientNet-B0 at 64 px from random weights on the small phantom of `search_overhead.py`, class-weighted training loss and
-unweighted val loss in both. The target is the lowest val loss of any epoch of 24 random configs that train to the end. Seconds
-run from the command to the first epoch that is as good; a search that ends before counts as "not reached".
+unweighted val loss in both. The target is the lowest val loss of any epoch of 24 random configs that train to the end.
+Seconds run from the command to the first epoch that is as good; a search that ends before counts as "not reached".
 """
 
 import argparse
@@ -65,9 +65,9 @@ def ours(work: Path, target: float, changes: dict[str, Any]) -> list[tuple[float
     layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
     run = SearchRun(folder=folder, source=source_of(work, DATA)[0], split="stratified", device="cpu", layout=layout)
     listener = Until(target)
-    with connected(address=None, name="quality") as cluster:
-        with contextlib.suppress(KeyboardInterrupt):  # the target was reached
-            run_search(spec, run, cluster, listeners=(listener,))
+    # interrupted: the target was reached
+    with connected(address=None, name="quality") as cluster, contextlib.suppress(KeyboardInterrupt):
+        run_search(spec, run, cluster, listeners=(listener,))
     shutil.rmtree(folder.parent)
     return listener.told
 
