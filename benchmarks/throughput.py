@@ -1,24 +1,39 @@
 """Images per second of training: ours against the bare model at the same precision, alone and packed.
 
 python benchmarks/throughput.py                          (about three minutes on 2 CPU cores)
-python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4 8       (what a GPU is for)
+python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4         (on a GPU)
 
 EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that
 lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. Both take turns. With
-several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU, bf16 autocast on CUDA.
+several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU, bf16 autocast on CUDA, where
+both are measured twice: launch by launch, and with forward and backward captured as one graph.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from outcome import circumstances, write
 
 STEPS = 8  # of one timed pass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one process measures."""
+
+    device: str
+    size: int
+    batch: int
+    threads: int
+    rounds: int
+    captured: bool
 
 
 def made_up(size: int, batch: int) -> Any:
@@ -40,12 +55,13 @@ def made_up(size: int, batch: int) -> Any:
 class Ours:
     """Epochs as a slot trains them."""
 
-    def __init__(self, device: str, size: int, batch: int, threads: int) -> None:
+    def __init__(self, device: str, size: int, batch: int, threads: int, *, captured: bool) -> None:
         from tune_btxrd.config import TrainConfig
         from tune_btxrd.training.slot import Slot
 
-        config = TrainConfig(pretrained=False, image_size=size, batch_size=batch, epochs=10_000, patience=10_000)
-        self.state = Slot(device=device, threads=threads).start(config, made_up(size, batch), keep_best=False)
+        config = TrainConfig(pretrained=False, image_size=size, batch_size=batch, epochs=10_000, capture=captured)
+        slot = Slot(device=device, threads=threads)
+        self.state = slot.start(config.replace(patience=10_000), made_up(size, batch), keep_best=False)
 
     def images_per_second(self) -> float:
         """Of one epoch's training pass."""
@@ -57,7 +73,7 @@ class Ours:
 class Bare:
     """The same model and optimizer on one batch, again and again."""
 
-    def __init__(self, device: str, size: int, batch: int) -> None:
+    def __init__(self, device: str, size: int, batch: int, *, captured: bool) -> None:
         import timm
         import torch
 
@@ -67,6 +83,7 @@ class Bare:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
         self.images = torch.rand(batch, 3, size, size, device=self.device).to(memory_format=torch.channels_last)
         self.targets = torch.arange(batch, device=self.device) % 3
+        self.graph = self._capture() if captured else None
 
     def images_per_second(self) -> float:
         """Of STEPS steps."""
@@ -75,13 +92,37 @@ class Bare:
         self._wait()
         began = time.perf_counter()
         for _ in range(STEPS):
-            self.optimizer.zero_grad()
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.model(self.images)
-            torch.autograd.backward(torch.nn.functional.cross_entropy(logits.float(), self.targets))
+            if self.graph is None:
+                self._gradients()
+            else:
+                self.graph.replay()
             self.optimizer.step()
         self._wait()
         return STEPS * len(self.images) / (time.perf_counter() - began)
+
+    def _gradients(self) -> None:
+        import torch
+
+        self.optimizer.zero_grad()
+        enabled = self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
+            logits = self.model(self.images)
+        torch.autograd.backward(torch.nn.functional.cross_entropy(logits.float(), self.targets))
+
+    def _capture(self) -> Any:
+        import torch
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._gradients()
+            self.optimizer.zero_grad()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._gradients()
+        return graph
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -90,19 +131,21 @@ class Bare:
             torch.cuda.synchronize()
 
 
-def work(setting: tuple[str, int, int, int, int], barrier: Any, results: Any) -> None:
+def work(setting: Setting, barrier: Any, results: Any) -> None:
     """One process: both ways in turn, the first pass of each to warm up; all processes are at the same pass."""
-    device, size, batch, threads, rounds = setting
-    ways = {"ours": Ours(device, size, batch, threads), "bare": Bare(device, size, batch)}
+    ways = {
+        "ours": Ours(setting.device, setting.size, setting.batch, setting.threads, captured=setting.captured),
+        "bare": Bare(setting.device, setting.size, setting.batch, captured=setting.captured),
+    }
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
+    for _ in range(setting.rounds + 1):
         for name, way in ways.items():
             barrier.wait()
             found[name].append(way.images_per_second())
     results.put({name: statistics.median(rates[1:]) for name, rates in found.items()})
 
 
-def side_by_side(setting: tuple[str, int, int, int, int], processes: int) -> dict[str, float]:
+def side_by_side(setting: Setting, processes: int) -> dict[str, float]:
     """Images per second of all processes together, by way."""
     spawn = multiprocessing.get_context("spawn")
     barrier, results = spawn.Barrier(processes), spawn.Queue()
@@ -126,16 +169,16 @@ def main() -> None:
 
     cuda = torch.cuda.is_available()
     found, rows = circumstances() | {"gpu": torch.cuda.get_device_name() if cuda else None}, []
-    for size in options.sizes:
-        for batch in options.batches:
-            for processes in options.processes:
-                threads = 1 if cuda else max(1, (os.cpu_count() or 1) // processes)
-                device = "cuda" if cuda else "cpu"
-                rates = side_by_side((device, size, batch, threads, options.rounds), processes)
-                ratio = round(rates["ours"] / rates["bare"], 2)
-                place = {"device": device, "size": size, "batch": batch, "processes": processes, "threads each": threads}
-                rows.append({**place, **{name: round(rate, 1) for name, rate in rates.items()}, "ours to bare": ratio})
-                print(rows[-1], flush=True)
+    plan = itertools.product(options.sizes, options.batches, options.processes, (False, True) if cuda else (False,))
+    for size, batch, processes, captured in plan:
+        threads = 1 if cuda else max(1, (os.cpu_count() or 1) // processes)
+        device = "cuda" if cuda else "cpu"
+        rates = side_by_side(Setting(device, size, batch, threads, options.rounds, captured), processes)
+        place = {"device": device, "size": size, "batch": batch, "processes": processes, "threads each": threads}
+        place |= {"step": "captured" if captured else "eager"}
+        ratio = round(rates["ours"] / rates["bare"], 2)
+        rows.append({**place, **{name: round(rate, 1) for name, rate in rates.items()}, "ours to bare": ratio})
+        print(rows[-1], flush=True)
     write("throughput", rows, found)
 
 

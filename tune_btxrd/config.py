@@ -132,6 +132,9 @@ class TrainConfig:
     tf32: bool = hyperparameter(
         True, "tf32 is true or false", lambda v: True, "CUDA may round the factors of float32 products to TF32"
     )
+    capture: bool = hyperparameter(
+        False, "capture is true or false", lambda v: True, "CUDA runs a training step as one captured graph"
+    )
     seed: int = hyperparameter(42, "seed >= 0", lambda v: v >= 0, "decides head, order, augmentation, dropout")
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training import metrics
 from tune_btxrd.training.augment import augment, normalise, to_float
+from tune_btxrd.training.capture import StaticStep
 from tune_btxrd.training.device import Clock, autocast, seeded
 from tune_btxrd.training.layers import HEAD, TOP
 from tune_btxrd.training.losses import LOSSES, Terms, epoch_order, terms_of_epoch
@@ -70,6 +71,7 @@ class TrainState:
     device: torch.device
     precision: str  # "fp32" or "bf16"
     keep_best: bool
+    static_step: StaticStep | None = None  # what full batches run on where a CUDA graph was asked for
     history: list[EpochMetrics] = field(default_factory=list)
     best: dict[str, Any] | None = None
     live: bool = True
@@ -160,13 +162,22 @@ def _train_pass(state: TrainState, epoch: int) -> Tensor:
 def train_step(state: TrainState, images: Tensor, targets: Tensor, terms: Terms) -> Tensor:
     """One optimizer step; (2,) the batch's sum of weighted losses and sum of weights, detached."""
     state.optimizer.zero_grad(set_to_none=True)
+    if state.static_step is not None and state.static_step.fits(images):
+        sums = state.static_step(images, targets, terms)
+    else:
+        sums = _gradients(state, images, targets, terms)
+    if state.config.clip:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
+    state.optimizer.step()
+    return sums
+
+
+def _gradients(state: TrainState, images: Tensor, targets: Tensor, terms: Terms) -> Tensor:
+    """Forward and backward; (2,) the batch's sum of weighted losses and sum of weights, detached."""
     with autocast(state.device, state.precision):
         logits = state.model(images)
     total, weight = LOSSES[state.config.loss](logits.float(), targets, terms), terms.weights_C[targets].sum()
     torch.autograd.backward(total / weight)
-    if state.config.clip:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    state.optimizer.step()
     return torch.stack([total.detach(), weight])
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.capture import StaticStep, step_key
 from tune_btxrd.training.device import allow_tf32, resolve_device, resolve_precision, seeded, set_up
 from tune_btxrd.training.loop import TrainState, fold
 from tune_btxrd.training.losses import class_weights
@@ -44,6 +45,7 @@ class Slot:
         self._initial: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
         self._pixels: tuple[object, Pixels] | None = None
         self._state: TrainState | None = None
+        self._step: StaticStep | None = None
 
     def start(self, config: TrainConfig, data: TrainingData, *, keep_best: bool) -> TrainState:
         """A fresh training at epoch 0; the state of any earlier one in this slot is dead from here on.
@@ -83,6 +85,7 @@ class Slot:
         shell = self.shell(config, data.num_classes)
         shell.reset(tensors, dropout=config.dropout)
         allow_tf32(self.device, allowed=config.tf32)
+        precision = resolve_precision(config.precision, self.device)
         self._state = TrainState(
             config=config,
             model=shell.model,
@@ -96,10 +99,20 @@ class Slot:
             mean=torch.tensor(shell.mean, device=self.device),
             std=torch.tensor(shell.std, device=self.device),
             device=self.device,
-            precision=resolve_precision(config.precision, self.device),
+            precision=precision,
             keep_best=keep_best,
+            static_step=self._captured(shell, config, data.num_classes, precision),
         )
         return self._state
+
+    def _captured(self, shell: Shell, config: TrainConfig, classes: int, precision: str) -> StaticStep | None:
+        """The captured step of the last training where it serves this one too."""
+        if not config.capture or self.device.type != "cuda":
+            return None
+        if self._step is None or self._step.shell is not shell or self._step.key != step_key(config, precision):
+            self._step = None  # first away with the old one's memory
+            self._step = StaticStep(shell, config, self.device, classes=classes, precision=precision)
+        return self._step
 
     def _resident(self, data: TrainingData) -> Pixels:
         key = Pixels.key(data.images)
