@@ -5,8 +5,8 @@ python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4  
 
 EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that
 lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. Both take turns. With
-several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU, bf16 autocast on CUDA, where
-both are measured twice: launch by launch, and with forward and backward captured as one graph.
+several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU; on CUDA bf16 autocast,
+where both are measured twice: launch by launch, and with forward and backward captured as one graph.
 """
 
 import argparse
@@ -87,7 +87,6 @@ class Bare:
 
     def images_per_second(self) -> float:
         """Of STEPS steps."""
-        import torch
 
         self._wait()
         began = time.perf_counter()
