@@ -12,6 +12,7 @@ from search_samples import make_spec
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import replay_curves  # noqa: E402
 from replay_methods import METHODS, Training  # noqa: E402
 from replay_surrogate import DIVERGED, Surrogate  # noqa: E402
 
@@ -32,6 +33,18 @@ def bowl() -> pd.DataFrame:
 
 
 SURROGATE = Surrogate.fit(bowl(), SPEC)
+
+
+def test_the_recorded_table_is_whole() -> None:
+    table = replay_curves.load()
+    assert table["config"].nunique() >= 96
+    for number, curve in table.groupby("config"):
+        diverged = curve["val_loss"].isna().to_numpy()
+        assert not diverged[:-1].any(), number
+        assert list(curve["epoch"]) == list(range(1, len(curve) + 1)), number
+        assert len(curve) == replay_curves.FIXED["epochs"] or diverged[-1], number
+    recorded = table.groupby("config")[["lr", "dropout", "weight_decay"]].first().to_dict("records")
+    assert recorded == replay_curves.grid(len(recorded))
 
 
 def test_surrogate_ranks_configs_as_recorded_and_knows_its_error() -> None:
