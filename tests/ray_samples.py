@@ -6,6 +6,7 @@ from typing import Any
 
 from tune_btxrd.search.cluster import connected
 from tune_btxrd.search.driver import SearchRun, Trainable, run_search
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.space import SearchSpec
@@ -30,7 +31,8 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
 
     Args:
         folder: where every attempt leaves a line, in `<label>.txt`.
-        faults: label -> what happens in its second epoch: "raise", "nan", "die" (its first attempt only).
+        faults: label -> what happens in its second epoch: "raise", "nan", "die" (its first attempt only), "die always",
+            "memory", "gpu memory".
     """
     where, wrong = str(folder), dict(faults or {})
 
@@ -53,7 +55,11 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
             fault = wrong.get(label, "") if epoch == 2 else ""
             if fault == "raise":
                 raise RuntimeError("no such thing")
-            if fault == "die" and attempts == 1:
+            if fault == "memory":
+                raise MemoryError
+            if fault == "gpu memory":  # as torch names it, without a GPU
+                raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            if fault == "die always" or (fault == "die" and attempts == 1):
                 os.kill(os.getpid(), 9)
             row: dict[str, Any] = {"epoch": epoch, "lr": config["lr"], "slot": "stub", "reason": ""}
             if fault == "nan":
@@ -113,18 +119,12 @@ def unwinding(trainable: Trainable, *, seconds: float) -> Trainable:
     return slow
 
 
-class Teller:
+class Teller(Listener):
     """Prints each epoch, for the test that kills the driver at a chosen one."""
-
-    def started(self, trial: TrialRecord) -> None:
-        """Nothing."""
 
     def epoch(self, trial: TrialRecord) -> None:
         """One line."""
         print(f"epoch {trial.label} {len(trial.epochs)}", flush=True)
-
-    def ended(self, trial: TrialRecord) -> None:
-        """Nothing."""
 
 
 if __name__ == "__main__":  # the driver to be killed: ray_samples.py FOLDER ADDRESS TRIALS

@@ -10,7 +10,8 @@ from tune_btxrd.search.layouts import Option, Sample, choose, layouts, try_all
 
 
 def cluster_of(cpus: int, gpus: int = 0, nodes: int = 1) -> Cluster:
-    return Cluster(cpus=cpus, gpus=gpus, nodes=nodes, is_local=True, dashboard_url=None)
+    """Nodes of one kind."""
+    return Cluster(sizes=((cpus / nodes, gpus / nodes),) * nodes, is_local=True, dashboard_url=None)
 
 
 def tried(
@@ -80,6 +81,12 @@ def test_a_gpu_that_would_be_nearly_full_is_not_packed_so_far() -> None:
     options = layouts(cluster_of(16, gpus=1), device="cuda", slots=None, cpus=None, gpus=None)
     measured, lines = try_all(options, lambda option: Sample(seconds=1.0, memory=0.24))
     assert [option.slots for option, _ in measured] == [1, 2] and lines[-1] == "4 x 1/4 GPU: out of memory"  # 96 %
+
+
+def test_on_cpus_every_layout_is_measured() -> None:
+    options = layouts(cluster_of(2), device="cpu", slots=None, cpus=None, gpus=None)
+    measured, lines = try_all(options, lambda option: Sample(seconds=2.0))
+    assert lines == ("2 x 1 thread(s): 60.0 epochs/min", "1 x 2 thread(s): 30.0 epochs/min") and len(measured) == 2
 
 
 def test_a_gpu_that_cannot_hold_one_trial_is_named() -> None:

@@ -18,7 +18,8 @@ from training_samples import FIXED, make_source
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV, connected
-from tune_btxrd.search.driver import CHECKPOINTS, SearchRun, run_search
+from tune_btxrd.search.driver import SearchRun, run_search
+from tune_btxrd.search.keeper import CHECKPOINTS
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search

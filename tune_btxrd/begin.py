@@ -5,6 +5,7 @@ import importlib.util
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
@@ -24,9 +25,12 @@ from tune_btxrd.prepare import (
 from tune_btxrd.search.cluster import Cluster, check_address
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.measure import Layout, measure_layout
+from tune_btxrd.search.parcel import Parcel
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import write_whole
+from tune_btxrd.search.storage import RemoteFolder
+from tune_btxrd.search.storage_copy import fetch
+from tune_btxrd.search.trials import SETTINGS_FILE, write_whole
 from tune_btxrd.settings import SPACE_FILE, Settings, require_new, results_folder
 
 
@@ -35,6 +39,8 @@ class RunRequest:
     """What the command line asked for beside the dataset.
 
     Attributes:
+        verb: what was typed.
+        storage: folder of results on this machine; remote: URI of the storage that keeps a copy of them.
         space: YAML file; settings, hyperparameters: what flags override in it.
         split: what the search sees; splits: what is retrained (None: what the dataset has).
         seeds: trainings per config and split in the final job.
@@ -45,7 +51,9 @@ class RunRequest:
     """
 
     name: str
+    verb: str = "run"
     storage: Path
+    remote: str | None = None
     checkpoints: Path | None
     data: DataRequest
     space: Path
@@ -71,6 +79,11 @@ class RunRequest:
         """`ray_results/<name>`, absolute."""
         return results_folder(self.storage, self.name).resolve()
 
+    @property
+    def copy(self) -> RemoteFolder | None:
+        """The storage's copy of the results folder, if there is one."""
+        return RemoteFolder(self.remote) / self.name if self.remote else None
+
 
 def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
     """Starts a results folder, or opens the one that goes on; without Ray, so that a mistake costs no start.
@@ -86,8 +99,15 @@ def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
         raise ConfigError("--mlflow needs MLflow, but it is not installed: pip install mlflow-skinny")
     folder = request.folder
     if request.resume:
+        if request.remote:
+            bring(request.remote, folder)
         return _resumed(request, folder)
     require_new(folder)
+    if request.copy is not None and request.copy.has(SETTINGS_FILE):
+        raise ResultError(
+            f"Results are never overwritten, but {request.remote} has {request.name!r} already: go on with it "
+            f"(--name {request.name} --resume), or choose another --name."
+        )
     hyperparameters = request.hyperparameters
     require_weights_allowed(
         request.data, pretrained=hyperparameters.get("pretrained"), weights=hyperparameters.get("weights")
@@ -103,9 +123,36 @@ def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
     return settings
 
 
-def measured(settings: Settings, request: RunRequest, cluster: Cluster) -> Layout:
-    """How many trials at once and what an epoch costs: measured once per search, kept in `search.json`."""
-    if settings.layout:
+def bring(remote: str, folder: Path) -> None:
+    """The results folder here as the storage has it, where it is not here yet, or went on elsewhere since.
+
+    Raises:
+        ResultError: two machines went on with the same search, each in its own way.
+    """
+    copy = RemoteFolder(remote) / folder.name
+    fetch(copy, folder)
+    journal = folder / JOURNAL
+    if not journal.is_file() or not copy.has(JOURNAL):
+        return
+    with TemporaryDirectory() as aside:
+        theirs = Path(aside) / JOURNAL
+        copy.get(JOURNAL, theirs)
+        here, there = journal.read_bytes(), theirs.read_bytes()
+    if not here.startswith(there[: there.rfind(b"\n") + 1]) and not there.startswith(here[: here.rfind(b"\n") + 1]):
+        raise ResultError(
+            f"A search has one journal, but {journal} and the one in {copy.uri.partition('?')[0]} went on differently: "
+            "move one of them away."
+        )
+    if len(there) > len(here):
+        copy.get(JOURNAL, journal)
+
+
+def measured(settings: Settings, request: RunRequest, cluster: Cluster, parcel: Parcel | None = None) -> Layout:
+    """How many trials at once and what an epoch costs: measured once per search, kept in `search.json`.
+
+    A search that goes on where no node holds one of its trials (another machine) is measured again.
+    """
+    if settings.layout and cluster.room(settings.layout["cpus"], settings.layout["gpus"]):
         return Layout(**{**settings.layout, "tried": tuple(settings.layout["tried"])})
     heading("Measure")
     config = settings.config and TrainConfig.from_dict(settings.config)
@@ -118,6 +165,7 @@ def measured(settings: Settings, request: RunRequest, cluster: Cluster) -> Layou
         slots=request.slots,
         cpus=request.cpus,
         gpus=request.gpus,
+        parcel=parcel,
     )
     no_bf16 = " (this GPU has no bf16)" if (layout.ran_on, layout.precision) == ("cuda", "fp32") else ""
     at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
@@ -148,6 +196,7 @@ def _settings(request: RunRequest, prepared: Prepared, *, config: TrainConfig | 
         checkpoints=((request.checkpoints or Path("checkpoints")) / request.name).resolve(),
         flags={
             "skipped": prepared.skipped,
+            "time_budget": request.time_budget,
             "leak": {name: len(seen & set(split.parts["test"])) for name, split in prepared.splits.items() if not config},
         },
         config=config.to_dict() if config else None,
@@ -167,6 +216,9 @@ def _resumed(request: RunRequest, folder: Path) -> Settings:
             f"A resumed search keeps its settings, but got --{refused[0].replace('_', '-')}: "
             "only --trials and --confirm may change."
         )
+    flags = settings.flags | ({"time_budget": request.time_budget} if request.time_budget else {})
+    device = settings.device if request.device == "auto" else request.device
+    settings = dataclasses.replace(settings, flags=flags, device=device)
     space = {**settings.space, "settings": {**settings.space["settings"], **request.settings}}
     settings = dataclasses.replace(settings, space=space, source=source_of(settings, request)).moved(request.checkpoints)
     settings.save(folder)

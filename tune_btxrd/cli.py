@@ -13,11 +13,13 @@ from tune_btxrd import __version__
 from tune_btxrd.errors import TuneBtxrdError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, BUG, INTERRUPTED = 0, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns 0 done, 2 a mistake the user can mend (one line), 1 a bug (traceback), 130 interrupted."""
+    """Runs one verb; returns 0 done, 2 a mistake the user can mend (one line), 1 a bug (traceback) or a failed job, 130
+    interrupted, 143 ended by SIGTERM.
+    """
     parsed = build_parser().parse_args(arguments)
     try:
         from tune_btxrd import commands
@@ -25,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.run_verb(parsed)
     except TuneBtxrdError as error:
         print(f"tune-btxrd: {error}", file=sys.stderr)
-        return MISTAKE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        return getattr(interrupt, "exit_code", INTERRUPTED)  # SIGTERM has its own
     except BrokenPipeError:
         return DONE
     except Exception:
@@ -53,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=meaning, description=description, parents=[*parents, talk])
 
     verb("run", "prepare, search, retrain on every split and export in one go", data, where, compute, training, search)
+    submit = verb("submit", "the same as run, as a job on a Ray cluster", data, where, compute, training, search)
+    _job_flags(submit)
     verb("prepare", "read, check and audit the dataset, make the splits, decode once", data, where, training, _splits_flag())
     verb("search", "search hyperparameters", data, where, compute, training, search)
     retrain = verb("retrain", "train the winner of a search again on each split", data, where, compute, _splits_flag())
@@ -122,7 +126,10 @@ def _where_flags() -> argparse.ArgumentParser:
     flags = _flags()
     group = flags.add_argument_group("where")
     group.add_argument(
-        "--storage", type=Path, default=Path("ray_results"), metavar="DIR", help="results (default: ray_results)"
+        "--storage",
+        default="ray_results",
+        metavar="DIR",
+        help="results: a folder, s3://... or gs://... (default: ray_results)",
     )
     group.add_argument("--checkpoints", type=Path, metavar="DIR", help="checkpoints (default: checkpoints)")
     group.add_argument("--cache", type=Path, metavar="DIR", help="decoded images (default: the user's cache folder)")
@@ -137,7 +144,9 @@ def _compute_flags() -> argparse.ArgumentParser:
     group.add_argument("--cpus-per-trial", type=float, metavar="N", help="CPUs of each trial (default: measured)")
     group.add_argument("--gpus-per-trial", default="auto", metavar="auto|N", help="GPUs of each trial, also a fraction")
     group.add_argument(
-        "--address", metavar="A", help="running Ray cluster: auto or HOST:PORT (default: Ray on this machine)"
+        "--address",
+        metavar="A",
+        help="running Ray cluster: auto or HOST:PORT; for submit http://HOST:8265 (default: Ray on this machine)",
     )
     group.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per config and split in the final job")
     return flags
@@ -179,6 +188,15 @@ def _search_flags() -> argparse.ArgumentParser:
     group.add_argument("--mlflow", metavar="URI", help="also log to this MLflow store, e.g. sqlite:///mlflow.db")
     _name_flags(flags)
     return flags
+
+
+def _job_flags(flags: argparse.ArgumentParser) -> None:
+    group = flags.add_argument_group("job")
+    group.add_argument("--packages", action="store_true", help="install requirements.txt on the nodes first")
+    group.add_argument("--detach", action="store_true", help="send the job and leave, without following its log")
+    group.add_argument("--status", metavar="JOB", help="tell how a job stands")
+    group.add_argument("--log", metavar="JOB", help="follow a job's log")
+    group.add_argument("--stop", metavar="JOB", help="stop a job; its state is saved")
 
 
 def _talk_flags() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")
 SETTINGS = ("trials", "epochs", "confirm", "seed")
+RESULTS = "ray_results"
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -48,6 +49,12 @@ def _run(flags: argparse.Namespace) -> None:
     run(_request(flags))
 
 
+def _submit(flags: argparse.Namespace) -> None:
+    from tune_btxrd.submit import submit
+
+    submit(flags)
+
+
 def _search(flags: argparse.Namespace) -> None:
     from tune_btxrd.run import search_only
 
@@ -78,9 +85,8 @@ def _train(flags: argparse.Namespace) -> None:
 
 def _export(flags: argparse.Namespace) -> None:
     from tune_btxrd.run import export
-    from tune_btxrd.settings import results_folder
 
-    export(results_folder(flags.storage, flags.name))
+    export(_results(flags))
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
@@ -91,7 +97,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     given = {name: value for name, value in (("data", flags.data), ("cache", flags.cache)) if value is not None}
     request = RunRequest(
         name=flags.name,
-        storage=flags.storage,
+        storage=_results(flags).parent,
         checkpoints=flags.checkpoints,
         data=DataRequest(**given),
         space=Path(),
@@ -126,29 +132,47 @@ def _space_verb(flags: argparse.Namespace) -> None:
 
 def _trial(flags: argparse.Namespace) -> None:
     from tune_btxrd.deliver import run_again
-    from tune_btxrd.settings import results_folder
 
-    run_again(results_folder(flags.storage, flags.name).resolve(), flags.number)
+    run_again(_results(flags).resolve(), flags.number)
 
 
 def _report(flags: argparse.Namespace) -> None:
     from tune_btxrd.run import report
-    from tune_btxrd.settings import results_folder
 
-    report(results_folder(flags.storage, flags.name).resolve())
+    report(_results(flags).resolve())
 
 
 def _watch(flags: argparse.Namespace) -> None:
-    from tune_btxrd.settings import results_folder
     from tune_btxrd.watch import watch
 
-    watch(results_folder(flags.storage, flags.name).resolve(), dashboard=flags.dashboard)
+    watch(_results(flags).resolve(), dashboard=flags.dashboard)
 
 
 def _list(flags: argparse.Namespace) -> None:
     from tune_btxrd.listing import list_searches
 
     list_searches(flags.storage)
+
+
+def _storage(flags: argparse.Namespace) -> tuple[Path, str | None]:
+    """Where results lie on this machine, and the storage beyond it that has a copy, or None."""
+    from tune_btxrd.search.storage import check_uri, is_remote, local_folder
+
+    remote = check_uri(flags.storage) if is_remote(flags.storage) else None
+    return Path(RESULTS) if remote else local_folder(flags.storage), remote
+
+
+def _results(flags: argparse.Namespace) -> Path:
+    """The results folder of NAME, brought here from a storage beyond this machine where need be."""
+    from tune_btxrd.settings import results_folder
+
+    storage, remote = _storage(flags)
+    folder = results_folder(storage, flags.name)
+    if remote is not None:
+        from tune_btxrd.begin import bring
+
+        bring(remote, folder)
+    return folder
 
 
 def _request(flags: argparse.Namespace) -> "RunRequest":
@@ -167,9 +191,12 @@ def _request(flags: argparse.Namespace) -> "RunRequest":
         hyperparameters["weights"] = str(hyperparameters["weights"].resolve())
     if data.is_phantom and not resume and flags.verb != "retrain":
         hyperparameters.setdefault("pretrained", False)
+    storage, remote = _storage(flags)
     return RunRequest(
         name=flags.name or f"{_dataset_name(data)}-{time.strftime('%Y%m%d-%H%M%S')}",
-        storage=flags.storage,
+        verb=flags.verb,
+        storage=storage,
+        remote=remote,
         checkpoints=flags.checkpoints,
         data=data,
         space=_space(flags, data),
@@ -280,6 +307,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 VERBS = {
     "run": _run,
+    "submit": _submit,
     "prepare": _prepare,
     "search": _search,
     "retrain": _retrain,

@@ -3,12 +3,15 @@
 TuneBtxrdError          exit code 2, one line: the invariant, what was found, the cure
 |-- ConfigError         a flag, a search space, a hyperparameter
 |-- DataError           a dataset: files, table, labels, splits, cache
-`-- ResultError         a results or checkpoint folder, an unusable checkpoint
+|-- ResultError         a results or checkpoint folder, an unusable checkpoint
+`-- JobError            a job on a cluster failed; exit code 1
 """
 
 
 class TuneBtxrdError(Exception):
     """A mistake the user can mend; its text is one line."""
+
+    exit_code = 2
 
 
 class ConfigError(TuneBtxrdError):
@@ -21,3 +24,9 @@ class DataError(TuneBtxrdError):
 
 class ResultError(TuneBtxrdError):
     """A results folder or a checkpoint is missing, taken, foreign or damaged."""
+
+
+class JobError(TuneBtxrdError):
+    """A job that was sent to a cluster failed there; the text says why."""
+
+    exit_code = 1

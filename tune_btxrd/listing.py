@@ -2,17 +2,35 @@
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tune_btxrd.console import make_table, say, show
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.progress import state_of
+from tune_btxrd.search.storage import RemoteFolder, is_remote, local_folder
 from tune_btxrd.search.trials import SETTINGS_FILE, read_search
 
 
-def list_searches(storage: Path) -> None:
-    """Prints one row per results folder; a damaged one is listed with what is wrong."""
-    folders = sorted(path.parent for path in storage.glob(f"*/{SETTINGS_FILE}"))
+def list_searches(storage: str) -> None:
+    """Prints one row per results folder; a damaged one is listed with what is wrong.
+
+    Args:
+        storage: a folder, or a storage beyond this machine.
+    """
+    if not is_remote(storage):
+        _list(local_folder(storage), storage)
+        return
+    remote = RemoteFolder(storage)
+    with TemporaryDirectory() as aside:
+        for name in remote.names():
+            if name.count("/") == 1 and name.endswith((f"/{SETTINGS_FILE}", f"/{FILE}")):
+                remote.get(name, Path(aside) / name)
+        _list(Path(aside), storage)
+
+
+def _list(folder: Path, storage: str) -> None:
+    folders = sorted(path.parent for path in folder.glob(f"*/{SETTINGS_FILE}"))
     if not folders:
         say(f"No search in {storage}: start one with `python -m tune_btxrd run`.")
         return

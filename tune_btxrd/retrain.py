@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,15 @@ import pandas as pd
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.search.failures import LOST, reason_in
+from tune_btxrd.search.parcel import Parcel, local_source, scratch
 from tune_btxrd.search.parts import Source
+from tune_btxrd.search.storage import RemoteFolder
+from tune_btxrd.search.storage_copy import pull
 
 LOG = "training_log.csv"
 WINNER, HAND_MADE = "winner", "hand_made"
+RETRIES = 2  # of a training whose process or node died
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,22 +103,27 @@ def run_jobs(
     cpus: float,
     gpus: float,
     on_epoch: Callable[[RetrainJob, dict[str, Any]], None],
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
 ) -> None:
     """Trains all jobs, side by side as far as the cluster's resources go; a job that ended before is left as it is.
 
+    Args:
+        remote: the storage's copy of the jobs' root; parcel: pixels and parts for nodes that do not see this one's folders.
+
     Raises:
-        ResultError: a folder holds another config's training, or cannot be written.
-        ConfigError, DataError: what a training meets: weights, device, images.
+        ResultError: a folder holds another config's training or cannot be written, or processes were lost time and again.
+        ConfigError, DataError: what a training meets: weights, device, images, memory.
     """
     import ray
 
     for job in jobs:
         _require_same_config(job)
     task = ray.remote(_train)
-    options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": 2}
+    options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
     streams = {
         task.options(name=f"retrain {job.label}", **options).remote(
-            job, source.to_dict(), device=device, threads=threads
+            job, source, device=device, threads=threads, remote=remote, parcel=parcel
         ): job
         for job in jobs
         if not is_done(job)
@@ -125,10 +135,26 @@ def run_jobs(
             on_epoch(job, ray.get(next(ready[0])))
         except StopIteration:
             del streams[ready[0]]
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ConfigError | DataError | ResultError):
-                raise error.cause from None
-            raise
+        except ray.exceptions.RayError as error:
+            if (mistake := _told(error, job)) is None:
+                raise
+            raise mistake from None
+    if remote is not None:
+        for root in {job.root for job in jobs}:
+            pull(remote, root)
+
+
+def _told(error: Exception, job: RetrainJob) -> Exception | None:
+    """A user's mistake as it was raised in the worker; lost processes and full memory in one line; None for a bug."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ConfigError | DataError | ResultError):
+        return cause
+    reason = reason_in(str(error))
+    if "memory" in reason:
+        return ConfigError(f"Retraining {job.label} must fit its node, but it ran {reason}.")
+    if reason in LOST:
+        return ResultError(f"Retraining {job.label} was tried {RETRIES + 1} times, but {reason}: go on with --resume.")
+    return None
 
 
 def is_done(job: RetrainJob) -> bool:
@@ -145,28 +171,46 @@ def _require_same_config(job: RetrainJob) -> None:
         )
 
 
-def _train(job: RetrainJob, source: dict[str, Any], *, device: str, threads: int) -> Iterator[dict[str, Any]]:
-    """In a worker: trains one job from its start or its last epoch; yields each row. The disk is complete at every yield."""
+def _train(
+    job: RetrainJob,
+    source: Source,
+    *,
+    device: str,
+    threads: int,
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
+) -> Iterator[dict[str, Any]]:
+    """In a worker: trains one job from its start or its last epoch; yields each row, the first with a `note` if need be."""
     from tune_btxrd.search.rows import named_row
+    from tune_btxrd.search.store import TrialStore
     from tune_btxrd.search.trainable import warm_slot
-    from tune_btxrd.training.checkpoint import checkpoint_dict, load, restore, save
+    from tune_btxrd.training.checkpoint import checkpoint_dict, restore, save
     from tune_btxrd.training.loop import train
 
-    where = Source.from_dict(source)
-    slot, data, last = warm_slot(device, threads), where.training_data(job.stem), job.folder / "last.pt"
+    job = job if remote is None else replace(job, root=scratch(job.root.name))
+    slot, data = warm_slot(device, threads), local_source(source, parcel).training_data(job.stem)
     _write_config(job)
-    state = restore(slot, load(last), data) if last.is_file() else slot.start(job.config, data, keep_best=True)
-    rows = [named_row(metrics, where.class_names) for metrics in state.history]
-    yield from rows
-    for metrics in train(state):
-        rows.append(named_row(metrics, where.class_names))
-        save(checkpoint_dict(state, class_names=where.class_names), last)
+    there = remote / job.folder.relative_to(job.root).as_posix() if remote else None
+    store, names = TrialStore(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names
+    saved = store.load(job.config.to_dict())
+    state = slot.start(job.config, data, keep_best=True) if saved is None else restore(slot, saved, data)
+    rows = [named_row(metrics, names) for metrics in state.history]
+    try:
+        yield from (row | {"note": store.note} for row in rows)
+        for metrics in train(state):
+            rows.append(named_row(metrics, names))
+            store.save(state)
+            write_log(job.folder / LOG, rows)
+            yield rows[-1] | {"note": store.note}
         write_log(job.folder / LOG, rows)
-        yield rows[-1]
-    write_log(job.folder / LOG, rows)
-    save(checkpoint_dict(state, class_names=where.class_names, which="best"), job.best)
-    save({**checkpoint_dict(state, class_names=where.class_names), "best": None}, job.final)
-    last.unlink(missing_ok=True)
+        save(checkpoint_dict(state, class_names=names, which="best"), job.best)
+        save({**checkpoint_dict(state, class_names=names), "best": None}, job.final)
+    finally:
+        store.close()
+    if remote is not None:
+        for path in (job.folder / "config.json", job.best, job.final, job.folder / LOG):  # the log last: it says it is done
+            remote.put(path, path.relative_to(job.root).as_posix())
+    store.remove()
 
 
 def _write_config(job: RetrainJob) -> None:

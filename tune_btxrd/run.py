@@ -1,10 +1,14 @@
 """The verbs `search`, `retrain`, `train` and `run`: prepare -> search -> retrain on every split -> export -> summary."""
 
+import shlex
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.begin import RunRequest, begin, measured, source_of
+from tune_btxrd.begin import RunRequest, begin, bring, measured, source_of
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, live_block, progress, say, show, tell, warn
 from tune_btxrd.curves import draw_curves
@@ -13,85 +17,122 @@ from tune_btxrd.monitor import MONITORS
 from tune_btxrd.retrain import RetrainJob, plan_jobs, run_jobs
 from tune_btxrd.search.cluster import Cluster, connected, login_hint
 from tune_btxrd.search.driver import SearchRun, run_search
-from tune_btxrd.search.measure import Layout, confirm_epochs, deadline, expected_epochs, minutes
+from tune_btxrd.search.measure import Layout, confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
+from tune_btxrd.search.nodes import check_reachable, join_nodes
+from tune_btxrd.search.parcel import Parcel
 from tune_btxrd.search.progress import SearchProgress
 from tune_btxrd.search.select import Selection, select
 from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import read_search
+from tune_btxrd.search.stopping import stoppable
+from tune_btxrd.search.storage import RemoteFolder
+from tune_btxrd.search.storage_copy import copy_results, push
+from tune_btxrd.search.trials import SETTINGS_FILE, read_search
 from tune_btxrd.settings import Settings
 from tune_btxrd.summary import closing_table, selection_lines, write_summary
+
+CHECKPOINTS = "checkpoints"  # of the final job, in the storage's copy of a results folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a verb's trainings run: the cluster, what its nodes must be brought, and the storage beyond this machine."""
+
+    cluster: Cluster
+    parcel: Parcel | None
+    remote: RemoteFolder | None
+
+
+@contextmanager
+def joined(request: RunRequest, settings: Settings) -> Iterator[Site]:
+    """Ray, started or joined, with every node checked; what is in the results folder at the end goes to the storage."""
+    remote = request.copy
+    with connected(address=request.address, name=request.name) as cluster:
+        if request.address is None and remote is not None:
+            check_reachable(remote)
+        shared = {"--storage": request.folder, "--checkpoints": settings.checkpoints}
+        parcel = join_nodes(cluster, settings.source, shared=shared, remote=remote) if request.address else None
+        yield Site(cluster=cluster, parcel=parcel, remote=remote)
 
 
 def run(request: RunRequest) -> None:
     """The main job. With `resume`, whatever was done before counts, in the final job too."""
     began = time.monotonic()
-    settings = begin(request)
-    with connected(address=request.address, name=request.name) as cluster:
-        search(request, settings, cluster)
-        jobs = retrain(request, cluster)
-    export(request.folder)
-    report(request.folder)
-    finish(request.folder, jobs, seconds=time.monotonic() - began)
+    with stoppable(lambda: how_to_go_on(request)), copied(request):
+        settings = begin(request)
+        with joined(request, settings) as site:
+            search(request, settings, site)
+            jobs = retrain(request, site)
+        export(request.folder)
+        report(request.folder)
+        finish(request.folder, jobs, seconds=time.monotonic() - began)
 
 
 def search_only(request: RunRequest) -> None:
     """Verb `search`."""
-    settings = begin(request)
-    with connected(address=request.address, name=request.name) as cluster:
-        search(request, settings, cluster)
+    with stoppable(lambda: how_to_go_on(request)), copied(request):
+        settings = begin(request)
+        with joined(request, settings) as site:
+            search(request, settings, site)
     say(f"\nResults: {request.folder}\nNext: python -m tune_btxrd retrain {request.name}{_where(request)}")
 
 
 def retrain_only(request: RunRequest) -> None:
     """Verb `retrain NAME`: the final job of a search."""
-    chosen(request.folder, Settings.load(request.folder))  # before Ray is started
-    with connected(address=request.address, name=request.name) as cluster:
-        jobs = retrain(request, cluster)
-    finish(request.folder, jobs, seconds=None)
+    with stoppable(lambda: how_to_go_on(request)), copied(request):
+        if request.remote:
+            bring(request.remote, request.folder)
+        settings = Settings.load(request.folder).moved(request.checkpoints)
+        chosen(request.folder, settings)  # before Ray is started
+        with joined(request, settings) as site:
+            jobs = retrain(request, site)
+        finish(request.folder, jobs, seconds=None)
 
 
 def train(request: RunRequest, config: TrainConfig) -> None:
     """Verb `train`: one config on the splits, no search."""
-    settings = Settings.load(request.folder) if request.resume else begin(request, config)
-    with connected(address=request.address, name=request.name) as cluster:
-        measured(settings, request, cluster)
-        jobs = retrain(request, cluster)
-    finish(request.folder, jobs, seconds=None)
+    with stoppable(lambda: how_to_go_on(request)), copied(request):
+        if request.resume and request.remote:
+            bring(request.remote, request.folder)
+        settings = Settings.load(request.folder) if request.resume else begin(request, config)
+        with joined(request, settings) as site:
+            measured(settings, request, site.cluster, site.parcel)
+            jobs = retrain(request, site)
+        finish(request.folder, jobs, seconds=None)
 
 
-def search(request: RunRequest, settings: Settings, cluster: Cluster) -> None:
+def search(request: RunRequest, settings: Settings, site: Site) -> None:
     """Runs or resumes the search of a results folder, confirmation included."""
     folder = request.folder
     spec = settings.spec(folder)
-    layout = measured(settings, request, cluster)
+    layout = measured(settings, request, site.cluster, site.parcel)
     heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
-    _say_where_to_watch(cluster, settings, request.storage)
+    _say_where_to_watch(site.cluster, settings, request.storage)
     _say_cost(spec, layout, len(settings.splits), request.seeds)
     reserve = _later_epochs(spec, len(settings.splits), request.seeds) * layout.epoch_seconds / layout.slots
+    past = read_search(folder)
     plan = SearchRun(
         folder=folder,
         source=settings.source,
         split=settings.searched,
         device=settings.device,
         layout=layout,
-        deadline=deadline(request.time_budget, reserve=reserve),
+        remote=site.remote,
+        parcel=site.parcel,
+        follows_nodes=request.address is not None and request.slots is None,
+        deadline=deadline(settings.flags.get("time_budget"), reserve=reserve, spent=spent_seconds(past)),
         tensorboard=request.tensorboard,
         mlflow=request.mlflow,
     )
     positive = settings.source.class_names[settings.source.positive_class]
-    view = SearchProgress(spec, positive_class=positive, past=read_search(folder), asked=request.asked)
-    try:
-        with live_block(view.render) as refresh:
-            view.refresh = refresh
-            record = run_search(spec, plan, cluster, listeners=(view,))
-    except KeyboardInterrupt:
-        say(f"Interrupted; everything reported is saved. Go on with: {resume_command(request)}")
-        raise
+    view = SearchProgress(spec, positive_class=positive, past=past, asked=request.asked)
+    with live_block(view.render) as refresh:
+        view.refresh = refresh
+        record = run_search(spec, plan, site.cluster, listeners=(view,))
     for line in selection_lines(select(record, spec, val_share=settings.val_ratio), spec):
         tell(f"  {line}")
 
 
-def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
+def retrain(request: RunRequest, site: Site) -> list[RetrainJob]:
     """The winner and the hand-made config of a search on every split; a `train` folder's one config alone."""
     settings = Settings.load(request.folder).moved(request.checkpoints)
     if request.checkpoints is not None:
@@ -101,32 +142,52 @@ def retrain(request: RunRequest, cluster: Cluster) -> list[RetrainJob]:
     splits = _splits_of(settings, request)
     jobs = plan_jobs(settings.checkpoints, splits, winner, hand_made, seeds=request.seeds)
     heading(f"Retrain: {len(jobs)} training(s) on {', '.join(splits)}")
-    rows: dict[str, int] = {}
     total = sum(job.config.epochs for job in jobs)
-
     with progress("retrain epochs") as advance:
-
-        def on_epoch(job: RetrainJob, row: dict[str, Any]) -> None:
-            rows[job.label] = row["epoch"]
-            if row["stop"]:
-                shown = MONITORS[job.config.monitor].show(row["objective"])
-                tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
-                rows[job.label] = job.config.epochs
-            advance(sum(rows.values()), total)
-
         layout = settings.layout
         run_jobs(
             jobs,
             source,
             device=settings.device,
             threads=layout["threads"],
-            cpus=min(layout["cpus"], cluster.cpus),
-            gpus=layout["gpus"] if cluster.gpus else 0,
-            on_epoch=on_epoch,
+            cpus=min(layout["cpus"], site.cluster.cpus),
+            gpus=layout["gpus"] if site.cluster.gpus else 0,
+            on_epoch=_RetrainProgress(lambda done: advance(done, total)),
+            remote=site.remote / CHECKPOINTS if site.remote else None,
+            parcel=site.parcel,
         )
     for job in jobs:
         draw_curves(job)
     return jobs
+
+
+class _RetrainProgress:
+    """Says how each training ends, and what was wrong with its checkpoint."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+        self.done: dict[str, int] = {}
+
+    def __call__(self, job: RetrainJob, row: dict[str, Any]) -> None:
+        if row["note"] and job.label not in self.done:
+            say(f"  {job.label}: {row['note']}")
+        self.done[job.label] = row["epoch"]
+        if row["stop"]:
+            shown = MONITORS[job.config.monitor].show(row["objective"])
+            tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
+            self.done[job.label] = job.config.epochs
+        self.advance(sum(self.done.values()))
+
+
+@contextmanager
+def copied(request: RunRequest) -> Iterator[None]:
+    """At the end, come what may: results and checkpoints go to the storage beyond this machine, where there is one."""
+    try:
+        yield
+    finally:
+        if request.copy is not None and (request.folder / SETTINGS_FILE).is_file():
+            copy_results(request.folder, request.copy)
+            push(Settings.load(request.folder).moved(request.checkpoints).checkpoints, request.copy / CHECKPOINTS)
 
 
 def export(folder: Path) -> None:
@@ -174,9 +235,18 @@ def chosen(folder: Path, settings: Settings) -> Selection:
     return select(read_search(folder), settings.spec(folder), val_share=settings.val_ratio)
 
 
-def resume_command(request: RunRequest, verb: str = "search") -> str:
+def how_to_go_on(request: RunRequest) -> str:
+    """What to type after an interruption."""
+    if not (request.folder / SETTINGS_FILE).is_file():
+        return "Interrupted before the first trial; decoded images are kept. Start it again."
+    return f"Interrupted; everything reported is saved. Go on with: {resume_command(request)}"
+
+
+def resume_command(request: RunRequest) -> str:
     """What to type to go on."""
-    return f"python -m tune_btxrd {verb} --name {request.name} --resume{_where(request)}"
+    if request.verb == "retrain":
+        return f"python -m tune_btxrd retrain {request.name}{_where(request)}"
+    return f"python -m tune_btxrd {request.verb} --name {request.name} --resume{_where(request)}"
 
 
 def skipped_lines(settings: Settings) -> list[str]:
@@ -228,4 +298,6 @@ def _say_where_to_watch(cluster: Cluster, settings: Settings, storage: Path) -> 
 
 
 def _where(request: RunRequest) -> str:
-    return "" if str(request.storage) == "ray_results" else f" --storage {request.storage}"
+    storage = request.remote or str(request.storage)
+    flags = {"storage": None if storage == "ray_results" else storage, "address": request.address}
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in flags.items() if value)

@@ -1,6 +1,7 @@
 """`search.json`: all settings of a search, so that every later verb finds dataset, space, splits and checkpoints again."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -65,6 +66,7 @@ class Settings:
         plain["request"] = {key: str(v) if key in PATHS and v is not None else v for key, v in asdict(self.request).items()}
         plain |= {"source": self.source.to_dict(), "checkpoints": str(self.checkpoints)}
         plain |= {"environment": known[0], "resumed": known[1:]}
+        plain["checkpoints_from_here"] = os.path.relpath(self.checkpoints, folder.resolve())
         write_whole(folder / SETTINGS_FILE, json.dumps(plain, indent=1, ensure_ascii=False))
 
     @classmethod
@@ -81,12 +83,25 @@ class Settings:
             request["phantom"] = PhantomSpec(**request["phantom"])
             source = Source.from_dict({**plain["source"], "splits": str((folder / "splits").resolve())})
             known = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain}
-            known |= {"request": DataRequest(**request), "source": source, "checkpoints": Path(plain["checkpoints"])}
-            return cls(**known)
+            known |= {"request": DataRequest(**request), "source": source, "checkpoints": _checkpoints(plain, folder)}
+            settings = cls(**known)
         except (KeyError, TypeError) as error:
             raise ResultError(
                 f"{folder / SETTINGS_FILE} must be whole, but {error} is missing or unknown: restore it."
             ) from error
+        settings.check_names(folder)
+        return settings
+
+    def check_names(self, folder: Path) -> None:
+        """Raises ResultError for names that lead out of their folders: a results folder may come from anybody."""
+        for name in (*self.splits.values(), self.searched, self.name):
+            if Path(name).name != name or name in ("", ".", ".."):
+                raise ResultError(f"Names in {folder / SETTINGS_FILE} must be plain file names, but one is {name!r}.")
+        if self.checkpoints.name != self.name:
+            raise ResultError(
+                f"Checkpoints must lie in a folder called as the search, {self.name}, but {folder / SETTINGS_FILE} "
+                f"says {self.checkpoints}: correct it there."
+            )
 
     def moved(self, checkpoints: Path | None) -> "Settings":
         """With checkpoints below another root; unchanged for None."""
@@ -96,6 +111,15 @@ class Settings:
         """The search space as it was used: `space.yaml` beside `search.json`, the overrides, then `changes`."""
         space = SearchSpec.load(folder / SPACE_FILE)
         return space.override({**self.space["settings"], **changes}, self.space["hyperparameters"])
+
+
+def _checkpoints(plain: Mapping[str, Any], folder: Path) -> Path:
+    """Where checkpoints lie: as they lay from the results folder, which may have moved with them, else where they were."""
+    there = Path(plain["checkpoints"])
+    if "checkpoints_from_here" not in plain:
+        return there
+    moved = Path(os.path.normpath(folder.resolve() / plain["checkpoints_from_here"]))
+    return there if there.is_dir() and not moved.is_dir() else moved
 
 
 def environment() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The conductor as Ray Tune sees it: a Searcher that proposes, a Callback that records, and ASHA keyed by trial labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,15 @@ from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tune_btxrd.errors import ResultError
 from tune_btxrd.search.conductor import ENDINGS, Conductor
+from tune_btxrd.search.failures import failure_reason, storage_fault
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.rows import own_columns
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord
+
+RETRIED = "failed, tried again from its checkpoint"
 
 
 class Proposals(Searcher):
@@ -114,12 +120,23 @@ class Rungs(ASHAScheduler):
 class Recorder(Callback):
     """Tells the conductor of every epoch, the stopping one included, and of every end; then whoever listens."""
 
-    def __init__(self, conductor: Conductor, rungs: Rungs, listeners: tuple[Any, ...] = ()) -> None:
-        self.conductor, self.rungs, self.listeners = conductor, rungs, listeners
+    def __init__(
+        self,
+        conductor: Conductor,
+        rungs: Rungs,
+        listeners: tuple[Listener, ...] = (),
+        slots: Callable[[], int] | None = None,
+    ) -> None:
+        self.conductor, self.rungs, self.listeners, self.slots = conductor, rungs, listeners, slots
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Ray pickles its Tuner, and what listens here (files, a terminal) has no place in a pickle."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """As many slots as the nodes of this moment have."""
+        if self.slots is not None:
+            self.conductor.slots = self.slots()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its slot."""
@@ -127,6 +144,8 @@ class Recorder(Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """One epoch; a row that marks divergence is no epoch."""
+        if result.get("note") and result["note"] not in self.conductor.record.trials[trial.config["trial"]].notes:
+            self._note(trial.config["trial"], result["note"])
         if result["stop"] != "diverged" and self.conductor.epoch(trial.config["trial"], own_columns(result)):
             self._tell("epoch", trial.config["trial"])
 
@@ -141,8 +160,22 @@ class Recorder(Callback):
             self._end(label, "pruned", self.rungs.reasons[label])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good, its retries used up."""
-        self._end(trial.config["trial"], "failed", failure_reason(trial))
+        """A trial failed for good, its retries used up; what the storage did wrong is no trial's failure."""
+        reason = failure_reason(trial)
+        if fault := storage_fault(reason):
+            raise ResultError(fault)
+        if trial.should_recover() and self.conductor.give_back(trial.config["trial"]):
+            self._note(trial.config["trial"], f"{RETRIED}: {reason}")  # Ray retries none whose slot dies as it begins
+        else:
+            self._end(trial.config["trial"], "failed", reason)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed and begins again from its checkpoint."""
+        self._note(trial.config["trial"], f"{RETRIED}: {failure_reason(trial)}")
+
+    def _note(self, label: str, text: str) -> None:
+        self.conductor.note(label, text)
+        self._tell("noted", label)
 
     def _end(self, label: str, state: str, reason: str) -> None:
         self.conductor.end(label, state=state, reason=reason)
@@ -155,11 +188,3 @@ class Recorder(Callback):
 
 def _stopped_at(epoch: int) -> str:
     return f"stopped by ASHA at epoch {epoch}"
-
-
-def failure_reason(trial: Any) -> str:
-    """The last line of the traceback that ended a trial; `trial.get_error()` would read a copy that is not there yet."""
-    path = trial.error_file
-    text = Path(path).read_text(encoding="utf-8", errors="replace") if path and Path(path).exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "the trial's process ended without a word"

@@ -7,6 +7,7 @@ Because it knows no Ray, the same object runs in the search, in the replay bench
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event
 
 ENDINGS = {"budget": "ran its full budget", "patience": "stopped by its own patience"}
+GIVEN_BACK = 2  # times that a trial which lost its slot before it began is handed out again
 SAME_FAILURES = 3  # so many first trials that fail alike stop the search
 
 
@@ -69,6 +71,7 @@ class Conductor:
         self.confirmation = Bridge(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
         self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
         self._live: set[str] = set()
+        self._given_back: Counter[str] = Counter()
         self.finished = False  # whether `next` has said so
         for trial in list(self._unfinished):  # killed between the last epoch of a trial and the note of its end
             if trial.epochs and (stop := trial.epochs[-1]["stop"]):
@@ -121,6 +124,19 @@ class Conductor:
         self._unfinished = [trial for trial in self._unfinished if trial.label != label]
         self._write("end", trial=label, state=state, reason=reason)
         self._bridge(self.record.trials[label]).tell(self.record.trials[label])
+
+    def give_back(self, label: str) -> bool:
+        """Takes a trial that lost its slot, to be handed out again; False where that happened GIVEN_BACK times already."""
+        self._given_back[label] += 1
+        if self._given_back[label] > GIVEN_BACK:
+            return False
+        self._live.discard(label)
+        self._unfinished.append(self.record.trials[label])
+        return True
+
+    def note(self, label: str, text: str) -> None:
+        """Takes what happened to a trial that goes on."""
+        self._write("note", trial=label, text=text)
 
     def _new_search_trial(self) -> Job:
         number, params, config = self.search.ask()

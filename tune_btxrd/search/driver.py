@@ -2,35 +2,34 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.adapters import Proposals, Recorder, Rungs
 from tune_btxrd.search.bridge import fresh_database
 from tune_btxrd.search.cluster import Cluster, DashboardRows
 from tune_btxrd.search.conductor import Conductor
+from tune_btxrd.search.failures import surroundings
 from tune_btxrd.search.gauges import Gauges
 from tune_btxrd.search.journal import Journal
+from tune_btxrd.search.keeper import CHECKPOINTS, CheckpointKeeper
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.measure import Layout
+from tune_btxrd.search.nodes import NodeWatch
+from tune_btxrd.search.parcel import Parcel
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.rows import recall_column, recall_columns
 from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.stopping import hurried
+from tune_btxrd.search.storage import RemoteFolder
+from tune_btxrd.search.storage_copy import StorageCopy
 from tune_btxrd.search.trainable import make_trainable
-from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event, read_search, write_tables
+from tune_btxrd.search.trials import SearchRecord, apply_event, read_search, write_tables
 
 Trainable = Callable[[dict[str, Any]], None]
-CHECKPOINTS = "trial_checkpoints"  # one file per unfinished trial, for resuming
-
-
-class Listener(Protocol):
-    """Whoever wants to hear of trials while the search runs: the terminal, the dashboard."""
-
-    def started(self, trial: TrialRecord) -> None: ...
-    def epoch(self, trial: TrialRecord) -> None: ...
-    def ended(self, trial: TrialRecord) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,10 @@ class SearchRun:
     split: str
     device: str
     layout: Layout
+    remote: RemoteFolder | None = None  # the storage's copy of `folder`, beyond this machine
+    parcel: Parcel | None = None  # pixels and parts for nodes that do not see the driver's folders
     retries: int = 2  # of a trial whose process or node died, or which raised
+    follows_nodes: bool = False  # more slots as nodes join, fewer as they leave
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
     tensorboard: bool = False  # also write TensorBoard event files
     mlflow: str | None = None  # also log to this MLflow tracking URI
@@ -70,7 +72,12 @@ def run_search(
     spec.check_metrics(recall_columns(run.source.class_names))
     record = read_search(run.folder)
     journal = Journal(run.folder)
-    try:
+    with surroundings(run.folder), ExitStack() as ends:  # each end is tried, whatever became of the others
+        ends.callback(journal.close)
+        keeper = CheckpointKeeper(run.folder / CHECKPOINTS, record)
+        ends.callback(keeper.sweep, "*.pt")
+        copies = ends.enter_context(_storage_copy(run))
+        ends.callback(write_tables, record)
         _begin_session(record, journal, run.layout, cluster)
         conductor = Conductor(
             spec,
@@ -81,21 +88,17 @@ def run_search(
             deadline=run.deadline,
             database=fresh_database(run.folder),
         )
-        with (
-            closing(conductor),
-            _event_files(run, record) as files,
-            _mlflow_runs(run, record, conductor) as runs,
-        ):
-            rungs = Rungs(spec, conductor)
-            keeper = CheckpointKeeper(run.folder / CHECKPOINTS, record)
-            hearers = (keeper, *listeners, DashboardRows(run.folder.name), _gauges(spec, run, record), *files)
-            _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers), *runs])
-            keeper.sweep("*")
+        ends.enter_context(closing(conductor))
+        files = ends.enter_context(_event_files(run, record))
+        runs = ends.enter_context(_mlflow_runs(run, record, conductor))
+        rungs = Rungs(spec, conductor)
+        rows = DashboardRows(run.folder.name)
+        hearers = (keeper, *copies, *listeners, rows, _gauges(spec, run, record), *files)
+        nodes = NodeWatch(cluster, run.layout) if run.follows_nodes else None
+        _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers, slots=nodes), *runs])
+        keeper.sweep("*")
         if not conductor.finished:
             raise KeyboardInterrupt
-    finally:
-        write_tables(record)
-        journal.close()
     return record
 
 
@@ -111,6 +114,8 @@ def _real(run: SearchRun) -> Trainable:
         device=run.device,
         threads=run.layout.threads,
         checkpoints=run.folder / CHECKPOINTS,
+        remote=run.remote / CHECKPOINTS if run.remote else None,
+        parcel=run.parcel,
     )
 
 
@@ -143,6 +148,20 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
 def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:
     recall = recall_column(run.source.class_names[run.source.positive_class])
     return Gauges(record, monitor=MONITORS[spec.monitor], recall=recall, slots=run.layout.slots)
+
+
+@contextmanager
+def _storage_copy(run: SearchRun) -> Iterator[tuple[Listener, ...]]:
+    """The listener that copies results to the storage beyond this machine, where there is one."""
+    if run.remote is None:
+        yield ()
+        return
+    copy = StorageCopy(run.folder, run.remote)
+    try:
+        with hurried(copy.hurry):
+            yield (copy,)
+    finally:
+        copy.close()
 
 
 @contextmanager
@@ -190,32 +209,3 @@ def _named_slots(trainable: Trainable, search: str, resources: dict[str, float])
 
     NamedSlot.__name__ = NamedSlot.__qualname__ = f"{search} slot"
     return NamedSlot
-
-
-class CheckpointKeeper:
-    """Removes the checkpoints of trials that ended, so that the disk holds one per unfinished trial.
-
-    A trial that is stopped may still be writing its last one: what appears again goes at the next event, and at the end.
-    """
-
-    def __init__(self, folder: Path, record: SearchRecord) -> None:
-        self.folder, self.record = folder, record
-        self.sweep("*")
-
-    def started(self, trial: TrialRecord) -> None:
-        """Removes what has appeared again."""
-        self.sweep("*.pt")
-
-    def epoch(self, trial: TrialRecord) -> None:
-        """Nothing: the trial itself saves."""
-
-    def ended(self, trial: TrialRecord) -> None:
-        """Removes its checkpoint."""
-        self.sweep("*.pt")
-
-    def sweep(self, pattern: str) -> None:
-        """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""
-        for path in self.folder.glob(pattern):
-            trial = self.record.trials.get(path.name.removeprefix(".").split(".")[0])
-            if trial is None or trial.state != "running":
-                path.unlink(missing_ok=True)

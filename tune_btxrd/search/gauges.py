@@ -7,6 +7,7 @@ search and the slot, never a trial: a search of 500 trials has as many series as
 from typing import Any
 
 from tune_btxrd.monitor import Monitor
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.trials import STATES, SearchRecord, TrialRecord
 
 PREFIX = "tune_btxrd_"
@@ -18,7 +19,7 @@ PER_SLOT = {
 }
 
 
-class Gauges:
+class Gauges(Listener):
     """Hears of trials and sets Ray's metrics.
 
     Args:

@@ -6,6 +6,7 @@ and hold no rungs; a database can be damaged; a line that was written stays writ
     {"event": "session", "time": ..., "slots": 2, ...}                                  the driver started or resumed
     {"event": "start", "time": ..., "trial": "7", "number": 7, "role": "search", "config": {...}, "params": {...}, ...}
     {"event": "epoch", "time": ..., "trial": "7", "epoch": 3, "val_loss": ..., ...}
+    {"event": "note", "time": ..., "trial": "7", "text": "failed, tried again: ..."}
     {"event": "end", "time": ..., "trial": "7", "state": "pruned", "reason": "..."}
 """
 
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 from tune_btxrd.errors import ResultError
 
 FILE = "journal.jsonl"
+DURABLE = ("start", "end")  # survive a power cut at once; epochs of an unfinished trial are in its checkpoint too
 
 
 class Journal:
@@ -55,6 +57,8 @@ class Journal:
             line = (json.dumps(record, default=_plain, allow_nan=True) + "\n").encode()
             if os.write(self._file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if event in DURABLE:
+                os.fsync(self._file)
         except OSError as error:
             raise ResultError(
                 f"The journal must be writable, but {self.path}: {error.strerror}. Free space, then --resume."

@@ -17,10 +17,15 @@ FULL = 0.9  # of a GPU's memory may be planned with
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A layout that can be tried: trials at once in the whole cluster, and what each gets."""
+    """A layout that can be tried: trials at once in the whole cluster, and what each gets.
+
+    Attributes:
+        threads: torch's in each trial; cpus, gpus: of each trial, as Ray counts them.
+    """
 
     slots: int
     threads: int
+    cpus: float = 1.0
     gpus: float = 0.0
 
     def __str__(self) -> str:
@@ -47,36 +52,55 @@ class Sample:
 def layouts(
     cluster: Cluster, *, device: str, slots: int | None, cpus: float | None, gpus: float | None, system: str | None = None
 ) -> list[Option]:
-    """The options to be measured; what the user gave leaves fewer of them, often one.
+    """The options to be measured, each fitting the nodes, whatever their kinds; what the user gave leaves fewer of them.
 
     Args:
         gpus: of each trial; None: measured where there is a GPU.
         system: of this machine, as `platform.system` calls it; on Apple silicon one trial has the device for itself.
+
+    Raises:
+        ConfigError: no node has what one trial asks for.
     """
-    if cluster.gpus and device in ("auto", "cuda") and gpus != 0:
+    on_gpus = device in ("auto", "cuda") and gpus != 0 and bool(cluster.gpus or gpus)
+    _check_room(cluster, cpus=cpus, gpus=(gpus or 1.0) if on_gpus else 0.0)
+    if on_gpus:
         return _on_gpus(cluster, slots=slots, cpus=cpus, gpus=gpus)
     on_mps = device == "mps" or (device == "auto" and (system or platform.system()) == "Darwin")
+    if cpus and not slots:
+        slots = 1 if on_mps else cluster.room(cpus, 0.0)
     if on_mps or slots:
-        count = slots or 1
-        return [Option(slots=count, threads=max(1, int(cpus or cluster.cpus // count)))]
-    if cpus:
-        return [Option(slots=max(1, int(cluster.cpus // cpus)), threads=max(1, int(cpus)))]
-    threads = [1]
-    while threads[-1] * 2 <= min(cluster.cpus // max(1, cluster.nodes), MOST_THREADS):
-        threads.append(threads[-1] * 2)
-    return [Option(slots=max(1, cluster.cpus // count), threads=count) for count in threads]
+        return [_option(cluster, slots or 1, cpus, 0.0)]
+    most = int(min(max(size for size, _ in cluster.sizes), MOST_THREADS))
+    threads = [2**power for power in range(most.bit_length()) if 2**power <= most]
+    return [Option(slots=cluster.room(count, 0.0), threads=count, cpus=float(count)) for count in threads]
 
 
 def _on_gpus(cluster: Cluster, *, slots: int | None, cpus: float | None, gpus: float | None) -> list[Option]:
-    def option(count: int, share: float) -> Option:
-        return Option(slots=count, threads=max(1, int(cpus or cluster.cpus // count)), gpus=share)
-
     if gpus is not None:
-        return [option(slots or max(1, int(cluster.gpus / gpus)), gpus)]
+        return [_option(cluster, slots or cluster.room(cpus or 0.0, gpus), cpus, gpus)]
     if slots:
-        return [option(slots, 1 / math.ceil(slots / cluster.gpus))]
+        return [_option(cluster, slots, cpus, 1 / math.ceil(slots / cluster.gpus))]
     packs = [pack for pack in PACKS if pack == 1 or pack * cluster.gpus <= cluster.cpus]
-    return [option(pack * cluster.gpus, 1 / pack) for pack in packs]
+    return [_option(cluster, cluster.room(cpus or 0.0, 1 / pack), cpus, 1 / pack) for pack in packs]
+
+
+def _option(cluster: Cluster, slots: int, cpus: float | None, gpus: float) -> Option:
+    own = cpus or _cpus_of(cluster, slots, gpus)
+    return Option(slots=slots, threads=max(1, int(own)), cpus=own, gpus=gpus)
+
+
+def _cpus_of(cluster: Cluster, slots: int, gpus: float) -> float:
+    """The most CPUs that each of so many trials can have; a share of one where there are more trials than CPUs."""
+    whole = [float(count) for count in range(1, cluster.cpus + 1) if cluster.room(count, gpus) >= slots]
+    return max(whole, default=max(0.1, min(1.0, cluster.cpus / slots)))
+
+
+def _check_room(cluster: Cluster, *, cpus: float | None, gpus: float) -> None:
+    if not cluster.room(cpus or (0.0 if gpus else 1.0), gpus):
+        asked = " and ".join(f"{size:g} {kind}" for size, kind in ((cpus, "CPUs"), (gpus, "GPUs")) if size)
+        raise ConfigError(
+            f"A node must hold one trial, but none has {asked or 'a CPU'}: lower --cpus-per-trial or --gpus-per-trial."
+        )
 
 
 def try_all(
@@ -91,7 +115,7 @@ def try_all(
     lines: list[str] = []
     for option in options:
         found = sample(option)
-        if found.seconds == math.inf or (measured and found.memory / option.gpus > FULL):
+        if found.seconds == math.inf or (measured and found.memory > FULL * option.gpus):
             lines.append(f"{option}: out of memory")
             break
         measured.append((option, found))

@@ -11,8 +11,10 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.search.cluster import Cluster
 from tune_btxrd.search.layouts import Option, Sample, choose, layouts, try_all
+from tune_btxrd.search.parcel import Parcel, local_source
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import SearchRecord
 
 SECONDS = 3.0  # that a trial is timed for at most, beyond its first batch
 BATCHES = 6  # timed at most
@@ -49,6 +51,7 @@ def measure_layout(
     slots: int | None,
     cpus: float | None,
     gpus: float | None,
+    parcel: Parcel | None = None,
 ) -> Layout:
     """The layout with the most epochs per second among those that fit; `slots` leaves only one to measure.
 
@@ -56,13 +59,12 @@ def measure_layout(
         ConfigError, DataError, ResultError: what a trial would have met: weights, device, memory, images.
     """
     options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
-    with _probes(options, cluster, source.to_dict(), split, config.to_dict(), device) as sample:
+    with _probes(options, cluster, source, parcel, split, config.to_dict(), device) as sample:
         measured, tried = try_all(options, sample)
     option, found = choose(measured)
-    own = cpus if cpus is not None else min(float(option.threads), cluster.cpus / option.slots)
     return Layout(
         slots=option.slots,
-        cpus=own,
+        cpus=option.cpus,
         gpus=option.gpus,
         threads=option.threads,
         epoch_seconds=found.seconds,
@@ -77,10 +79,11 @@ def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterato
     """Processes that train side by side, as many as the largest option needs; on GPUs as many as share one."""
     import ray
 
-    on_gpu = bool(options[0].gpus)
     most = max(_side_by_side(option) for option in options)
-    most = most if on_gpu else min(most, cluster.cpus)
-    probe = ray.remote(_Probe).options(num_cpus=cluster.cpus / most if not on_gpu else 0, num_gpus=options[0].gpus / most)
+    cpus, gpus = min(option.cpus for option in options), min(option.gpus for option in options)
+    if not gpus:
+        most = min(most, max(1, cluster.room(cpus, 0.0)))
+    probe = ray.remote(_Probe).options(num_cpus=0 if gpus else cpus, num_gpus=gpus)
     actors = [probe.remote(*arguments) for _ in range(most)]
 
     def sample(option: Option) -> Sample:
@@ -110,8 +113,8 @@ def _side_by_side(option: Option) -> int:
 class _Probe:
     """A process that trains a few batches exactly as a slot does."""
 
-    def __init__(self, source: dict[str, Any], split: str, config: dict[str, Any], device: str) -> None:
-        self.data = Source.from_dict(source).training_data(split)
+    def __init__(self, source: Source, parcel: Parcel | None, split: str, config: dict[str, Any], device: str) -> None:
+        self.data = local_source(source, parcel).training_data(split)
         self.config, self.device = TrainConfig.from_dict(config), device
 
     def sample(self, threads: int) -> dict[str, Any]:
@@ -185,6 +188,23 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def deadline(time_budget: float | None, *, reserve: float) -> float | None:
-    """When search trials must end so that confirmation and retrain fit in; None without a budget."""
-    return None if time_budget is None else time.time() + max(0.0, time_budget - reserve)
+def deadline(time_budget: float | None, *, reserve: float, spent: float) -> float | None:
+    """When search trials must end so that confirmation and retrain fit in; None without a budget.
+
+    Args:
+        spent: seconds that earlier sessions took: a budget counts once.
+    """
+    return None if time_budget is None else time.time() + max(0.0, time_budget - reserve - spent)
+
+
+def spent_seconds(record: SearchRecord) -> float:
+    """Seconds that the sessions of a search lasted, each from its start to its last event."""
+    starts = [session["time"] for session in record.sessions]
+    trials = record.trials.values()
+    times = [row["time"] for trial in trials for row in trial.epochs] + [t.ended or t.started for t in trials]
+    ends = [max((time for time in times if start <= time < later), default=start) for start, later in _spans(starts)]
+    return float(sum(end - start for start, end in zip(starts, ends, strict=True)))
+
+
+def _spans(starts: list[float]) -> list[tuple[float, float]]:
+    return list(zip(starts, [*starts[1:], math.inf], strict=True)) if starts else []

@@ -7,6 +7,7 @@ from typing import Any
 from tune_btxrd import console
 from tune_btxrd.console import tell, tell_more
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.measure import confirm_epochs, expected_epochs, minutes
 from tune_btxrd.search.rows import recall_column
 from tune_btxrd.search.space import SearchSpec
@@ -16,7 +17,7 @@ ROWS = 12  # running trials in the live block
 MARKS = {"complete": "done", "pruned": "cut", "diverged": "diverged", "failed": "FAILED"}
 
 
-class SearchProgress:
+class SearchProgress(Listener):
     """Hears of trials; `render` is the live block, and each trial's end is a line.
 
     Args:
@@ -61,6 +62,11 @@ class SearchProgress:
         row = trial.epochs[-1]
         done = f"epoch {row['epoch']}/{self.spec.epochs}"
         tell_more(f"  trial {trial.label:>4} {done}  val loss {row['val_loss']:.4f}  {self._recall(row)}")
+        self.refresh()
+
+    def noted(self, trial: TrialRecord) -> None:
+        """Something happened to a trial that goes on."""
+        tell(f"  trial {trial.label}: {trial.notes[-1]}")
         self.refresh()
 
     def ended(self, trial: TrialRecord) -> None:

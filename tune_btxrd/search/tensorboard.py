@@ -8,6 +8,7 @@ import shutil
 import sys
 from typing import Any
 
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.rows import RECALL
 from tune_btxrd.search.trials import SearchRecord, TrialRecord
 
@@ -15,7 +16,7 @@ FOLDER = "tensorboard"
 SCALARS = ("train_loss", "val_loss", "val_acc", "val_macro_f1", "objective", "lr", "images_per_second")
 
 
-class EventFiles:
+class EventFiles(Listener):
     """Hears of trials and writes them; a trial's file is complete when the trial has ended.
 
     Args:

@@ -6,19 +6,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tune_btxrd.search.parcel import Parcel, local_source, scratch
 from tune_btxrd.search.parts import Source
+from tune_btxrd.search.storage import RemoteFolder
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def make_trainable(
-    name: str, source: Source, *, device: str, threads: int | None, checkpoints: Path
+    name: str,
+    source: Source,
+    *,
+    device: str,
+    threads: int | None,
+    checkpoints: Path,
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """The function that Tune runs for each trial; what is the same for all trials travels once, in its closure.
 
     Args:
         name: what Ray's dashboard calls the slots.
-        checkpoints: folder of the trials' checkpoints, for resuming.
+        checkpoints: folder of the trials' checkpoints, for resuming; `remote`: where they go beyond this machine.
+        parcel: pixels and parts for nodes that do not see the driver's folders.
     """
     values, folder = source.to_dict(), str(checkpoints)
 
@@ -27,27 +37,36 @@ def make_trainable(
 
         from tune_btxrd.search.trainable import run_trial
 
-        run_trial(config, Source.from_dict(values), tune.report, device=device, threads=threads, checkpoints=Path(folder))
+        here = local_source(Source.from_dict(values), parcel)
+        aside = scratch(Path(folder).parent.name) if remote else Path(folder)
+        run_trial(config, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
 
     trainable.__name__ = name
     return trainable
 
 
 def run_trial(
-    config: Mapping[str, Any], source: Source, report: Report, *, device: str, threads: int | None, checkpoints: Path
+    config: Mapping[str, Any],
+    source: Source,
+    report: Report,
+    *,
+    device: str,
+    threads: int | None,
+    checkpoints: Path,
+    remote: RemoteFolder | None = None,
 ) -> None:
     """One trial from its start or its checkpoint to its end; one report per epoch.
 
     Rows of epochs that a checkpoint holds are reported again: whoever listens takes each epoch once, and none is lost
-    between a saved checkpoint and a report that never arrived.
+    between a saved checkpoint and a report that never arrived. `note` says what was wrong with one.
     """
     from tune_btxrd.search.rows import named_row
     from tune_btxrd.search.store import TrialStore
     from tune_btxrd.training.loop import Diverged, train
 
-    place = {"slot": f"{os.uname().nodename}:{os.getpid()}"}
-    store = TrialStore(checkpoints / f"{config['trial']}.pt", class_names=source.class_names)
+    store = TrialStore(checkpoints / f"{config['trial']}.pt", class_names=source.class_names, remote=remote)
     state = _state(config, source, store, device=device, threads=threads)
+    place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": store.note}
     try:
         for metrics in state.history:
             report(named_row(metrics, source.class_names) | place)
@@ -66,11 +85,9 @@ def _state(config: Mapping[str, Any], source: Source, store: Any, *, device: str
 
     slot = warm_slot(device, threads)
     data = source.training_data(str(config["split"]))
-    saved = store.load()
-    if saved is not None:
-        return restore(slot, saved, data)
     own = TrainConfig.from_dict({name: value for name, value in config.items() if name in FIELDS})
-    return slot.start(own, data, keep_best=False)
+    saved = store.load(own.to_dict())
+    return slot.start(own, data, keep_best=False) if saved is None else restore(slot, saved, data)
 
 
 _SLOT: dict[tuple[str, int | None], Any] = {}

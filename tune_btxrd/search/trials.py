@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from tune_btxrd.search.journal import read_events
 
 STATES = ("running", "complete", "pruned", "diverged", "failed")
 SETTINGS_FILE = "search.json"
+LABEL = re.compile(r"\d+(r\d+)?")
 
 
 @dataclass(kw_only=True)
@@ -30,6 +32,7 @@ class TrialRecord:
         config: the complete config. `params`: the searched values alone.
         state: one of STATES; reason: why it ended so, in words.
         epochs: one row per epoch, in order, with the names of `epochs.csv`.
+        notes: what happened to it on its way: a failure that was retried, a damaged checkpoint.
         started, ended: seconds since 1970; ended is None while it runs.
     """
 
@@ -43,6 +46,7 @@ class TrialRecord:
     state: str = "running"
     reason: str = ""
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
 
@@ -145,12 +149,16 @@ def apply_event(record: SearchRecord, event: Mapping[str, Any]) -> None:
     if kind == "session":
         record.sessions.append(dict(event))
     elif kind == "start":
+        if not LABEL.fullmatch(label):  # it becomes part of file names, and a folder may come from anybody
+            raise ResultError(f"A trial must be called like 7 or 7r2, but the journal in {record.folder} has {label!r}.")
         fields: dict[str, Any] = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
         record.trials[label] = TrialRecord(label=label, started=event["time"], **fields)
     elif kind == "epoch":
         trial = record.trials[label]
         if not trial.epochs or event["epoch"] > trial.epochs[-1]["epoch"]:
             trial.epochs.append({name: value for name, value in event.items() if name not in ("event", "trial")})
+    elif kind == "note":
+        record.trials[label].notes.append(event["text"])
     elif kind == "end":
         trial = record.trials[label]
         trial.state, trial.reason, trial.ended = event["state"], event["reason"], event["time"]

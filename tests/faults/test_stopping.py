@@ -1,0 +1,49 @@
+"""SIGTERM and Ctrl-C without Ray: what is said, exit codes, and an end that comes even if nobody lets go."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys, time, signal
+from tune_btxrd.search import stopping
+stopping.GRACE = 0.5
+try:
+    with stopping.stoppable(lambda: "Go on with: this"), stopping.hurried(lambda: print("hurried", flush=True)):
+        {body}
+except KeyboardInterrupt as interrupt:
+    sys.exit(getattr(interrupt, "exit_code", 130))
+"""
+WAIT = 'print("ready", flush=True); time.sleep(60)'
+DEAF = 'signal.signal(signal.SIGINT, signal.SIG_IGN); print("ready", flush=True); time.sleep(60)'
+RAY_LIKE = (
+    "kept = stopping.own_handler_kept(); kept.__enter__(); "
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)); kept.__exit__(None, None, None); " + WAIT
+)
+
+
+def stop(body: str, number: int) -> tuple[int, list[str]]:
+    """Exit code and lines of a process that was sent a signal when ready."""
+    command = [sys.executable, "-c", SCRIPT.format(body=body)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        shown, _ = process.communicate(timeout=30)
+    return process.returncode, shown.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("body", "number", "code", "shown"),
+    [
+        (WAIT, signal.SIGINT, 130, ["Go on with: this"]),
+        (WAIT, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),
+        (RAY_LIKE, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # ray.init puts a handler of its own there
+        (DEAF, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # the end comes all the same
+    ],
+    ids=["ctrl-c", "sigterm", "after ray.init", "deaf"],
+)
+def test_a_signal_ends_a_verb_in_order(body: str, number: int, code: int, shown: list[str]) -> None:
+    assert stop(body, number) == (code, shown)

@@ -1,0 +1,86 @@
+"""Full disks, folders that cannot be written, memory that runs out: one line each, and nothing finished is lost."""
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import kill
+import kill_driver
+import pytest
+from kill import Arena
+from ray_samples import STUB, run_stub
+from search_samples import make_folder
+
+from tune_btxrd.errors import ResultError
+from tune_btxrd.search.journal import Journal, read_events
+from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.trials import read_search
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from tune_btxrd.search.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+while True:
+    journal.write("start", trial="0", text="x" * 60)
+"""
+
+
+def test_a_journal_on_a_full_disk_is_one_error_and_keeps_its_whole_lines(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "full")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=False, cwd=Path.cwd()
+    )
+    assert "ResultError: The journal must be writable" in done.stderr and "Free space, then --resume" in done.stderr
+    whole = len(list(read_events(folder)))
+    assert (folder / "journal.jsonl").stat().st_size == 500 and whole == 500 // 127
+    journal = Journal(folder)  # what is half written goes
+    journal.write("session")
+    journal.close()
+    assert [event["event"] for event in read_events(folder)] == ["start"] * whole + ["session"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_checkpoints_that_cannot_be_written_stop_the_search_not_the_trial(arena: Arena, tmp_path: Path) -> None:
+    folder = tmp_path / "unwritable"
+    folder.mkdir()
+    (folder / "trial_checkpoints").write_text("a file where the folder should be")
+    with pytest.raises(ResultError, match=r"The checkpoint .* must be writable"):
+        kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True, retries=0)
+    trial = read_search(folder).trials["0"]
+    assert trial.state == "running"  # to be gone on with
+    (folder / "trial_checkpoints").unlink()
+    kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True, retries=0)
+    assert read_search(folder).trials["0"].state == "complete"
+
+
+@pytest.mark.slow
+def test_a_search_on_a_full_disk_ends_with_one_line_and_goes_on(arena: Arena, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    driver = kill.start(folder, kill.Case(seed=0, slots=1, kills=()), arena)
+    assert kill.reached(folder / kill.FILE, 6, driver)
+    size = (folder / kill.FILE).stat().st_size
+    resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (size + 100, size + 100))
+    shown, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 2 and re.search(r"^tune-btxrd: .* must be writable", shown, flags=re.MULTILINE)
+    assert "--resume" in shown
+    assert kill.play(kill.Case(seed=0, slots=1, kills=()), folder, arena) == ([], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_memory_that_runs_out_is_tried_again_and_then_a_reason_in_the_table(arena: Arena, tmp_path: Path) -> None:
+    spec = SearchSpec.from_text(STUB).override({"trials": 4, "scheduler": "none", "epochs": 3, "grace_period": 1}, {})
+    faults = {"1": "memory", "2": "gpu memory", "3": "die always"}
+    record = run_stub(tmp_path / "memory", spec, address=arena.address, retries=1, slots=4, faults=faults)
+    reasons = {trial.label: trial.reason for trial in record.search_trials if trial.state == "failed"}
+    assert reasons["1"] == "out of memory (MemoryError): fewer --slots, or more memory"
+    assert reasons["2"].startswith("out of GPU memory (CUDA out of memory. Tried to allocate 20.00 GiB")
+    assert reasons["3"].startswith("its process was killed") and record.trials["0"].state == "complete"
+    assert all(len((tmp_path / "memory" / f"{label}.txt").read_text().splitlines()) == 2 for label in "12")
+    table = (tmp_path / "memory" / "trials.csv").read_text()
+    assert all(reason in table for reason in reasons.values())

@@ -1,0 +1,19 @@
+"""Whoever wants to hear of trials while a search runs: the terminal, the dashboard, the storage's copy."""
+
+from tune_btxrd.search.trials import TrialRecord
+
+
+class Listener:
+    """Hears nothing; who listens overrides what it cares for."""
+
+    def started(self, trial: TrialRecord) -> None:
+        """A trial got its slot, perhaps once more after a failure."""
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """A new epoch is the last of `trial.epochs`."""
+
+    def noted(self, trial: TrialRecord) -> None:
+        """Something happened to a trial that goes on; it is the last of `trial.notes`."""
+
+    def ended(self, trial: TrialRecord) -> None:
+        """A trial has its final state and reason."""
