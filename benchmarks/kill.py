@@ -71,7 +71,8 @@ class Arena:
         from ray.cluster_utils import Cluster
 
         self.cpus = cpus
-        head = {"num_cpus": head_cpus, "include_dashboard": dashboard, "dashboard_port": 0}
+        free = {"dashboard_port": 0, "dashboard_agent_listen_port": None}  # the default ones may be another Ray's
+        head = {"num_cpus": head_cpus, "include_dashboard": dashboard, **free}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.cluster.add_node(num_cpus=cpus) for _ in range(nodes)]
 

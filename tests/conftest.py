@@ -1,6 +1,35 @@
-"""Settings that must be made before anything imports Ray, which reads them once."""
+"""What holds for all tests: settings that Ray reads once, the order of files where two processes share them, a small heap."""
 
+import gc
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
+
+HERE = Path(__file__).parent
+FIRST = ("test_dashboard", "faults", "test_main_job", "test_search_ray")  # the longest; the first needs Ray's default ports
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file is one piece of work for `pytest -n 2`, all of `faults` too, since its tests share simulated clusters."""
+    rank = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(_piece(item), len(FIRST)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_piece(item)))
+
+
+def _piece(item: pytest.Item) -> str:
+    return item.path.relative_to(HERE).parts[0].removesuffix(".py")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap() -> Iterator[None]:
+    """What earlier files left is nothing to be collected again: trainings collect garbage, and the heap of all tests is large."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

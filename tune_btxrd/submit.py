@@ -57,12 +57,15 @@ def submit(flags: argparse.Namespace) -> None:
 def _send(client: "JobSubmissionClient", flags: argparse.Namespace) -> None:
     with TemporaryDirectory() as aside:
         flags = stage(Path(aside), flags)
-        job = client.submit_job(
-            entrypoint=entrypoint(flags),
-            submission_id=f"{flags.name}-{time.strftime('%H%M%S')}",
-            runtime_env=runtime_env(Path(aside), packages=flags.packages),
-            metadata={"tune_btxrd_search": flags.name},
-        )
+        try:
+            job = client.submit_job(
+                entrypoint=entrypoint(flags),
+                submission_id=f"{flags.name}-{time.strftime('%H%M%S')}",
+                runtime_env=runtime_env(Path(aside), packages=flags.packages),
+                metadata={"tune_btxrd_search": flags.name},
+            )
+        except RuntimeError as error:
+            raise JobError(f"The cluster must take the job, but: {re.sub(r'\s+', ' ', str(error)).strip()[:200]}") from error
     say(f"Job {job} sent. Follow: submit --log {job}; state: submit --status {job}; stop: submit --stop {job}")
     if not flags.detach:
         follow(client, job)

@@ -14,14 +14,14 @@ from kill import Arena  # noqa: E402
 from s3_server import s3_bucket  # noqa: E402
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def storage() -> Iterator[str]:
     """A folder on a local S3 server, started before the nodes, which inherit its address and keys."""
     with s3_bucket() as uri:
         yield uri
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def arena(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """Two nodes of two CPUs with a cache folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def arena(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ar
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def head() -> Iterator[Arena]:
     """A Ray of one node with a dashboard: simulated nodes unpack a job's code into one folder, over each other."""
     with pytest.MonkeyPatch.context() as patch:
