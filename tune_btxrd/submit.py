@@ -65,7 +65,7 @@ def _send(client: "JobSubmissionClient", flags: argparse.Namespace) -> None:
                 metadata={"tune_btxrd_search": flags.name},
             )
         except RuntimeError as error:
-            raise JobError(f"The cluster must take the job, but: {re.sub(r'\s+', ' ', str(error)).strip()[:200]}") from error
+            raise JobError(f"The cluster must take the job, but: {_one_line(error)}") from error
     say(f"Job {job} sent. Follow: submit --log {job}; state: submit --status {job}; stop: submit --stop {job}")
     if not flags.detach:
         follow(client, job)
@@ -181,7 +181,10 @@ def _client(address: str) -> "JobSubmissionClient":
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
         raise ConfigError(
-            f"A Ray dashboard must answer at --address {address}, but: {reason} With token login, set RAY_AUTH_TOKEN."
+            f"A Ray dashboard must answer at --address {address}, but: {_one_line(error)} With token login, set RAY_AUTH_TOKEN."
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()[:160]
