@@ -1,4 +1,4 @@
-"""What holds for all tests: settings that Ray reads once, the order of files where two processes share them, a small heap."""
+"""What holds for all tests: settings that Ray reads once, the order of files in two processes, a small heap."""
 
 import gc
 import os
@@ -28,7 +28,7 @@ def _piece(item: pytest.Item) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_heap() -> Iterator[None]:
-    """What earlier files left is nothing to be collected again: trainings collect garbage, and the heap of all tests is large."""
+    """What earlier files left is not searched for garbage again and again, as each training does."""
     gc.collect()
     gc.freeze()
     yield

@@ -182,7 +182,7 @@ def _client(address: str) -> "JobSubmissionClient":
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"A Ray dashboard must answer at --address {address}, but: {_one_line(error)} With token login, set RAY_AUTH_TOKEN."
+            f"A Ray dashboard must answer at --address {address}, but: {_one_line(error)} Its token: RAY_AUTH_TOKEN."
         ) from error
 
 
