@@ -12,7 +12,7 @@ train-all: .venv/run.done ## the hand-made config on both splits
 	$(BIN)/python -m tune_btxrd train --splits stratified,center
 
 test: .venv/dev.done ## all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: .venv/dev.done ## without those that start Ray or train a real network
 	$(BIN)/python -m pytest -m "not slow"

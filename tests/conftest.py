@@ -11,19 +11,18 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by defa
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
 
 HERE = Path(__file__).parent
-FIRST = ("test_dashboard", "faults", "test_main_job", "test_search_ray")  # the longest; the first needs Ray's default ports
+FIRST = (
+    "test_dashboard.py",
+    "test_main_job.py",
+    "faults",
+    "test_search_ray.py",
+)  # the longest; one needs Ray's default ports
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file is one piece of work for `pytest -n 2`, all of `faults` too, since its tests share simulated clusters."""
+    """The longest files first, since `pytest -n 2 --dist loadfile` gives whole files to its processes."""
     rank = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(_piece(item), len(FIRST)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_piece(item)))
-
-
-def _piece(item: pytest.Item) -> str:
-    return item.path.relative_to(HERE).parts[0].removesuffix(".py")
+    items.sort(key=lambda item: rank.get(item.path.relative_to(HERE).parts[0], len(FIRST)))
 
 
 @pytest.fixture(autouse=True, scope="module")
