@@ -55,7 +55,8 @@ def drive(
     run = SearchRun(
         folder=folder, source=source, split="common", device="cpu", layout=layout, retries=retries, remote=remote
     )
-    spec = SearchSpec.from_text(SPACE).override({"trials": trials}, TINY if real else {})
+    length = {"epochs": 8} if real else {}  # long enough to be killed in
+    spec = SearchSpec.from_text(SPACE).override({"trials": trials, **length}, TINY if real else {})
     with connected(address=address, name=folder.name) as cluster:
         parcel = join_nodes(cluster, source, shared={"--storage": folder}, remote=remote) if real else None
         run_search(spec, replace(run, parcel=parcel), cluster, trainable=None if real else stub(folder))

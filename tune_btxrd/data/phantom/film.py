@@ -26,16 +26,20 @@ class Look:
     border: tuple[float, float]  # grey outside the collimated field
     collimated: float  # share of images with a visible collimator edge
     marker: str  # "plain", "ring" or "box"
+    inverted: float  # share of images that show bones dark, as some viewers and books do
     quality: tuple[int, int]  # JPEG
 
 
 LOOKS: dict[int, Look] = {
     1: Look(fog=(0.02, 0.08), gain=(0.8, 1.0), gamma=(0.95, 1.2), blur=(0.0, 0.0012), halo=(0.0, 0.3), grain=(0.008, 0.018),
-            lumps=(0.0015, 0.003), uneven=(0.0, 0.08), border=(0.0, 0.0), collimated=0.45, marker="plain", quality=(88, 95)),
+            lumps=(0.0015, 0.003), uneven=(0.0, 0.08), border=(0.0, 0.0), collimated=0.45, marker="plain", inverted=0.0,
+            quality=(88, 95)),
     2: Look(fog=(0.14, 0.24), gain=(0.55, 0.75), gamma=(0.8, 1.0), blur=(0.001, 0.0025), halo=(0.5, 0.9), grain=(0.02, 0.04),
-            lumps=(0.003, 0.006), uneven=(0.05, 0.15), border=(0.0, 0.05), collimated=0.7, marker="ring", quality=(80, 90)),
+            lumps=(0.003, 0.006), uneven=(0.05, 0.15), border=(0.0, 0.05), collimated=0.7, marker="ring", inverted=0.4,
+            quality=(80, 90)),
     3: Look(fog=(0.08, 0.2), gain=(0.6, 0.9), gamma=(0.65, 0.9), blur=(0.002, 0.004), halo=(0.0, 0.15), grain=(0.025, 0.045),
-            lumps=(0.004, 0.008), uneven=(0.2, 0.4), border=(0.75, 0.95), collimated=0.5, marker="box", quality=(72, 86)),
+            lumps=(0.004, 0.008), uneven=(0.2, 0.4), border=(0.75, 0.95), collimated=0.5, marker="box", inverted=0.5,
+            quality=(72, 86)),
 }  # fmt: skip
 
 
@@ -54,6 +58,7 @@ class Film:
     shade: np.ndarray  # (H, W) factor
     field: np.ndarray  # (H, W) 1 inside the collimated field, 0 outside
     marker: str
+    inverted: bool
     quality: int
 
     @classmethod
@@ -65,7 +70,8 @@ class Film:
             lump=rng.uniform(*look.lumps), border=rng.uniform(*look.border),
             shade=_shade(canvas, rng, strength=rng.uniform(*look.uneven)),
             field=_field(canvas, rng, collimated=look.collimated),
-            marker=look.marker, quality=int(rng.integers(look.quality[0], look.quality[1] + 1)),
+            marker=look.marker, inverted=bool(rng.random() < look.inverted),
+            quality=int(rng.integers(look.quality[0], look.quality[1] + 1)),
         )  # fmt: skip
 
     def expose(self, soft: np.ndarray, bone: np.ndarray, *, scale: int) -> np.ndarray:

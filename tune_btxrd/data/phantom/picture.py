@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tune_btxrd.data.phantom.body import REGIONS, Pose, lay_out
 from tune_btxrd.data.phantom.cases import Case
@@ -46,6 +46,8 @@ def draw_picture(case: Case, *, seed: int) -> Picture:
     grey = add_grain(grey, film, grain_rng)
     image = Image.fromarray((np.clip(grey, 0, 1) * 255 + 0.5).astype(np.uint8))
     add_marker(image, film, side=case.patient.side, rng=film_rng)
+    if film.inverted:
+        image = ImageOps.invert(image)
     full = Canvas(height=case.height, width=case.width)
     inside = tuple(np.clip(full.to_pixels(outline), 0, (case.width - 1, case.height - 1)) for outline in outlines)
     return Picture(image=image.convert(case.mode), outlines=inside, quality=film.quality)
