@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import kill_driver
-from kill import Arena
+from kill import Arena, with_token
 
 from tune_btxrd.search.adapters import Recorder, Rungs
 from tune_btxrd.search.bridge import fresh_database
@@ -230,4 +230,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    with_token()
     main()

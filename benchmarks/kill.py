@@ -66,8 +66,6 @@ class Arena:
     """A Ray of several nodes on this machine: a head (without CPUs), where drivers live, and nodes that come and go."""
 
     def __init__(self, *, nodes: int = 2, cpus: int = 2, head_cpus: int = 0, dashboard: bool = False) -> None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
         from ray.cluster_utils import Cluster
 
         self.cpus = cpus
@@ -240,5 +238,13 @@ def main() -> None:
     sys.exit(bool(bad))
 
 
+def with_token() -> None:
+    """Begins this program again with a token to log in with, since Ray reads it as it is imported."""
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "c0ffee" * 10}
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 if __name__ == "__main__":
+    with_token()
     main()

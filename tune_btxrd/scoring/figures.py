@@ -34,7 +34,7 @@ def draw_figures(
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left", wrap=True)
     figure.savefig(path, dpi=150)
 
 
@@ -64,7 +64,7 @@ def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> F
 
 def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class: int, *, kind: str) -> Figure:
     """One panel per class against the rest, every model, operating points on the positive class's panel."""
-    figure, panels = _panels(len(class_names), 3.2, 3.1)
+    figure, panels = _panels(len(class_names), 3.2, 3.7)
     for index, axis in enumerate(panels):
         for number, model in enumerate(models):
             positive = model.targets == index
@@ -86,7 +86,7 @@ def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class
             _mark_points(axis, models[0], positive_class, kind)
         _frame(axis, kind, share=float((models[0].targets == index).mean()))
         axis.set_title(f"{class_names[index]} against the rest")
-        axis.legend(loc="lower right" if kind == "roc" else "best", frameon=False)
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False)  # below: no curve runs there
     return figure
 
 
