@@ -181,6 +181,7 @@ def _play_logical(folder: Path, *, trials: int, slots: int) -> tuple[int, float,
             rungs.on_trial_add(None, live[-1])
         asked += time.perf_counter() - began
         if job == "finished":
+            conductor.close()
             journal.close()
             return results, told, asked
         for fake in list(live):
