@@ -11,12 +11,12 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by defa
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
 
 HERE = Path(__file__).parent
-FIRST = (
+FIRST = (  # the longest; the first needs Ray's default ports, the second takes others
     "test_dashboard.py",
-    "test_main_job.py",
     "faults",
+    "test_main_job.py",
     "test_search_ray.py",
-)  # the longest; one needs Ray's default ports
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -61,7 +61,7 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
                 raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 20.00 GiB.")
             if fault == "die always" or (fault == "die" and attempts == 1):
                 os.kill(os.getpid(), 9)
-            row: dict[str, Any] = {"epoch": epoch, "lr": config["lr"], "slot": "stub", "reason": ""}
+            row: dict[str, Any] = {"epoch": epoch, "lr": config["lr"], "slot": f"stub:{os.getpid()}", "reason": ""}
             if fault == "nan":
                 tune.report({**row, "objective": math.inf, "stop": "diverged", "reason": f"loss nan in epoch 2 at lr={lr}"})
                 return

@@ -165,6 +165,13 @@ def test_a_killed_driver_resumes_to_the_same_search(ray_address: str, tmp_path: 
 
 
 @pytest.mark.timeout(120)
+def test_all_slots_start_at_once(ray_address: str, tmp_path: Path) -> None:
+    """Not one after another, as Tune has it for a searcher: short trials would all run in the first slot."""
+    spec = spec_of(trials=9, scheduler="none", epochs=4, grace_period=1)
+    record = run_stub(tmp_path / "slots", spec, slots=3, seconds=0.2)
+    assert len({row["slot"] for trial in record.search_trials for row in trial.epochs}) == 3
+
+
 def test_a_stopped_trial_that_is_slow_to_unwind_does_not_hang_its_slot(ray_address: str, tmp_path: Path) -> None:
     """With Ray's default of 2 s (TUNE_FUNCTION_THREAD_TIMEOUT_S) the next trial of the slot errors or the search hangs."""
     starts = "  - {lr: 1.0e-2, dropout: 0.0}\n  - {lr: 1.0e-4, dropout: 0.4}\n"
