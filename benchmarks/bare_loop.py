@@ -4,13 +4,13 @@ No slot, no reports, no checkpoints, no metrics but the loss: what is left is wh
 layout and optimizer are those that measured best (docs/LOG.md), so that ours is compared with the strongest opponent.
 """
 
-import multiprocessing
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from outcome import side_by_side
 
 LR, WEIGHT_DECAY, DROPOUT, BATCH = 1e-3, 1e-4, 0.2, 32
 
@@ -30,14 +30,7 @@ class Task:
 
 def epoch_seconds(task: Task, *, processes: int) -> float:
     """Wall seconds per epoch of each process while all of them train side by side, after one epoch to warm up."""
-    spawn = multiprocessing.get_context("spawn")
-    barrier, results = spawn.Barrier(processes), spawn.Queue()
-    workers = [spawn.Process(target=work, args=(task, barrier, results)) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    seconds = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
+    seconds = side_by_side(work, task, processes=processes)
     return sum(seconds) / len(seconds) / task.epochs
 
 

@@ -21,6 +21,7 @@ from outcome import circumstances, python, write
 
 from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV, connected
 from tune_btxrd.search.driver import SearchRun, run_search
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.space import SearchSpec
@@ -61,17 +62,11 @@ def make_stub() -> Any:
     return stub
 
 
-class Ticks:
+class Ticks(Listener):
     """Processor and wall seconds of this process at the end of each trial."""
 
     def __init__(self) -> None:
         self.cpu, self.wall = [time.process_time()], [time.perf_counter()]
-
-    def started(self, trial: TrialRecord) -> None:
-        """Nothing."""
-
-    def epoch(self, trial: TrialRecord) -> None:
-        """Nothing."""
 
     def ended(self, trial: TrialRecord | None = None) -> None:
         """One trial more."""

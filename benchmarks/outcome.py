@@ -1,11 +1,12 @@
 """What the benchmarks of speed and memory share: a table, written with hardware, versions and commit."""
 
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def write(name: str, rows: Rows, found: Mapping[str, Any]) -> None:
     head = f"`{found['command']}`, commit {found['commit']}, {found['cores']} cores {found['cpu']}, torch {found['torch']}, "
     head += f"ray {found['ray']}, load {found['load_before']} before"
     (RESULTS / f"{name}.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")
+
+
+def side_by_side(work: Callable[[Any, Any, Any], None], task: Any, *, processes: int) -> list[Any]:
+    """What `work(task, barrier, results)` puts into `results`, once per process, while so many run at the same time."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(processes), spawn.Queue()
+    workers = [spawn.Process(target=work, args=(task, barrier, results)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    found = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return found
 
 
 def python(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
@@ -85,29 +84,13 @@ def _curve(slot: Any, data: Any, number: int, values: Mapping[str, float]) -> li
 
 def _phantom(work: Path) -> Any:
     """TrainingData of the default phantom's stratified split; the folder is reused."""
-    from tune_btxrd.data.cache import build_cache
-    from tune_btxrd.data.groups import duplicate_pairs, group_numbers
-    from tune_btxrd.data.hashes import file_hashes
-    from tune_btxrd.data.phantom import PhantomSpec, make_phantom
-    from tune_btxrd.data.readers import read_dataset
-    from tune_btxrd.data.split_files import save_split
-    from tune_btxrd.data.splits import make_split
-    from tune_btxrd.search.parts import Source
+    from phantom_source import SPLIT, phantom_source
 
-    root, cache = work / "phantom", work / "cache"
-    for folder in (cache, work / "splits"):
-        folder.mkdir(parents=True, exist_ok=True)
-    make_phantom(root, PhantomSpec())
-    manifest = read_dataset(root, dataset="phantom")
-    hashes = file_hashes(manifest, cache_dir=cache)
-    pairs = duplicate_pairs(hashes, manifest.image_ids)
-    split = make_split("stratified", manifest, pairs=pairs, groups="duplicates")
-    numbers = np.asarray(group_numbers(manifest, pairs, "duplicates"))
-    save_split(split, work / "splits" / "stratified.csv", manifest=manifest, numbers=numbers)
-    images = build_cache(manifest, image_size=FIXED["image_size"], cache_dir=cache, hashes=hashes)
-    names, positive = manifest.class_names, manifest.positive_class
-    source = Source(cache=str(images.path), splits=str(work / "splits"), class_names=names, positive_class=positive)
-    return source.training_data("stratified")
+    from tune_btxrd.data.phantom import PhantomSpec
+
+    places = {"cache": work / "cache", "splits": work / "splits"}
+    source, _, _ = phantom_source(PhantomSpec(), work / "phantom", **places, image_size=FIXED["image_size"])
+    return source.training_data(SPLIT)
 
 
 def _header(count: int) -> str:

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from outcome import circumstances, python, write
 
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.trials import TrialRecord
 
 DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
@@ -42,32 +42,20 @@ start:
 
 def prepare(work: Path, data: str, count: int) -> None:
     """Phantom, cache and split in `work`; what is there stays."""
-    from tune_btxrd.data.cache import build_cache
-    from tune_btxrd.data.hashes import file_hashes
-    from tune_btxrd.data.phantom import PhantomSpec, make_phantom
-    from tune_btxrd.data.readers import read_dataset
-    from tune_btxrd.data.split_files import save_split
-    from tune_btxrd.data.splits import make_split
+    from phantom_source import phantom_source
+
+    from tune_btxrd.data.phantom import PhantomSpec
 
     source = work / f"{data}.json"
     if source.is_file():
         return
     # the large one is that of decode.py, since drawing it takes minutes
     root = work.parent / "decode-benchmark" if data == "large" else work / data
-    make_phantom(root, PhantomSpec(count=count, size=DATA[data], seed=0))
-    manifest = read_dataset(root, dataset="phantom")
-    hashes = file_hashes(manifest, cache_dir=work)
-    cache = build_cache(manifest, image_size=IMAGE_SIZE, cache_dir=work, hashes=hashes)
-    split = make_split("stratified", manifest, pairs=[], groups="none")
-    save_split(split, work / f"{data}_splits" / "stratified.csv", manifest=manifest, numbers=np.arange(len(manifest)))
-    found = {
-        "cache": str(cache.path),
-        "splits": str(work / f"{data}_splits"),
-        "class_names": list(manifest.class_names),
-        "positive_class": manifest.positive_class,
-    }
+    spec = PhantomSpec(count=count, size=DATA[data], seed=0)
+    places = {"cache": work, "splits": work / f"{data}_splits"}
+    found, manifest, split = phantom_source(spec, root, **places, image_size=IMAGE_SIZE)
     files = {image_id: str(file) for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)}
-    source.write_text(json.dumps({"source": found, "files": files, "parts": split.parts}))
+    source.write_text(json.dumps({"source": found.to_dict(), "files": files, "parts": split.parts}))
 
 
 def arithmetic(work: Path, data: str) -> dict[str, float]:
@@ -90,16 +78,10 @@ def ours(work: Path, data: str, asked: float) -> dict[str, float]:
 
     first: list[float] = []
 
-    class Listener:
-        def started(self, trial: TrialRecord) -> None:
-            """Nothing."""
-
+    class Starts(Listener):
         def epoch(self, trial: TrialRecord) -> None:
             row = trial.epochs[-1]
             first.append(row["time"] - row["train_seconds"] - row["val_seconds"])
-
-        def ended(self, trial: TrialRecord) -> None:
-            """Nothing."""
 
     folder = Path(tempfile.mkdtemp(dir=work)) / "search"
     folder.mkdir()
@@ -110,7 +92,7 @@ def ours(work: Path, data: str, asked: float) -> dict[str, float]:
     layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
     run = SearchRun(folder=folder, source=source_of(work, data)[0], split="stratified", device="cpu", layout=layout)
     with connected(address=None, name="overhead") as cluster:
-        record = run_search(spec, run, cluster, listeners=(Listener(),))
+        record = run_search(spec, run, cluster, listeners=(Starts(),))
     ended = max(trial.ended or 0.0 for trial in record.search_trials)
     states = {state: sum(t.state == state for t in record.search_trials) for state in ("complete", "pruned", "failed")}
     assert not states["failed"]

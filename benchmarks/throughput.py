@@ -11,7 +11,6 @@ where both are measured twice: launch by launch, and with forward and backward c
 
 import argparse
 import itertools
-import multiprocessing
 import os
 import statistics
 import time
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from outcome import circumstances, write
+from outcome import circumstances, side_by_side, write
 
 STEPS = 8  # of one timed pass
 
@@ -144,19 +143,6 @@ def work(setting: Setting, barrier: Any, results: Any) -> None:
     results.put({name: statistics.median(rates[1:]) for name, rates in found.items()})
 
 
-def side_by_side(setting: Setting, processes: int) -> dict[str, float]:
-    """Images per second of all processes together, by way."""
-    spawn = multiprocessing.get_context("spawn")
-    barrier, results = spawn.Barrier(processes), spawn.Queue()
-    workers = [spawn.Process(target=work, args=(setting, barrier, results)) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    found = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    return {name: sum(rates[name] for rates in found) for name in found[0]}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224])
@@ -172,7 +158,9 @@ def main() -> None:
     for size, batch, processes, captured in plan:
         threads = 1 if cuda else max(1, (os.cpu_count() or 1) // processes)
         device = "cuda" if cuda else "cpu"
-        rates = side_by_side(Setting(device, size, batch, threads, options.rounds, captured), processes)
+        setting = Setting(device, size, batch, threads, options.rounds, captured)
+        each = side_by_side(work, setting, processes=processes)
+        rates = {name: sum(process[name] for process in each) for name in each[0]}
         place = {"device": device, "size": size, "batch": batch, "processes": processes, "threads each": threads}
         place |= {"step": "captured" if captured else "eager"}
         ratio = round(rates["ours"] / rates["bare"], 2)

@@ -23,20 +23,18 @@ from typing import Any
 from outcome import circumstances, python, write
 from search_overhead import IMAGE_SIZE, SLOTS, SPACE, THREADS, prepare, source_of
 
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.trials import TrialRecord
 
 DATA, EPOCHS, TRIALS, SEEDS = "small", 12, 24, 5
 RUNGS = {"epochs": EPOCHS, "grace_period": 2, "reduction_factor": 2}
 
 
-class Until:
+class Until(Listener):
     """Notes each epoch's time and val loss; ends the search once a val loss is as low as the target."""
 
     def __init__(self, target: float) -> None:
         self.target, self.told = target, list[tuple[float, float]]()
-
-    def started(self, trial: TrialRecord) -> None:
-        """Nothing."""
 
     def epoch(self, trial: TrialRecord) -> None:
         """Notes and compares."""
@@ -44,9 +42,6 @@ class Until:
         self.told.append((row["time"], row["val_loss"]))
         if row["val_loss"] <= self.target:
             os.kill(os.getpid(), signal.SIGINT)
-
-    def ended(self, trial: TrialRecord) -> None:
-        """Nothing."""
 
 
 def ours(work: Path, target: float, changes: dict[str, Any]) -> list[tuple[float, float]]:

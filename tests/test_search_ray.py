@@ -20,6 +20,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV, connected
 from tune_btxrd.search.driver import SearchRun, run_search
 from tune_btxrd.search.keeper import CHECKPOINTS
+from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.measure import Layout
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import SearchRecord, TrialRecord, read_search
@@ -186,7 +187,7 @@ def test_a_stopped_trial_that_is_slow_to_unwind_does_not_hang_its_slot(ray_addre
     assert attempts == [1, 1, 1]
 
 
-class Disk:
+class Disk(Listener):
     """Counts the trial checkpoints on the disk at every event."""
 
     def __init__(self, folder: Path) -> None:
