@@ -4,6 +4,7 @@ Ray exports them at every node's metrics port with `ray_` before the name; `depl
 search and the slot, never a trial: a search of 500 trials has as many series as one of five.
 """
 
+import math
 from typing import Any
 
 from tune_btxrd.monitor import Monitor
@@ -40,6 +41,8 @@ class Gauges(Listener):
         self.epochs = Counter(PREFIX + "epochs", "Epochs reported since the driver started", ("search",))
         for metric in (*self.slot_gauges.values(), self.states, self.best, self.epochs):
             metric.set_default_tags(search)
+        past = (trial.objective for trial in record.search_trials)
+        self.lowest = min((value for value in past if value is not None), default=math.inf)
         self._tell_states()
 
     def started(self, trial: TrialRecord) -> None:
@@ -54,9 +57,10 @@ class Gauges(Listener):
             if row.get(column) is not None:
                 self.slot_gauges[name].set(float(row[column]), slot)
         self.epochs.inc(1)
-        scores = [t.objective for t in self.record.search_trials if t.objective is not None]
-        if scores:
-            self.best.set(self.monitor.score(min(scores)))
+        if trial.role == "search":
+            self.lowest = min(self.lowest, row["objective"])
+        if self.lowest < math.inf:
+            self.best.set(self.monitor.score(self.lowest))
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended: one more in its state, one less running."""
