@@ -85,6 +85,7 @@ def run_stub(
     address: str | None = None,
     slow_end: float = 0.0,
     logs: dict[str, Any] | None = None,
+    listeners: tuple[Listener, ...] = (),
     **stub: Any,
 ) -> SearchRecord:
     """A search with the stub in this process's Ray (or one at the address), in a new folder or one that goes on.
@@ -102,7 +103,7 @@ def run_stub(
     run = SearchRun(**where, retries=retries, **(logs or {}))
     with connected(address=address, name=folder.name) as cluster:
         trainable = unwinding(make_stub(folder, **stub), seconds=slow_end)
-        return run_search(spec, run, cluster, listeners=(Teller(),), trainable=trainable)
+        return run_search(spec, run, cluster, listeners=(Teller(), *listeners), trainable=trainable)
 
 
 def unwinding(trainable: Trainable, *, seconds: float) -> Trainable:
