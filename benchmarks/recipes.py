@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder with weights of tf_efficientnet_lite0")
     parser.add_argument("--center", default="1", help="whose images")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/recipes.jsonl"), help="lines of results")
+    parser.add_argument("--seeds", type=int, nargs="*", default=range(SEEDS), help="which, to share the work")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no training after so many seconds")
     flags = parser.parse_args()
     began = time.monotonic()
@@ -108,15 +109,16 @@ def main() -> None:
     done = {(row["loss"], row["stages"], row["seed"]) for row in rows}
     slot, parts = Slot(device="cpu", threads=1), partitions(flags.data, flags.center)
     flags.results.parent.mkdir(parents=True, exist_ok=True)
-    todo = [(seed, loss, stages) for seed in range(SEEDS) for loss in LOSSES for stages in STAGES]
+    todo = [(seed, loss, stages) for seed in flags.seeds for loss in LOSSES for stages in STAGES]
     for seed, loss, stages in todo:
         if (loss, stages, seed) in done or time.monotonic() - began > flags.seconds:
             continue
         rows.append(measure(slot, parts[seed], loss=loss, stages=stages, seed=seed, weights=flags.weights))
+        print(f"{loss}, {stages}, seed {seed}: {rows[-1]}", flush=True)
         with flags.results.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     print("\n".join(table(rows)))
-    print(f"{len(rows)} of {len(todo)} trainings done")
+    print(f"{len(rows)} of {SEEDS * len(LOSSES) * len(STAGES)} trainings done")
 
 
 if __name__ == "__main__":

@@ -79,10 +79,12 @@ def test_onnx_has_no_gradients(finished, tmp_path):
 
 
 def test_layers_of_other_backbones():
-    efficientnet = timm.create_model("test_efficientnet", num_classes=3)
-    assert feature_layer(efficientnet, 64) is efficientnet.bn2
+    efficientnet = timm.create_model("test_efficientnet", num_classes=3).eval()
+    assert feature_layer(efficientnet, 224) is efficientnet.bn2
+    small = feature_layer(efficientnet, 64)  # where bn2 has 2 x 2 cells
+    assert any(small is module for name, module in efficientnet.named_modules() if name.startswith("blocks.3.0"))
     resnet = timm.create_model("test_resnet", num_classes=3).eval()
-    assert any(feature_layer(resnet, 64) is module for name, module in resnet.named_modules() if name.startswith("layer4"))
+    assert any(feature_layer(resnet, 224) is module for name, module in resnet.named_modules() if name.startswith("layer4"))
     with pytest.raises(ResultError, match="gives none"):
         feature_layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), 8)
 

@@ -56,6 +56,15 @@ def test_points_by_hand():
     assert not point("b", np.zeros((4, 4)), lesion()).hit and point("b", np.zeros((4, 4)), lesion()).energy == 0
 
 
+def test_the_peak_of_a_plateau_is_its_middle():
+    """A 2 x 2 map enlarged to 8 x 8 is flat towards its corners: the first highest pixel would be the corner."""
+    heat = np.zeros((8, 8))
+    heat[:3, :3] = 1
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[1, 1] = True
+    assert point("a", heat, Lesion(mask=mask, picture=np.ones((8, 8), dtype=bool))).hit
+
+
 def test_uniform_heat_has_the_energy_of_chance():
     found = point("a", np.ones((4, 4)), lesion())
     assert found.energy == pytest.approx(found.chance)

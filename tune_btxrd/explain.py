@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import HiResCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
@@ -34,7 +34,7 @@ from tune_btxrd.search.trials import write_whole
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
 CAM_BATCH = 8  # images; gradients need more memory than answers
-EFFICIENTNET_LAYER = "bn2"
+SMALLEST_MAP = 7  # a side, in cells: what the last layers of these backbones give at 224 px
 Progress = Callable[[int, int], None]
 
 
@@ -156,7 +156,8 @@ def explain_files(
 def grad_cam(
     predictor: Predictor, images: np.ndarray, classes_N: np.ndarray, *, progress: Progress | None = None
 ) -> np.ndarray:
-    """(N, S, S) float32 heat in [0, 1] for the given class of each image (Selvaraju et al., ICCV 2017).
+    """(N, S, S) float32 heat in [0, 1] for the given class of each image: Grad-CAM (Selvaraju et al., ICCV 2017) in the
+    form of HiResCAM (Draelos and Carin, 2020), which keeps at each place its own gradient and not the map's mean.
 
     Raises:
         ResultError: an ONNX model, or a backbone without feature maps.
@@ -165,7 +166,7 @@ def grad_cam(
         raise ResultError("Grad-CAM needs gradients, which ONNX models do not have: explain the .pt or the timm folder.")
     model, size = predictor.model, predictor.info.image_size
     heat = [np.zeros((0, size, size), dtype=np.float32)]
-    with GradCAM(model=model, target_layers=[feature_layer(model, size)]) as cam:
+    with HiResCAM(model=model, target_layers=[feature_layer(model, size)]) as cam:
         for start in range(0, len(images), CAM_BATCH):
             inputs = torch.from_numpy(network_input(images[start : start + CAM_BATCH], predictor.info))
             targets = [ClassifierOutputTarget(int(index)) for index in classes_N[start : start + CAM_BATCH]]
@@ -176,19 +177,17 @@ def grad_cam(
 
 
 def feature_layer(model: nn.Module, image_size: int) -> nn.Module:
-    """The layer whose maps are explained: `bn2` of an EfficientNet, else the last one that gives maps of more than 1 px.
+    """The layer whose maps are explained: the last one with maps of at least SMALLEST_MAP a side, else of more than one
+    cell. A small image shrinks to 2 x 2 cells in the last layers, which point nowhere (docs/LOG.md).
 
     Raises:
         ResultError: no layer gives maps.
     """
-    named: dict[str, nn.Module] = dict(model.named_modules())
-    if EFFICIENTNET_LAYER in named:
-        return named[EFFICIENTNET_LAYER]
-    seen: list[nn.Module] = []
+    seen: list[tuple[int, nn.Module]] = []
 
     def remember(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-            seen.append(module)
+        if isinstance(output, Tensor) and output.ndim == 4:
+            seen.append((min(output.shape[2:]), module))
 
     hooks = [module.register_forward_hook(remember) for module in model.modules()]
     try:
@@ -197,9 +196,10 @@ def feature_layer(model: nn.Module, image_size: int) -> nn.Module:
     finally:
         for hook in hooks:
             hook.remove()
-    if not seen:
-        raise ResultError("Grad-CAM needs a backbone with feature maps, but this one gives none: choose another backbone.")
-    return seen[-1]
+    for smallest in (SMALLEST_MAP, 2):
+        if wide := [module for side, module in seen if side >= smallest]:
+            return wide[-1]
+    raise ResultError("Grad-CAM needs a backbone with feature maps, but this one gives none: choose another backbone.")
 
 
 def _pointing_game(

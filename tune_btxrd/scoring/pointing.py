@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from tune_btxrd.errors import DataError
 from tune_btxrd.scoring.intervals import Interval, Proportion, draw_weights, percentile_interval
 
+ROUNDING = 1e-6  # relative; equal heat after enlarging
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lesion:
@@ -97,9 +99,15 @@ def point(image_id: str, heat_SS: np.ndarray, lesion: Lesion) -> Pointed:
     """Judges one heat map (not negative). Without any heat in the picture it has no peak: a miss with no energy."""
     heat = np.where(lesion.picture, heat_SS, 0)
     total = float(heat.sum())
-    hit = total > 0 and bool(lesion.mask.flat[int(heat.argmax())])
     energy = float(heat[lesion.mask].sum()) / total if total > 0 else 0.0
-    return Pointed(image_id=image_id, hit=hit, energy=energy, chance=lesion.chance)
+    return Pointed(image_id=image_id, hit=total > 0 and bool(lesion.mask[_peak(heat)]), energy=energy, chance=lesion.chance)
+
+
+def _peak(heat_SS: np.ndarray) -> tuple[int, int]:
+    """Row and column of the highest heat; of a plateau (an enlarged map has them along its border) the middle."""
+    places = np.argwhere(heat_SS >= heat_SS.max() * (1 - ROUNDING))
+    row, column = places[np.square(places - places.mean(axis=0)).sum(axis=1).argmin()]
+    return int(row), int(column)
 
 
 def play(pointed: Sequence[Pointed], *, seed: int = 42) -> PointingGame | None:
