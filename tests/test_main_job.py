@@ -1,5 +1,6 @@
 """The main job on a small phantom with a small network, from the command line, as a user runs it."""
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 import timm
 import torch
 
+from tune_btxrd.cli import main
 from tune_btxrd.search.trials import read_search
 from tune_btxrd.training.checkpoint import load_model
 
@@ -98,6 +100,25 @@ def test_the_three_readme_lines_load_the_winner_into_plain_timm(job: tuple[Path,
             assert torch.equal(names["model"].eval()(images), own(images))
         assert checkpoint["class_names"] == ["Normal", "Benign", "Malignant"]
         assert timm.__version__
+
+
+def test_a_person_sees_where_the_winner_looks(
+    job: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = job
+    monkeypatch.chdir(folder)
+    assert main(["explain", "small", "--splits", "center", "--device", "cpu"]) == 0
+    assert "peak in the lesion" in capsys.readouterr().out
+    explained = folder / "checkpoints" / "small" / "center" / "explain"
+    assert {path.name for path in explained.iterdir()} == {"sheet.png", "pointing.csv", "pointing.json"}
+    images = sorted((folder / "cache").glob("phantom-*/images/*"))[:2]
+    (folder / "again").mkdir()
+    twice = shutil.copy(images[0], folder / "again")  # another file of the same name
+    arguments = ["predict", "checkpoints/small/best_center.pt", *map(str, images), str(twice), "--overlays", "looks"]
+    assert main([*arguments, "--device", "cpu", "--format", "csv"]) == 0
+    shown = capsys.readouterr()
+    assert "3 overlay(s) in looks" in shown.err and len(list((folder / "looks").iterdir())) == 3
+    assert len(pd.read_csv(io.StringIO(shown.out))) == 3  # nothing but the table
 
 
 def test_once_more_changes_nothing_and_a_taken_name_is_refused(job: tuple[Path, str]) -> None:

@@ -71,9 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = verb("evaluate", "score the winner on the test parts; the only verb that opens them, and it logs that", where)
     evaluate.add_argument("name", metavar="NAME", help="the search")
     evaluate.add_argument("--yes", action="store_true", help="open the test parts without asking")
-    evaluate.add_argument("--splits", metavar="A,B", help="splits to evaluate (default: all that were retrained)")
-    evaluate.add_argument("--data", type=Path, metavar="DIR", help="where the dataset is now, if it has moved")
-    evaluate.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
+    explain = verb("explain", "show where the winner of each split looks on its validation part", where)
+    explain.add_argument("name", metavar="NAME", help="the search")
+    for finished in (evaluate, explain):
+        finished.add_argument("--splits", metavar="A,B", help="which splits (default: all that were retrained)")
+        finished.add_argument("--data", type=Path, metavar="DIR", help="where the dataset is now, if it has moved")
+        finished.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
     predict = verb("predict", "class probabilities for images")
     predict.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pt file, exported folder or ONNX file")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of images")
@@ -81,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--output", type=Path, metavar="FILE", help="write there instead of printing (CSV, or JSON by --format)"
     )
+    predict.add_argument("--overlays", type=Path, metavar="DIR", help="write there, for each image, where the model looks")
     predict.add_argument("--rank-uncertain", type=Path, metavar="FILE", help="CSV of the images to label first")
     predict.add_argument("--device", choices=DEVICES, default="auto", help="default: CUDA, else MPS, else CPU")
     space = verb("space", "explain a search space and print five samples")

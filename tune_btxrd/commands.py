@@ -90,12 +90,24 @@ def _export(flags: argparse.Namespace) -> None:
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
-    from tune_btxrd.begin import RunRequest
     from tune_btxrd.deliver import evaluate
+
+    evaluate(_finished(flags), yes=flags.yes)
+
+
+def _explain(flags: argparse.Namespace) -> None:
+    from tune_btxrd.deliver import explain
+
+    explain(_finished(flags))
+
+
+def _finished(flags: argparse.Namespace) -> "RunRequest":
+    """What the verbs that look at a retrained search have in common."""
+    from tune_btxrd.begin import RunRequest
     from tune_btxrd.prepare import DataRequest
 
     given = {name: value for name, value in (("data", flags.data), ("cache", flags.cache)) if value is not None}
-    request = RunRequest(
+    return RunRequest(
         name=flags.name,
         storage=_results(flags).parent,
         checkpoints=flags.checkpoints,
@@ -105,7 +117,6 @@ def _evaluate(flags: argparse.Namespace) -> None:
         device=flags.device,
         data_given=flags.data is not None,
     )
-    evaluate(request, yes=flags.yes)
 
 
 def _predict(flags: argparse.Namespace) -> None:
@@ -117,6 +128,7 @@ def _predict(flags: argparse.Namespace) -> None:
         device=flags.device,
         form=flags.format,
         output=flags.output,
+        overlays=flags.overlays,
         rank_uncertain=flags.rank_uncertain,
     )
 
@@ -313,6 +325,7 @@ VERBS = {
     "retrain": _retrain,
     "train": _train,
     "evaluate": _evaluate,
+    "explain": _explain,
     "export": _export,
     "predict": _predict,
     "trial": _trial,

@@ -46,6 +46,16 @@ def is_quiet() -> bool:
     return _VERBOSITY.level <= QUIET
 
 
+@contextmanager
+def aside(*, wanted: bool = True) -> Iterator[None]:
+    """What is said meanwhile goes to standard error, so that standard output holds nothing but an answer for programs."""
+    OUT.stderr = wanted
+    try:
+        yield
+    finally:
+        OUT.stderr = False
+
+
 def say(text: str = "") -> None:
     """One line, as it is: an outcome, or an answer."""
     OUT.print(Text(text))

@@ -1,4 +1,4 @@
-"""The verbs `evaluate`, `predict` and `trial` at the terminal: what they ask, say and print."""
+"""The verbs `evaluate`, `explain`, `predict` and `trial` at the terminal: what they ask, say and print."""
 
 import dataclasses
 import sys
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_btxrd.begin import RunRequest, source_of
-from tune_btxrd.console import make_table, progress, say, show, warn
+from tune_btxrd.console import aside, make_table, progress, say, show, tell, warn
+from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
-from tune_btxrd.prepare import check_same_data, duplicates_of, read_manifest
+from tune_btxrd.prepare import DataRequest, check_same_data, duplicates_of, read_manifest
 from tune_btxrd.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def evaluate(request: RunRequest, *, yes: bool) -> None:
 
     settings = Settings.load(request.folder).moved(request.checkpoints)
     source = source_of(settings, request)
-    asked = dataclasses.replace(settings.request, data=request.data.data) if request.data_given else settings.request
-    manifest = read_manifest(asked)
-    check_same_data(manifest, settings.dataset["sha256"])
+    asked, manifest = _dataset_of(settings, request)
     pairs = duplicates_of(asked, manifest)
     _ask(request.splits or tuple(settings.splits), yes=yes)
     with progress("scored") as advance:
@@ -52,6 +51,41 @@ def evaluate(request: RunRequest, *, yes: bool) -> None:
         for note in item.notes:
             say(f"  {note}")
         say(f"  tables and pictures: {item.folder}")
+
+
+def explain(request: RunRequest) -> None:
+    """Where the winner of each split looks on its validation part: a contact sheet, and the pointing game where lesions
+    are annotated. No test part is opened.
+
+    Raises:
+        ResultError, DataError: see `explain.explain_search`.
+    """
+    from tune_btxrd.explain import explain_search
+
+    settings = Settings.load(request.folder).moved(request.checkpoints)
+    source = source_of(settings, request)
+    _, manifest = _dataset_of(settings, request)
+    with progress("explained") as advance:
+        found = explain_search(
+            settings.checkpoints,
+            results=request.folder,
+            manifest=manifest,
+            source=source,
+            splits=request.splits,
+            device=request.device,
+            progress=advance,
+        )
+    for item in found:
+        say(f"Validation part of {item.split}: {item.sheet}")
+        say(f"  {item.pointing or 'no lesion is annotated, so nothing says where a peak should lie'}")
+
+
+def _dataset_of(settings: Settings, request: RunRequest) -> tuple[DataRequest, Manifest]:
+    """What the search was made from, wherever it lies now. Raises: DataError (another dataset)."""
+    asked = dataclasses.replace(settings.request, data=request.data.data) if request.data_given else settings.request
+    manifest = read_manifest(asked)
+    check_same_data(manifest, settings.dataset["sha256"])
+    return asked, manifest
 
 
 def run_again(folder: Path, label: str) -> None:
@@ -91,35 +125,51 @@ def _ask(splits: Sequence[str], *, yes: bool) -> None:
 
 
 def predict(
-    checkpoint: Path, images: Sequence[Path], *, device: str, form: str, output: Path | None, rank_uncertain: Path | None
+    checkpoint: Path,
+    images: Sequence[Path],
+    *,
+    device: str,
+    form: str,
+    output: Path | None,
+    overlays: Path | None,
+    rank_uncertain: Path | None,
 ) -> None:
-    """Class probabilities for files and folders, as a table, CSV or JSON.
+    """Class probabilities for files and folders, as a table, CSV or JSON; `overlays`: a folder for Grad-CAM pictures.
 
     Raises:
+        ResultError: the checkpoint cannot be used, or is an ONNX file and overlays are wanted.
         DataError: some files could not be read; all others were predicted and printed before.
     """
     from tune_btxrd.predict import predict_images
     from tune_btxrd.predict import rank_uncertain as ranked
     from tune_btxrd.search.trials import write_whole
 
-    with progress("predicted") as advance:
-        found = predict_images(checkpoint, images, device=device, progress=advance)
-    if rank_uncertain is not None:
-        write_whole(rank_uncertain, ranked(found).to_csv(index=False))
-    if output is not None or form != "table":
-        text = found.to_json() if form == "json" else found.to_csv()
-        if output is None:
-            print(text)
+    with aside(wanted=form != "table" and output is None):
+        with progress("predicted") as advance:
+            found = predict_images(checkpoint, images, device=device, progress=advance)
+        if rank_uncertain is not None:
+            write_whole(rank_uncertain, ranked(found).to_csv(index=False))
+        if form == "table" and output is None:
+            show(_prediction_table(found))
         else:
-            write_whole(output, text)
-    else:
-        show(_prediction_table(found))
-    for file, reason in found.broken:
-        warn(f"{file}: {reason}")
+            text = found.to_json() if form == "json" else found.to_csv()
+            print(text) if output is None else write_whole(output, text)
+        if overlays is not None:
+            _write_overlays(checkpoint, found.files, overlays, device=device)
+        for file, reason in found.broken:
+            warn(f"{file}: {reason}")
     if found.broken:
         raise DataError(
             f"Every image must be readable, but {len(found.broken)} of {len(found.broken) + len(found.files)} are not."
         )
+
+
+def _write_overlays(checkpoint: Path, files: Sequence[Path], folder: Path, *, device: str) -> None:
+    from tune_btxrd.explain import explain_files
+
+    with progress("overlaid") as advance:
+        written = explain_files(checkpoint, files, folder, device=device, progress=advance)
+    tell(f"{len(written)} overlay(s) in {folder}")
 
 
 def _prediction_table(found: "Predictions") -> "Table":

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from tune_btxrd.data.cache import ImageCache
 from tune_btxrd.data.decode import decode_image
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers import safe_name
 from tune_btxrd.data.split_files import load_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.finished import chosen_splits, source_of
 from tune_btxrd.portable import Predictor, network_input, open_checkpoint, open_model
-from tune_btxrd.predict import image_files
 from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.overlays import Tile, draw_sheet, save_overlay
 from tune_btxrd.scoring.pointing import Lesion, Pointed, PointingGame, play, point, pointing_table, read_lesion
@@ -130,24 +130,26 @@ def explain_part(
 
 
 def explain_files(
-    checkpoint: Path, images: Sequence[Path], folder: Path, *, device: str = "auto", progress: Progress | None = None
+    checkpoint: Path, files: Sequence[Path], folder: Path, *, device: str = "auto", progress: Progress | None = None
 ) -> list[Path]:
-    """An overlay for the predicted class of each image file, beside the image, as PNG into `folder`.
+    """An overlay for the predicted class of each image file, beside the image, as `<file>_<class>.png` into `folder`;
+    a second file of the same name gets a number.
 
     Raises:
         ResultError: the checkpoint cannot be used (ONNX has no gradients).
-        DataError: an image is missing or unreadable.
+        DataError: an image is unreadable.
     """
     predictor = open_model(checkpoint, device=device)
     folder.mkdir(parents=True, exist_ok=True)
-    files, written = image_files(images), []
+    written: list[Path] = []
     for done, file in enumerate(files, start=1):
         image = decode_image(file, predictor.info.image_size)
         predicted = predictor.forward(image[None]).argmax(axis=1)
         heat = grad_cam(predictor, image[None], predicted)[0]
-        name = f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}.png"
-        save_overlay(image, heat, folder / name)
-        written.append(folder / name)
+        stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
+        same = sum(path.name.startswith((f"{stem}.", f"{stem}-")) for path in written)
+        written.append(folder / (f"{stem}-{same + 1}.png" if same else f"{stem}.png"))
+        save_overlay(image, heat, written[-1])
         if progress is not None:
             progress(done, len(files))
     return written
