@@ -146,6 +146,15 @@ def test_impossible_specs_are_refused(count: int, size: int, seed: int) -> None:
         PhantomSpec(count=count, size=size, seed=seed)
 
 
+@pytest.mark.parametrize("tone", [0.0203, 0.0204])  # in the lower and the upper half of a level
+def test_a_flat_border_keeps_its_tone(tone: float) -> None:
+    """Beside a tie lie empty levels, which may be sent anywhere: a tumour's border was lighter than a Normal's."""
+    reference = np.concatenate([np.full(2000, tone), np.linspace(0.2, 0.8, 8000)]).astype(np.float32)
+    grey = np.concatenate([reference[:2000], reference[2000:] ** 1.1])
+    matched = match_tones(grey, reference)
+    assert np.abs(matched[:2000] - tone).max() < 1 / 4096 and np.abs(matched - reference).max() < 2 / 4096
+
+
 def test_tones_are_given_to_an_image_without_reordering_them() -> None:
     rng = np.random.default_rng(0)
     grey, reference = rng.random((60, 50)).astype(np.float32) ** 3, rng.random((60, 50)).astype(np.float32) * 0.5

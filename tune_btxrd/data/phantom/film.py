@@ -113,7 +113,8 @@ def match_tones(grey: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """
     levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
     curve = np.interp(_mid_ranks(grey), _mid_ranks(reference), levels)
-    return np.asarray(np.interp(grey, levels, curve), dtype=np.float32)
+    bins = np.clip(grey * _LEVELS, 0, _LEVELS - 1).astype(np.int64)
+    return np.asarray(curve[bins], dtype=np.float32)  # not between two levels: beside a tie lie empty ones
 
 
 def _mid_ranks(grey: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tune_btxrd.data.phantom.cases import Case, plan_cases, table_of
 from tune_btxrd.data.phantom.picture import draw_picture
 from tune_btxrd.errors import ConfigError, DataError
 
-DRAWING = 3  # raise it with every change of the drawing: an older folder is then not taken for a new one
+DRAWING = 4  # raise it with every change of the drawing: an older folder is then not taken for a new one
 _MARK = "phantom.json"  # written last: a folder that has it is whole
 _ALONE = 24  # up to so many images are drawn without worker processes, whose start would take longer
 
