@@ -168,3 +168,4 @@ def test_train_and_retrain_of_one_config(tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path / "cache")]
     shown = run(tmp_path, "train", "--name", "one", *SMALL, "--epochs", "1", "--splits", "stratified", *cache)
     assert (tmp_path / "checkpoints" / "one" / "best_stratified.pt").is_file() and "hand-made" not in shown
+    assert "train --name one --resume" in shown

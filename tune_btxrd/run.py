@@ -225,7 +225,8 @@ def finish(folder: Path, jobs: list[RetrainJob], *, seconds: float | None) -> No
     for line in warnings:
         warn(line)
     say(f"\nCheckpoints: {settings.checkpoints}\nResults:     {folder}")
-    say(f"Resume:      tune-btxrd run --name {settings.name} --resume        Searches at hand: tune-btxrd list")
+    verb = "run" if settings.config is None else "train"
+    say(f"Resume:      tune-btxrd {verb} --name {settings.name} --resume        Searches at hand: tune-btxrd list")
     if seconds is not None:
         say(f"Took {minutes(seconds)}.")
 
