@@ -86,7 +86,7 @@ def _measure(trials: list[TrialRecord], spec: SearchSpec, *, seed: int, draws: i
         for trial, score in zip(whole, rng.permutation(scores), strict=True):
             trial.value = float(score)
         strongest.append(study.divergences(names, whole).max())
-    by_chance = float(np.percentile(strongest, 95) / (measured.sum() or 1.0))
+    by_chance = min(1.0, float(np.percentile(strongest, 95) / (measured.sum() or 1.0)))  # all of it, or more, by chance
     some_matters = bool((value > by_chance).any())
     found = [
         Importance(
