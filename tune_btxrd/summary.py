@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE = "summary.json"
 ZERO_RECALL_EPOCHS = 2
+MOST_RECALLS = 5  # classes; more do not fit a line
 
 
 def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
@@ -70,34 +71,33 @@ def _luckiest(selection: Selection) -> str | None:
 
 
 def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, list[str]]:
-    """Winner against hand-made config per split at each one's best epoch, and warnings about the positive class."""
-    recalls = recall_columns(source.class_names)
+    """Winner against hand-made config per split at each one's best epoch, and warnings about the positive class.
+
+    Recall of every class; of more than MOST_RECALLS, of the positive class and of the one found least.
+    """
+    names, positive = source.class_names, source.class_names[source.positive_class]
+    recalls = dict(zip(names, recall_columns(names), strict=True))
     rows, warnings = [], []
     order = list(dict.fromkeys(job.split for job in jobs))
     for job in sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index)):
         best, log = best_row(job.log()), job.log()
+        found = {name: best[column] for name, column in recalls.items()}
+        least = min(found, key=lambda name: found[name])
+        every = tuple(f"{value:.2f}" for value in found.values())
         cells = [
             f"{best['val_loss']:.4f}",
             f"{best['val_macro_f1']:.2f}",
-            *(f"{best[name]:.2f}" for name in recalls),
+            *(every if len(names) <= MOST_RECALLS else (f"{found[positive]:.2f}", f"{found[least]:.2f} ({least})")),
             f"{best['epoch']}/{len(log)}",
         ]
-        rows.append((job.split, job.role.replace("_", "-"), job.config.seed, *cells, str(job.best)))
+        rows.append((job.split, job.role.replace("_", "-"), job.config.seed, *cells, str(job.best.relative_to(job.root))))
         if (log["zero_recall_epochs"] >= ZERO_RECALL_EPOCHS).any():
-            positive = source.class_names[source.positive_class]
             warnings.append(
                 f"{job.label}: {int(log['zero_recall_epochs'].max())} epochs in a row found no {positive} image."
             )
-    columns = (
-        "split",
-        "config",
-        "seed",
-        "val loss",
-        "macro-F1",
-        *(f"recall {name}" for name in source.class_names),
-        "best epoch",
-        "checkpoint",
-    )
+    shown = tuple(f"recall {name}" for name in (names if len(names) <= MOST_RECALLS else (positive,)))
+    lowest = () if len(names) <= MOST_RECALLS else ("lowest recall",)
+    columns = ("split", "config", "seed", "val loss", "macro-F1", *shown, *lowest, "best epoch", "checkpoint")
     return make_table("Validation results of the final job", columns, rows), warnings
 
 
