@@ -9,10 +9,7 @@ import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
-
-os.environ.setdefault(
-    "RAY_worker_niceness", "0"
-)  # Ray's 15 lets the other test process take most of a core from its workers
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers little beside the other test process
 
 HERE = Path(__file__).parent
 FIRST = (  # the longest; the first needs Ray's default ports, the second takes others

@@ -11,6 +11,7 @@ from tune_btxrd.console import aside, make_table, progress, say, show, tell, war
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.prepare import DataRequest, check_same_data, duplicates_of, read_manifest
+from tune_btxrd.search.parts import Source
 from tune_btxrd.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ def evaluate(request: RunRequest, *, yes: bool) -> None:
     """
     from tune_btxrd.evaluate import evaluate_search, summary_rows
 
-    settings = Settings.load(request.folder).moved(request.checkpoints)
-    source = source_of(settings, request)
-    asked, manifest = _dataset_of(settings, request)
+    settings, source, asked, manifest = _retrained(request)
     pairs = duplicates_of(asked, manifest)
     _ask(request.splits or tuple(settings.splits), yes=yes)
     with progress("scored") as advance:
@@ -62,9 +61,7 @@ def explain(request: RunRequest) -> None:
     """
     from tune_btxrd.explain import explain_search
 
-    settings = Settings.load(request.folder).moved(request.checkpoints)
-    source = source_of(settings, request)
-    _, manifest = _dataset_of(settings, request)
+    settings, source, _, manifest = _retrained(request)
     with progress("explained") as advance:
         found = explain_search(
             settings.checkpoints,
@@ -80,12 +77,13 @@ def explain(request: RunRequest) -> None:
         say(f"  {item.pointing or 'no lesion is annotated, so nothing says where a peak should lie'}")
 
 
-def _dataset_of(settings: Settings, request: RunRequest) -> tuple[DataRequest, Manifest]:
-    """What the search was made from, wherever it lies now. Raises: DataError (another dataset)."""
+def _retrained(request: RunRequest) -> tuple[Settings, Source, DataRequest, Manifest]:
+    """A search with what it was made from, wherever both lie now. Raises: ResultError, DataError (another dataset)."""
+    settings = Settings.load(request.folder).moved(request.checkpoints)
     asked = dataclasses.replace(settings.request, data=request.data.data) if request.data_given else settings.request
-    manifest = read_manifest(asked)
+    source, manifest = source_of(settings, request), read_manifest(asked)
     check_same_data(manifest, settings.dataset["sha256"])
-    return asked, manifest
+    return settings, source, asked, manifest
 
 
 def run_again(folder: Path, label: str) -> None:

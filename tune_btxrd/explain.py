@@ -10,6 +10,7 @@ checkpoints/<name>/<split>/explain/     on the validation part; `evaluate` alone
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,7 @@ def grad_cam(
     return np.concatenate(heat)
 
 
+@lru_cache(maxsize=1)  # asked for image after image, and a forward pass each time
 def feature_layer(model: nn.Module, image_size: int) -> nn.Module:
     """The layer whose maps are explained: the last one with maps of at least SMALLEST_MAP a side, else of more than one
     cell. A small image shrinks to 2 x 2 cells in the last layers, which point nowhere (docs/LOG.md).

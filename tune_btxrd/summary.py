@@ -1,7 +1,7 @@
 """What a search and its final job found, in words and in one table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,29 +76,37 @@ def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, li
     Recall of every class; of more than MOST_RECALLS, of the positive class and of the one found least.
     """
     names, positive = source.class_names, source.class_names[source.positive_class]
-    recalls = dict(zip(names, recall_columns(names), strict=True))
-    rows, warnings = [], []
+    rows: list[dict[str, str]] = []
+    warnings = []
     order = list(dict.fromkeys(job.split for job in jobs))
     for job in sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index)):
-        best, log = best_row(job.log()), job.log()
-        found = {name: best[column] for name, column in recalls.items()}
-        least = min(found, key=lambda name: found[name])
-        every = tuple(f"{value:.2f}" for value in found.values())
-        cells = [
-            f"{best['val_loss']:.4f}",
-            f"{best['val_macro_f1']:.2f}",
-            *(every if len(names) <= MOST_RECALLS else (f"{found[positive]:.2f}", f"{found[least]:.2f} ({least})")),
-            f"{best['epoch']}/{len(log)}",
-        ]
-        rows.append((job.split, job.role.replace("_", "-"), job.config.seed, *cells, str(job.best.relative_to(job.root))))
+        log = job.log()
+        best = best_row(log)
+        recalls = {name: float(best[column]) for name, column in zip(names, recall_columns(names), strict=True)}
+        rows.append(
+            {
+                "split": job.split,
+                "config": job.role.replace("_", "-"),
+                "seed": str(job.config.seed),
+                "val loss": f"{best['val_loss']:.4f}",
+                "macro-F1": f"{best['val_macro_f1']:.2f}",
+                **_recall_cells(recalls, positive),
+                "best epoch": f"{best['epoch']}/{len(log)}",
+                "checkpoint": str(job.best.relative_to(job.root)),
+            }
+        )
         if (log["zero_recall_epochs"] >= ZERO_RECALL_EPOCHS).any():
             warnings.append(
                 f"{job.label}: {int(log['zero_recall_epochs'].max())} epochs in a row found no {positive} image."
             )
-    shown = tuple(f"recall {name}" for name in (names if len(names) <= MOST_RECALLS else (positive,)))
-    lowest = () if len(names) <= MOST_RECALLS else ("lowest recall",)
-    columns = ("split", "config", "seed", "val loss", "macro-F1", *shown, *lowest, "best epoch", "checkpoint")
-    return make_table("Validation results of the final job", columns, rows), warnings
+    return make_table("Validation results of the final job", tuple(rows[0]), [tuple(row.values()) for row in rows]), warnings
+
+
+def _recall_cells(recalls: Mapping[str, float], positive: str) -> dict[str, str]:
+    if len(recalls) <= MOST_RECALLS:
+        return {f"recall {name}": f"{value:.2f}" for name, value in recalls.items()}
+    least = min(recalls, key=lambda name: recalls[name])
+    return {f"recall {positive}": f"{recalls[positive]:.2f}", "lowest recall": f"{recalls[least]:.2f} ({least})"}
 
 
 def write_summary(
