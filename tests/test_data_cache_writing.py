@@ -64,7 +64,7 @@ def test_killed_build_leaves_nothing_half_usable_and_goes_on(tmp_path: Path, mon
     files = write_pictures(tmp_path / "images", grey=150)
     manifest = manifest_of(files)
     path = tmp_path / "cache" / cache_name(16, [(image_id, sha256) for image_id, sha256 in hashes_of(manifest).items()])
-    process = start_build(tmp_path / "images", tmp_path / "cache", pause=0.01)
+    process = start_build(tmp_path / "images", tmp_path / "cache", pause=0.04)
     deadline = time.monotonic() + 60
     while partial.count_done(path) < partial.FLUSH_EVERY and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -8,6 +8,7 @@ from kill import Arena, Case, Kill
 from training_samples import make_source
 
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.search import nodes
 from tune_btxrd.search.cluster import connected
 from tune_btxrd.search.keeper import CHECKPOINTS
 from tune_btxrd.search.measure import Layout
@@ -52,15 +53,15 @@ def test_pixels_reach_a_node_once(arena: Arena, tmp_path: Path) -> None:
     assert len(set(found)) == 1 and found[0][1] == (48, 32, 32) and str(tmp_path) not in found[0][2]
 
 
-def test_slots_follow_the_nodes(arena: Arena) -> None:
+def test_slots_follow_the_nodes(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     with connected(address=arena.address, name="watch") as cluster:
         watch = NodeWatch(cluster, Layout(slots=4, cpus=1, gpus=0, threads=1, epoch_seconds=1.0))
+        monkeypatch.setattr(nodes, "SECONDS", 3600.0)
         node = arena.cluster.add_node(num_cpus=3)
-        assert watch() == 4  # looked at a moment ago
-        watch.looked = 0.0
+        assert watch() == 4  # not yet looked at again
+        monkeypatch.setattr(nodes, "SECONDS", 0.0)
         assert watch() == 7
         arena.cluster.remove_node(node)
-        watch.looked = 0.0
         assert watch() == 4
 
 
