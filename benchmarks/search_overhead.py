@@ -1,12 +1,16 @@
 """What a search costs beside its arithmetic: 16 trials, ours / the bare arithmetic / the tutorial way, in turn.
 
-python benchmarks/search_overhead.py                    (about 20 minutes on 2 CPU cores)
+python benchmarks/search_overhead.py                    (about 30 minutes on 2 CPU cores)
 python benchmarks/search_overhead.py --minutes 4        (a part of it; the same command again goes on where it stopped)
 
 EfficientNet-B0 at 64 px on phantom images, once of about 1600 x 2100 pixels and once of 224. Ours and the tutorial way have
 the same space, epochs, rungs, slots and threads; the arithmetic is `bare_loop.py` in as many processes with as many threads.
-All give wall seconds per trained epoch of the whole machine. `after start` begins with the first training step; the rest of
-the command (Ray, processes, imports) is in `with start`, the end of Ray and of the process included.
+All give wall seconds per trained epoch of the whole machine. `after start` begins with the first training step and ends with
+the last trial, so a slot without work at the end counts; the rest of the command (Ray, processes, imports) is in `with
+start`, the end of Ray and of the process included. `confirmed` is ours with the confirmation that `search` does by default:
+12 trainings more, all on the hand-made config's and the best configs' other partitions (here the same one).
+
+The machine's speed drifts within minutes, so every piece is compared with the arithmetic right before and right after it.
 """
 
 import argparse
@@ -15,6 +19,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,13 @@ from tune_btxrd.search.trials import TrialRecord
 
 DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
 IMAGE_SIZE, SLOTS, THREADS, TRIALS = 64, 2, 1, 16
-ORDER = ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic")
+ORDER = {
+    "large": ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic"),
+    "small": ("arithmetic", "ours", "arithmetic", "confirmed", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic"),
+}
+KINDS = ("arithmetic", "ours", "confirmed", "tutorial")
+CONFIRMATION = {"confirm": 3, "repeats": 3}
+ARITHMETIC_EPOCHS = 8  # of each process
 RUNGS = {"epochs": 4, "grace_period": 1, "reduction_factor": 2}
 SPACE = """
 scheduler: asha
@@ -55,6 +66,8 @@ def prepare(work: Path, data: str, count: int) -> None:
     places = {"cache": work, "splits": work / f"{data}_splits"}
     found, manifest, split = phantom_source(spec, root, **places, image_size=IMAGE_SIZE)
     files = {image_id: str(file) for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)}
+    for repeat in range(1, CONFIRMATION["repeats"] + 1):
+        shutil.copy(places["splits"] / "stratified.csv", places["splits"] / f"confirm_{repeat}.csv")
     source.write_text(json.dumps({"source": found.to_dict(), "files": files, "parts": split.parts}))
 
 
@@ -65,11 +78,11 @@ def arithmetic(work: Path, data: str) -> dict[str, float]:
     source, found = source_of(work, data)
     parts = source.training_data("stratified")
     images = Path(found["cache"]) / "images.npy"
-    task = Task(images, parts.targets, parts.train_rows, parts.val_rows, epochs=4, threads=THREADS)
-    return {"after start": epoch_seconds(task, processes=SLOTS) / SLOTS, "epochs": 4 * SLOTS}
+    task = Task(images, parts.targets, parts.train_rows, parts.val_rows, epochs=ARITHMETIC_EPOCHS, threads=THREADS)
+    return {"after start": epoch_seconds(task, processes=SLOTS) / SLOTS, "epochs": ARITHMETIC_EPOCHS * SLOTS}
 
 
-def ours(work: Path, data: str, asked: float) -> dict[str, float]:
+def ours(work: Path, data: str, asked: float, *, confirmed: bool) -> dict[str, float]:
     """Seconds per epoch of our search."""
     from tune_btxrd.search.cluster import connected
     from tune_btxrd.search.driver import SearchRun, run_search
@@ -88,14 +101,14 @@ def ours(work: Path, data: str, asked: float) -> dict[str, float]:
     (folder / "search.json").write_text("{}")
     (folder / "journal.jsonl").touch()
     fixed = {"image_size": IMAGE_SIZE, "pretrained": False}
-    spec = SearchSpec.from_text(SPACE).override({"trials": TRIALS, **RUNGS}, fixed)
+    spec = SearchSpec.from_text(SPACE).override({"trials": TRIALS, **RUNGS, **(CONFIRMATION if confirmed else {})}, fixed)
     layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
     run = SearchRun(folder=folder, source=source_of(work, data)[0], split="stratified", device="cpu", layout=layout)
     with connected(address=None, name="overhead") as cluster:
         record = run_search(spec, run, cluster, listeners=(Starts(),))
-    ended = max(trial.ended or 0.0 for trial in record.search_trials)
+    ended = max(trial.ended or 0.0 for trial in record.trials.values())
     states = {state: sum(t.state == state for t in record.search_trials) for state in ("complete", "pruned", "failed")}
-    assert not states["failed"]
+    assert not any(trial.state == "failed" for trial in record.trials.values())
     shutil.rmtree(folder.parent)
     return {"after start": (ended - min(first)) / len(first), "start": min(first) - asked, "epochs": len(first), **states}
 
@@ -140,7 +153,7 @@ def measure(work: Path, datasets: list[str], minutes: float) -> bool:
     path, began = work / "pieces.jsonl", time.monotonic()
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for data in datasets:
-        for number, kind in enumerate(ORDER):
+        for number, kind in enumerate(ORDER[data]):
             if any((item["data"], item["number"]) == (data, number) for item in done):
                 continue
             if time.monotonic() - began > 60 * minutes:
@@ -153,25 +166,35 @@ def measure(work: Path, datasets: list[str], minutes: float) -> bool:
 
 
 def table(work: Path) -> list[dict[str, Any]]:
-    """Seconds per epoch (medians) and ratios, one row per way and dataset."""
+    """Seconds per epoch and ratios, one row per way and dataset: means over the pieces of a way."""
     done = [json.loads(line) for line in (work / "pieces.jsonl").read_text().splitlines()]
     rows = []
     for data in dict.fromkeys(item["data"] for item in done):
-
-        def median(kind: str, name: str, of: str = data) -> float:
-            return statistics.median(item[name] for item in done if item["data"] == of and item["kind"] == kind)
-
-        base, theirs = median("arithmetic", "after start"), median("tutorial", "with start")
-        values = {
-            "arithmetic": base,
-            "ours after start": median("ours", "after start"),
-            "ours with start": median("ours", "with start"),
-            "tutorial with start": theirs,
-        }
-        for way, seconds in values.items():
-            ratios = {"to arithmetic": round(seconds / base, 2), "tutorial to it": round(theirs / seconds, 2)}
-            rows.append({"images": data, "way": way, "s per epoch": round(seconds, 3), **ratios})
+        pieces = sorted((item for item in done if item["data"] == data), key=lambda item: item["number"])
+        tutorial = means(pieces, "tutorial", "with start")
+        rows.append(
+            {"images": data, "way": "arithmetic", "s per epoch": round(means(pieces, "arithmetic", "after start")[0], 3)}
+        )
+        for kind in KINDS[1:]:
+            for name in ("after start", "with start"):
+                if not any(item["kind"] == kind and name in item for item in pieces):
+                    continue
+                seconds, ratio = means(pieces, kind, name)
+                ratios = {"to arithmetic": round(ratio, 2), "tutorial to it": round(tutorial[1] / ratio, 2)}
+                rows.append({"images": data, "way": f"{kind} {name}", "s per epoch": round(seconds, 3), **ratios})
     return rows
+
+
+def means(pieces: list[dict[str, Any]], kind: str, name: str) -> tuple[float, float]:
+    """Seconds per epoch of a way, and how many times those of the arithmetic right before and after each piece."""
+    seconds, ratios = [], []
+    for before, piece, after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
+        if piece["kind"] != kind:
+            continue
+        beside = [other["after start"] for other in (before, after) if other is not None and other["kind"] == "arithmetic"]
+        seconds.append(piece[name])
+        ratios.append(piece[name] / statistics.fmean(beside) if beside else 1.0)
+    return statistics.fmean(seconds), statistics.fmean(ratios)
 
 
 def main() -> None:
@@ -181,15 +204,15 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget the pieces of an earlier command")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "overhead-benchmark")
     parser.add_argument("--only", choices=DATA, help="one of the two datasets")
-    parser.add_argument("--piece", choices=set(ORDER), help=argparse.SUPPRESS)
+    parser.add_argument("--piece", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)
     parser.add_argument("--asked", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.piece == "arithmetic":
         print(json.dumps(arithmetic(options.work, options.data)))
     elif options.piece:
-        way = ours if options.piece == "ours" else tutorial
-        print(json.dumps(way(options.work, options.data, options.asked)))
+        ways = {"ours": partial(ours, confirmed=False), "confirmed": partial(ours, confirmed=True), "tutorial": tutorial}
+        print(json.dumps(ways[options.piece](options.work, options.data, options.asked)))
     else:
         found, datasets = circumstances(), [options.only] if options.only else list(DATA)
         options.work.mkdir(exist_ok=True)

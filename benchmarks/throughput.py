@@ -1,6 +1,6 @@
 """Images per second of training: ours against the bare model at the same precision, alone and packed.
 
-python benchmarks/throughput.py                          (about three minutes on 2 CPU cores)
+python benchmarks/throughput.py                          (about a quarter of an hour on 2 CPU cores)
 python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4         (on a GPU)
 
 EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that

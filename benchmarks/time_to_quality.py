@@ -26,7 +26,7 @@ from search_overhead import IMAGE_SIZE, SLOTS, SPACE, THREADS, prepare, source_o
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.trials import TrialRecord
 
-DATA, EPOCHS, TRIALS, SEEDS = "small", 12, 24, 5
+DATA, EPOCHS, TRIALS, SEEDS = "small", 8, 24, 5
 RUNGS = {"epochs": EPOCHS, "grace_period": 2, "reduction_factor": 2}
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def make_trainable(task: Task) -> Any:
         from torchvision import transforms
 
         class Radiographs(Dataset):  # type: ignore[type-arg]
-            def __init__(self, files: Sequence[str], targets: Sequence[int], transform: Any) -> None:
+            def __init__(self, files: list[str], targets: list[int], transform: Any) -> None:
                 self.files, self.targets, self.transform = files, targets, transform
 
             def __len__(self) -> int:

@@ -16,6 +16,7 @@ from tune_btxrd.search.reproduce import reproduce, session_threads
 from tune_btxrd.search.select import select
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trainable import run_trial
+from tune_btxrd.training.checkpoint import load
 
 SPACE = """
 trials: 3
@@ -86,18 +87,27 @@ def test_one_report_per_epoch_under_the_contracts_names(tmp_path: Path) -> None:
     assert ",".join(rows[0]).startswith(contract) and {"val_macro_f1", "objective"} <= rows[0].keys()
 
 
-@pytest.mark.parametrize("die_after", [1, 3])
+@pytest.mark.parametrize("die_after", [2, 3])
 def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(die_after: int, tmp_path: Path) -> None:
     source = make_source(tmp_path)
     whole = run(CONFIG, source, tmp_path / "a")
     before = run(CONFIG, source, tmp_path / "b", die_after=die_after)
     assert (tmp_path / "b" / "7.pt").exists()
+    kept = die_after - 1  # what dies as it tells an epoch has saved the one before
     after = run(CONFIG, source, tmp_path / "b")
     assert numbers(before) == numbers(whole)[:die_after]
     assert numbers(after) == numbers(whole)  # the epochs of the checkpoint are told again
-    assert [row["train_seconds"] for row in after[:die_after]] == [
-        row["train_seconds"] for row in before
-    ]  # not trained again
+    times = [[row["train_seconds"] for row in rows[:kept]] for rows in (before, after)]
+    assert times[0] == times[1]  # not trained again
+
+
+def test_a_trial_that_is_over_leaves_no_write_behind(tmp_path: Path) -> None:
+    """Neither the last epoch nor one that ends in a stop is worth a checkpoint: the next trial would wait for it."""
+    source = make_source(tmp_path)
+    run(CONFIG, source, tmp_path / "budget")
+    assert load(tmp_path / "budget" / "7.pt")["epoch"] == CONFIG["epochs"] - 1
+    run(CONFIG, source, tmp_path / "stopped", die_after=1)
+    assert not list((tmp_path / "stopped").glob("*"))
 
 
 def test_a_loss_that_is_not_finite_is_reported_as_divergence(tmp_path: Path) -> None:

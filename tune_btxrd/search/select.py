@@ -11,7 +11,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.space import SearchSpec
@@ -141,7 +141,7 @@ def corrected_interval(differences: list[float], *, val_share: float, level: flo
     assert count >= 2
     mean = statistics.fmean(differences)
     error = math.sqrt((1 / count + val_share) * statistics.variance(differences))
-    half = float(stats.t.ppf((1 + level) / 2, df=count - 1)) * error
+    half = float(special.stdtrit(count - 1, (1 + level) / 2)) * error
     return Interval(mean=mean, low=mean - half, high=mean + half)
 
 

@@ -71,8 +71,9 @@ def run_trial(
         for metrics in state.history:
             report(named_row(metrics, source.class_names) | place)
         for metrics in train(state):
-            store.save(state)
-            report(named_row(metrics, source.class_names) | place)
+            report(named_row(metrics, source.class_names) | place)  # ends the trial here where it is stopped
+            if not metrics.stop:
+                store.save(state)
     except Diverged as error:
         report(_diverged_row(error) | place)
     finally:

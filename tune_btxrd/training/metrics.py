@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 ZERO_RECALL_EPOCHS = 2  # so many epochs in a row without one found image of the positive class call for a warning
 
@@ -87,8 +86,9 @@ def macro_auc(logits_NC: np.ndarray, targets_N: np.ndarray) -> float:
         own = targets_N == index
         found, rest = int(own.sum()), int((~own).sum())
         if found and rest:
-            ranks = rankdata(probabilities_NC[:, index])
-            areas.append((ranks[own].sum() - found * (found + 1) / 2) / (found * rest))
+            own_scores, rest_scores = probabilities_NC[own, index], np.sort(probabilities_NC[~own, index])
+            below = (np.searchsorted(rest_scores, own_scores, side) for side in ("left", "right"))
+            areas.append(sum(int(count.sum()) for count in below) / (2 * found * rest))
     return float(np.mean(areas)) if areas else 0.5
 
 
