@@ -46,14 +46,15 @@ def make_trainable(task: Task) -> Any:
         from torch.utils.data import DataLoader, Dataset
         from torchvision import transforms
 
+        # annotations in quotes: what a class body names does not travel with the pickled function
         class Radiographs(Dataset):  # type: ignore[type-arg]
-            def __init__(self, files: list[str], targets: list[int], transform: Any) -> None:
+            def __init__(self, files: list[str], targets: list[int], transform: "Any") -> None:
                 self.files, self.targets, self.transform = files, targets, transform
 
             def __len__(self) -> int:
                 return len(self.files)
 
-            def __getitem__(self, index: int) -> Any:
+            def __getitem__(self, index: int) -> "Any":
                 return self.transform(Image.open(self.files[index]).convert("RGB")), self.targets[index]
 
         norm = [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
