@@ -31,7 +31,7 @@ from tune_btxrd.search.trials import TrialRecord
 DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
 IMAGE_SIZE, SLOTS, THREADS, TRIALS = 64, 2, 1, 16
 ORDER = {
-    "large": ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic"),
+    "large": ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic"),
     "small": ("arithmetic", "ours", "arithmetic", "confirmed", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic"),
 }
 KINDS = ("arithmetic", "ours", "confirmed", "tutorial")
