@@ -1,5 +1,6 @@
 """One trial without Ray: real trainings of a tiny network on made-up pictures."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from search_samples import make_conductor, make_folder
 from training_samples import FIXED, make_source, scramble
 
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search import parts
+from tune_btxrd.search import parts, store
 from tune_btxrd.search.conductor import ENDINGS
 from tune_btxrd.search.parts import Source
 from tune_btxrd.search.reproduce import reproduce, session_threads
 from tune_btxrd.search.select import select
 from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trainable import run_trial
-from tune_btxrd.training.checkpoint import load
+from tune_btxrd.training import checkpoint
 
 SPACE = """
 trials: 3
@@ -105,9 +106,22 @@ def test_a_trial_that_is_over_leaves_no_write_behind(tmp_path: Path) -> None:
     """Neither the last epoch nor one that ends in a stop is worth a checkpoint: the next trial would wait for it."""
     source = make_source(tmp_path)
     run(CONFIG, source, tmp_path / "budget")
-    assert load(tmp_path / "budget" / "7.pt")["epoch"] == CONFIG["epochs"] - 1
+    assert checkpoint.load(tmp_path / "budget" / "7.pt")["epoch"] == CONFIG["epochs"] - 1
     run(CONFIG, source, tmp_path / "stopped", die_after=1)
     assert not list((tmp_path / "stopped").glob("*"))
+
+
+def test_whoever_dies_as_it_tells_an_epoch_loses_that_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where writing takes longer than training."""
+    real, kept = checkpoint.save, []
+    monkeypatch.setattr(store, "save", lambda *values: (time.sleep(0.3), real(*values)))
+
+    def report(row: dict[str, Any]) -> None:
+        path = tmp_path / "checkpoints" / "7.pt"
+        kept.append((row["epoch"], checkpoint.load(path)["epoch"] if path.exists() else 0))
+
+    run_trial(CONFIG, make_source(tmp_path), report, device="cpu", threads=1, checkpoints=tmp_path / "checkpoints")
+    assert kept == [(1, 0), (2, 1), (3, 2), (4, 3)]
 
 
 def test_a_loss_that_is_not_finite_is_reported_as_divergence(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class TrialStore:
             is what counts, since the training may come from another node.
 
     Raises:
-        ResultError: from `save` and `close`, where an earlier write failed (disk full, folder not writable).
+        ResultError: from `save`, `settle` and `close`, where an earlier write failed (disk full, folder not writable).
     """
 
     def __init__(self, path: Path, *, class_names: Sequence[str], remote: RemoteFolder | None = None) -> None:
@@ -35,8 +35,14 @@ class TrialStore:
     def save(self, state: TrainState) -> None:
         """Copies the state now and writes it in the background; waits where the last write has not ended."""
         checkpoint = checkpoint_dict(state, class_names=self.class_names)
-        self._wait()
+        self.settle()
         self._pending = self._writer.submit(self._write, checkpoint)
+
+    def settle(self) -> None:
+        """Waits until the last write has ended."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
 
     def load(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
         """The newest checkpoint of this config that is whole, or None; `note` says what was passed over.
@@ -63,7 +69,7 @@ class TrialStore:
     def close(self) -> None:
         """Ends the writing; what was written stays, since only the driver knows whether the trial is over."""
         try:
-            self._wait()
+            self.settle()
         finally:
             self._writer.shutdown()
             if self.remote is not None:  # the storage has it, and the next attempt may be on another node
@@ -87,11 +93,6 @@ class TrialStore:
         if self.remote is not None:
             self.remote.copy(self.path.name, before(self.path).name)
             self.remote.put(self.path, self.path.name)
-
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
 
 
 def before(path: Path) -> Path:

@@ -71,6 +71,7 @@ def run_trial(
         for metrics in state.history:
             report(named_row(metrics, source.class_names) | place)
         for metrics in train(state):
+            store.settle()  # no more than this epoch can be lost
             report(named_row(metrics, source.class_names) | place)  # ends the trial here where it is stopped
             if not metrics.stop:
                 store.save(state)
