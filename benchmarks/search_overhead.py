@@ -172,10 +172,7 @@ def table(work: Path) -> list[dict[str, Any]]:
     for data in dict.fromkeys(item["data"] for item in done):
         pieces = sorted((item for item in done if item["data"] == data), key=lambda item: item["number"])
         tutorial = means(pieces, "tutorial", "with start")
-        rows.append(
-            {"images": data, "way": "arithmetic", "s per epoch": round(means(pieces, "arithmetic", "after start")[0], 3)}
-        )
-        for kind in KINDS[1:]:
+        for kind in KINDS:
             for name in ("after start", "with start"):
                 if not any(item["kind"] == kind and name in item for item in pieces):
                     continue
@@ -186,7 +183,9 @@ def table(work: Path) -> list[dict[str, Any]]:
 
 
 def means(pieces: list[dict[str, Any]], kind: str, name: str) -> tuple[float, float]:
-    """Seconds per epoch of a way, and how many times those of the arithmetic right before and after each piece."""
+    """Seconds per epoch of a way, and how many times those of the arithmetic right before and after each piece;
+    1 for the arithmetic itself.
+    """
     seconds, ratios = [], []
     for before, piece, after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
         if piece["kind"] != kind:

@@ -153,7 +153,7 @@ def test_a_damaged_cache_is_one_line_with_its_path(tmp_path: Path, damage: str) 
     assert str(cache.path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_opening_the_cache_of_all_of_btxrd_costs_no_more_than_its_index(tmp_path: Path) -> None:
+def test_opening_the_cache_of_all_of_btxrd_costs_little_more_than_its_index(tmp_path: Path) -> None:
     ids = [f"IMG{number:06d}.jpeg" for number in range(1, 3747)]
     with partial.PartialCache(tmp_path / "full", dict.fromkeys(ids, "0" * 64), 8) as writer:
         for row in writer.missing():
@@ -175,7 +175,7 @@ def test_opening_the_cache_of_all_of_btxrd_costs_no_more_than_its_index(tmp_path
     )
     ratio = min(opened) / min(parsed)  # a ratio: both on the same machine, in turn
     print(f"opened in {min(opened) * 1e3:.1f} ms, {ratio:.1f} x its index alone")
-    assert ratio < 8
+    assert ratio < 4
 
 
 def test_the_data_layer_needs_no_torch() -> None:

@@ -88,13 +88,13 @@ def test_one_report_per_epoch_under_the_contracts_names(tmp_path: Path) -> None:
     assert ",".join(rows[0]).startswith(contract) and {"val_macro_f1", "objective"} <= rows[0].keys()
 
 
-@pytest.mark.parametrize("die_after", [2, 3])
+@pytest.mark.parametrize("die_after", [1, 2, 3])
 def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(die_after: int, tmp_path: Path) -> None:
     source = make_source(tmp_path)
     whole = run(CONFIG, source, tmp_path / "a")
     before = run(CONFIG, source, tmp_path / "b", die_after=die_after)
-    assert (tmp_path / "b" / "7.pt").exists()
     kept = die_after - 1  # what dies as it tells an epoch has saved the one before
+    assert (tmp_path / "b" / "7.pt").exists() == (kept > 0)
     after = run(CONFIG, source, tmp_path / "b")
     assert numbers(before) == numbers(whole)[:die_after]
     assert numbers(after) == numbers(whole)  # the epochs of the checkpoint are told again
