@@ -4,9 +4,10 @@ python benchmarks/throughput.py                          (about a quarter of an 
 python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4         (on a GPU)
 
 EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that
-lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. Both take turns. With
-several processes on a CPU each has its share of the cores; on a GPU they share it. fp32 on a CPU; on CUDA bf16 autocast,
-where both are measured twice: launch by launch, and with forward and backward captured as one graph.
+lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. `stock` is that with
+timm's model as it is, without `training/kernels.py`. All take turns. With several processes on a CPU each has its share of
+the cores; on a GPU they share it. fp32 on a CPU; on CUDA bf16 autocast, where all are measured twice: launch by launch, and
+with forward and backward captured as one graph.
 """
 
 import argparse
@@ -70,14 +71,18 @@ class Ours:
 
 
 class Bare:
-    """The same model and optimizer on one batch, again and again."""
+    """The same model and optimizer on one batch, again and again; `stock` is without our kernels."""
 
-    def __init__(self, device: str, size: int, batch: int, *, captured: bool) -> None:
+    def __init__(self, device: str, size: int, batch: int, *, captured: bool, stock: bool = False) -> None:
         import timm
         import torch
 
+        from tune_btxrd.training.kernels import use_fast_kernels
+
         self.device = torch.device(device)
         model = timm.create_model("efficientnet_b0", num_classes=3, drop_rate=0.2)
+        if not stock:
+            use_fast_kernels(model, self.device)
         self.model = model.to(device=self.device, memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
         self.images = torch.rand(batch, 3, size, size, device=self.device).to(memory_format=torch.channels_last)
@@ -134,6 +139,7 @@ def work(setting: Setting, barrier: Any, results: Any) -> None:
     ways = {
         "ours": Ours(setting.device, setting.size, setting.batch, setting.threads, captured=setting.captured),
         "bare": Bare(setting.device, setting.size, setting.batch, captured=setting.captured),
+        "stock": Bare(setting.device, setting.size, setting.batch, captured=setting.captured, stock=True),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(setting.rounds + 1):
@@ -163,8 +169,8 @@ def main() -> None:
         rates = {name: sum(process[name] for process in each) for name in each[0]}
         place = {"device": device, "size": size, "batch": batch, "processes": processes, "threads each": threads}
         place |= {"step": "captured" if captured else "eager"}
-        ratio = round(rates["ours"] / rates["bare"], 2)
-        rows.append({**place, **{name: round(rate, 1) for name, rate in rates.items()}, "ours to bare": ratio})
+        ratios = {f"ours to {other}": round(rates["ours"] / rates[other], 2) for other in ("bare", "stock")}
+        rows.append({**place, **{name: round(rate, 1) for name, rate in rates.items()}, **ratios})
         print(rows[-1], flush=True)
     write("throughput", rows, found)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.device import memory_format, seeded
+from tune_btxrd.training.kernels import use_fast_kernels
 
 HIDDEN = 512  # units of the mlp head
 _MARK = 0.123456789  # a drop rate that nothing else has: finds where timm puts drop_rate in this backbone
@@ -106,6 +107,7 @@ def build_shell(backbone: str, num_classes: int, device: torch.device, *, head: 
     """A shell for this backbone; the global generator does not move. Raises: ConfigError as `create`."""
     with seeded(0, device):
         model = create(backbone, num_classes, head=head, drop_rate=_MARK)
+    use_fast_kernels(model, device)
     mean, std = normalization(model)
     places = [
         (module, name, share)
