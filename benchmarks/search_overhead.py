@@ -31,7 +31,7 @@ from tune_btxrd.search.trials import TrialRecord
 DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
 IMAGE_SIZE, SLOTS, THREADS, TRIALS = 64, 2, 1, 16
 ORDER = {
-    "large": ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic"),
+    "large": ("arithmetic", "ours", "arithmetic", "tutorial", "arithmetic", "confirmed", "arithmetic"),
     "small": ("arithmetic", "ours", "arithmetic", "confirmed", "arithmetic", "tutorial", "arithmetic", "ours", "arithmetic"),
 }
 KINDS = ("arithmetic", "ours", "confirmed", "tutorial")
@@ -57,17 +57,17 @@ def prepare(work: Path, data: str, count: int) -> None:
 
     from tune_btxrd.data.phantom import PhantomSpec
 
-    source = work / f"{data}.json"
-    if source.is_file():
+    source, splits = work / f"{data}.json", work / f"{data}_splits"
+    confirmation = [splits / f"confirm_{repeat}.csv" for repeat in range(1, CONFIRMATION["repeats"] + 1)]
+    if all(path.is_file() for path in (source, *confirmation)):
         return
     # the large one is that of decode.py, since drawing it takes minutes
     root = work.parent / "decode-benchmark" if data == "large" else work / data
     spec = PhantomSpec(count=count, size=DATA[data], seed=0)
-    places = {"cache": work, "splits": work / f"{data}_splits"}
-    found, manifest, split = phantom_source(spec, root, **places, image_size=IMAGE_SIZE)
+    found, manifest, split = phantom_source(spec, root, cache=work, splits=splits, image_size=IMAGE_SIZE)
     files = {image_id: str(file) for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)}
-    for repeat in range(1, CONFIRMATION["repeats"] + 1):
-        shutil.copy(places["splits"] / "stratified.csv", places["splits"] / f"confirm_{repeat}.csv")
+    for path in confirmation:
+        shutil.copy(splits / "stratified.csv", path)
     source.write_text(json.dumps({"source": found.to_dict(), "files": files, "parts": split.parts}))
 
 
@@ -84,9 +84,8 @@ def arithmetic(work: Path, data: str) -> dict[str, float]:
 
 def ours(work: Path, data: str, asked: float, *, confirmed: bool) -> dict[str, float]:
     """Seconds per epoch of our search."""
-    from tune_btxrd.search.cluster import connected
-    from tune_btxrd.search.driver import SearchRun, run_search
-    from tune_btxrd.search.measure import Layout
+    from our_search import our_search
+
     from tune_btxrd.search.space import SearchSpec
 
     first: list[float] = []
@@ -96,20 +95,12 @@ def ours(work: Path, data: str, asked: float, *, confirmed: bool) -> dict[str, f
             row = trial.epochs[-1]
             first.append(row["time"] - row["train_seconds"] - row["val_seconds"])
 
-    folder = Path(tempfile.mkdtemp(dir=work)) / "search"
-    folder.mkdir()
-    (folder / "search.json").write_text("{}")
-    (folder / "journal.jsonl").touch()
     fixed = {"image_size": IMAGE_SIZE, "pretrained": False}
     spec = SearchSpec.from_text(SPACE).override({"trials": TRIALS, **RUNGS, **(CONFIRMATION if confirmed else {})}, fixed)
-    layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
-    run = SearchRun(folder=folder, source=source_of(work, data)[0], split="stratified", device="cpu", layout=layout)
-    with connected(address=None, name="overhead") as cluster:
-        record = run_search(spec, run, cluster, listeners=(Starts(),))
+    record = our_search(work, spec, source_of(work, data)[0], Starts(), slots=SLOTS, threads=THREADS)
     ended = max(trial.ended or 0.0 for trial in record.trials.values())
     states = {state: sum(t.state == state for t in record.search_trials) for state in ("complete", "pruned", "failed")}
     assert not any(trial.state == "failed" for trial in record.trials.values())
-    shutil.rmtree(folder.parent)
     return {"after start": (ended - min(first)) / len(first), "start": min(first) - asked, "epochs": len(first), **states}
 
 

@@ -1,18 +1,19 @@
 """How long until a search is as good as the best of 24 full-length random configs: ours against the tutorial way, 5 seeds.
 
-python benchmarks/time_to_quality.py                    (more than an hour on 2 CPU cores)
+python benchmarks/time_to_quality.py                    (about an hour on 2 CPU cores)
 python benchmarks/time_to_quality.py --minutes 4        (a part of it; the same command again goes on where it stopped)
 
-EfficientNet-B0 at 64 px from random weights on the small phantom of `search_overhead.py`, class-weighted training loss and
-unweighted val loss in both. The target is the lowest val loss of any epoch of 24 random configs that train to the end.
-Seconds run from the command to the first epoch that is as good; a search that ends before counts as "not reached".
+timm's smallest EfficientNet at 64 px from random weights, as in the first run (`search_spaces/phantom.yaml`), on 1,000
+phantom images of 224 px. Class-weighted training loss, unweighted val loss, the same space, first config, epochs, rungs and
+slots in both. The target is the lowest val loss of any epoch of 24 random configs that train to the end.
+Seconds run from the command to the first epoch that is as good. A search may begin as many trials as it likes, but ends
+after LIMIT seconds: "not reached".
 """
 
 import argparse
 import contextlib
 import json
 import os
-import shutil
 import signal
 import statistics
 import tempfile
@@ -21,87 +22,105 @@ from pathlib import Path
 from typing import Any
 
 from outcome import circumstances, python, write
-from search_overhead import IMAGE_SIZE, SLOTS, SPACE, THREADS, prepare, source_of
+from phantom_source import phantom_source
 
+from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.trials import TrialRecord
 
-DATA, EPOCHS, TRIALS, SEEDS = "small", 8, 24, 5
-RUNGS = {"epochs": EPOCHS, "grace_period": 2, "reduction_factor": 2}
+PHANTOM = PhantomSpec(count=1000, size=224, seed=0)
+BACKBONE, IMAGE_SIZE, BATCH, SLOTS, THREADS = "test_efficientnet", 64, 16, 2, 1
+CONFIGS, SEEDS, LIMIT = 24, 5, 300.0  # random configs; seeds; seconds of a search
+RUNGS = {"epochs": 12, "grace_period": 2, "reduction_factor": 3}
+ENDLESS = 1000  # trials
+FIRST = {"lr": 1e-3, "dropout": 0.2, "weight_decay": 1e-4}
+SPACE = f"""
+scheduler: asha
+startup_trials: 8
+confirm: 0
+space:
+  lr: {{low: 1.0e-5, high: 1.0e-2, log: true}}
+  dropout: {{low: 0.0, high: 0.5}}
+  weight_decay: {{low: 1.0e-6, high: 1.0e-1, log: true}}
+start:
+  - {json.dumps(FIRST)}
+"""
+Told = list[tuple[float, float]]  # (seconds since 1970, val loss) of every epoch
 
 
 class Until(Listener):
-    """Notes each epoch's time and val loss; ends the search once a val loss is as low as the target."""
+    """Notes every epoch; ends the search once a val loss is as low as the target, or at the deadline."""
 
-    def __init__(self, target: float) -> None:
-        self.target, self.told = target, list[tuple[float, float]]()
+    def __init__(self, target: float, deadline: float) -> None:
+        self.target, self.deadline = target, deadline
+        self.told: Told = []
 
     def epoch(self, trial: TrialRecord) -> None:
         """Notes and compares."""
         row = trial.epochs[-1]
         self.told.append((row["time"], row["val_loss"]))
-        if row["val_loss"] <= self.target:
+        if row["val_loss"] <= self.target or row["time"] > self.deadline:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def ours(work: Path, target: float, changes: dict[str, Any]) -> list[tuple[float, float]]:
-    """(time, val loss) of every epoch of our search."""
-    from tune_btxrd.search.cluster import connected
-    from tune_btxrd.search.driver import SearchRun, run_search
-    from tune_btxrd.search.measure import Layout
+def prepared(work: Path) -> tuple[Any, Any, Any]:
+    """Source, manifest and split of the phantom in `work`; what is there stays."""
+    places = {"cache": work, "splits": work / "splits"}
+    return phantom_source(PHANTOM, work / "phantom", **places, image_size=IMAGE_SIZE)
+
+
+def ours(work: Path, target: float, deadline: float, changes: dict[str, Any]) -> Told:
+    """Our search."""
+    from our_search import our_search
+
     from tune_btxrd.search.space import SearchSpec
 
-    folder = Path(tempfile.mkdtemp(dir=work)) / "search"
-    folder.mkdir()
-    (folder / "search.json").write_text("{}")
-    (folder / "journal.jsonl").touch()
-    fixed = {"image_size": IMAGE_SIZE, "pretrained": False, "patience": EPOCHS}
-    spec = SearchSpec.from_text(SPACE).override({"trials": TRIALS, **RUNGS, **changes}, fixed)
-    layout = Layout(slots=SLOTS, cpus=1, gpus=0, threads=THREADS, epoch_seconds=1.0)
-    run = SearchRun(folder=folder, source=source_of(work, DATA)[0], split="stratified", device="cpu", layout=layout)
-    listener = Until(target)
-    # interrupted: the target was reached
-    with connected(address=None, name="quality") as cluster, contextlib.suppress(KeyboardInterrupt):
-        run_search(spec, run, cluster, listeners=(listener,))
-    shutil.rmtree(folder.parent)
+    fixed = {"backbone": BACKBONE, "batch_size": BATCH, "image_size": IMAGE_SIZE, "pretrained": False}
+    spec = SearchSpec.from_text(SPACE).override({**RUNGS, **changes}, {**fixed, "patience": RUNGS["epochs"]})
+    listener = Until(target, deadline)
+    with contextlib.suppress(KeyboardInterrupt):  # the target was reached, or the time is up
+        our_search(work, spec, prepared(work)[0], listener, slots=SLOTS, threads=THREADS)
     return listener.told
 
 
-def tutorial(work: Path, target: float, seed: int) -> list[tuple[float, float]]:
-    """(time, val loss) of every epoch of the tutorial way."""
+def tutorial(work: Path, target: float, deadline: float, seed: int) -> Told:
+    """The tutorial way."""
     from tutorial_way import Task, search
 
-    source, found = source_of(work, DATA)
+    source, manifest, split = prepared(work)
     data = source.training_data("stratified")
-    targets = dict(zip(found["files"], data.targets.tolist(), strict=True))
-    counts = data.train_counts
-    weights = tuple((counts.sum() / (len(counts) * counts)).tolist())
+    rows = {image_id: row for row, image_id in enumerate(manifest.image_ids)}
+    weights = tuple((data.train_counts.sum() / (len(data.train_counts) * data.train_counts)).tolist())
 
     def part(name: str) -> tuple[list[str], list[int]]:
-        ids = found["parts"][name]
-        return [found["files"][image_id] for image_id in ids], [targets[image_id] for image_id in ids]
+        chosen = [rows[image_id] for image_id in split.parts[name]]
+        return [str(manifest.files[row]) for row in chosen], [int(data.targets[row]) for row in chosen]
 
-    several = {"trials": TRIALS, "slots": SLOTS, "weights": weights, "seed": seed, "until": target}
+    ends = {"until": target, "deadline": deadline, "first": FIRST}
+    several = {"trials": ENDLESS, "slots": SLOTS, "weights": weights, "seed": seed, "backbone": BACKBONE, "batch": BATCH}
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        told = search(Task(part("train"), part("val"), IMAGE_SIZE, **RUNGS, **several), Path(folder))
+        told = search(Task(part("train"), part("val"), IMAGE_SIZE, **RUNGS, **several, **ends), Path(folder))
     return [(when, loss) for when, _, loss in told]
 
 
 def drive(options: argparse.Namespace) -> dict[str, Any]:
     """One piece, in this process."""
     if options.piece == "target":
-        random = {"scheduler": "none", "sampler": "random", "seed": 1000}
-        return {"target": min(loss for _, loss in ours(options.work, 0.0, random))}
-    way = tutorial if options.piece == "tutorial" else ours
-    seed: Any = options.seed if options.piece == "tutorial" else {"seed": options.seed}
-    told = way(options.work, options.target, seed)
+        random = {"scheduler": "none", "sampler": "random", "seed": 1000, "trials": CONFIGS}
+        return {"target": min(loss for _, loss in ours(options.work, 0.0, float("inf"), random))}
+    deadline = options.asked + LIMIT
+    if options.piece == "ours":
+        told = ours(options.work, options.target, deadline, {"seed": options.seed, "trials": ENDLESS})
+    else:
+        told = tutorial(options.work, options.target, deadline, options.seed)
     reached = [when for when, loss in told if loss <= options.target]
-    return {"seconds": min(reached) - options.asked if reached else None, "epochs": len(told)}
+    best = min(loss for _, loss in told)
+    return {"seconds": min(reached) - options.asked if reached else None, "epochs": len(told), "best": best}
 
 
 def measure(work: Path, seeds: int, minutes: float) -> list[dict[str, Any]] | None:
     """Runs the pieces that are not there yet, in turn; all of them, or None where the time was up before."""
-    path, began = work / "quality.jsonl", time.monotonic()
+    path, began = work / "pieces.jsonl", time.monotonic()
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     plan = [("target", 0), *((way, seed) for seed in range(seeds) for way in ("ours", "tutorial"))]
     for kind, seed in plan:
@@ -134,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no new piece after so long")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "overhead-benchmark")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "quality-benchmark")
     parser.add_argument("--piece", choices=("target", "ours", "tutorial"), help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--target", type=float, help=argparse.SUPPRESS)
@@ -145,7 +164,7 @@ def main() -> None:
         return
     found = circumstances()
     options.work.mkdir(exist_ok=True)
-    prepare(options.work, DATA, 300)
+    prepared(options.work)
     done = measure(options.work, options.seeds, options.minutes)
     if done is None:
         print("Not all is measured yet: the same command again goes on.")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH = 32
-
 
 @dataclass(frozen=True)
 class Task:
@@ -27,13 +25,17 @@ class Task:
     slots: int
     weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of the classes in the training loss
     seed: int = 0
-    until: float = 0.0  # the search ends as soon as a val loss is as low as this
+    until: float = 0.0  # the search ends as soon as a val loss is as low as this ...
+    deadline: float = float("inf")  # ... or at the first report after so many seconds since 1970
+    first: dict[str, float] | None = None  # the first trial's config
+    backbone: str = "efficientnet_b0"
+    batch: int = 32
 
 
 def make_trainable(task: Task) -> Any:
     """Trains one config; nested, so that Ray sends its code."""
     size, train_part, val_part = task.image_size, task.train, task.val
-    epochs, seed, weights = task.epochs, task.seed, task.weights
+    epochs, seed, weights, backbone, batch = task.epochs, task.seed, task.weights, task.backbone, task.batch
 
     def train(config: dict[str, Any]) -> None:
         import tempfile
@@ -64,9 +66,9 @@ def make_trainable(task: Task) -> Any:
         torch.manual_seed(seed)
         train_set = Radiographs(*train_part, transforms.Compose([resize, *change, *norm]))
         val_set = Radiographs(*val_part, transforms.Compose([resize, *norm]))
-        batches = DataLoader(train_set, batch_size=32, shuffle=True, drop_last=len(train_set) % 32 == 1)
-        val_batches = DataLoader(val_set, batch_size=32)
-        model = timm.create_model("efficientnet_b0", num_classes=3, drop_rate=config["dropout"])
+        batches = DataLoader(train_set, batch_size=batch, shuffle=True, drop_last=len(train_set) % batch == 1)
+        val_batches = DataLoader(val_set, batch_size=batch)
+        model = timm.create_model(backbone, num_classes=3, drop_rate=config["dropout"])
         optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
         for epoch in range(1, epochs + 1):
@@ -111,7 +113,7 @@ def search(task: Task, folder: Path) -> list[tuple[float, int, float]]:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             told.append((time.time(), result["epoch"], result["val_loss"]))
-            if result["val_loss"] <= task.until:
+            if result["val_loss"] <= task.until or time.time() > task.deadline:
                 os.kill(os.getpid(), signal.SIGINT)  # Tune's own way to end early
 
     space = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0, 0.5), "weight_decay": tune.loguniform(1e-6, 0.1)}
@@ -121,7 +123,7 @@ def search(task: Task, folder: Path) -> list[tuple[float, int, float]]:
         tune_config=tune.TuneConfig(
             metric="val_loss",
             mode="min",
-            search_alg=OptunaSearch(seed=task.seed),
+            search_alg=OptunaSearch(seed=task.seed, points_to_evaluate=[task.first] if task.first else None),
             scheduler=ASHAScheduler(
                 max_t=task.epochs, grace_period=task.grace_period, reduction_factor=task.reduction_factor
             ),
