@@ -91,7 +91,7 @@ def test_the_search_is_recognised(running: Dashboard) -> None:
     assert len(jobs) == 1 and jobs[0]["status"] == "RUNNING"
     actors = until(lambda: slots_of(running.records("actors")))
     assert all(actor["class_name"] == "seen slot" and actor["state"] == "ALIVE" for actor in actors)
-    rows = [actor["name"] for actor in running.records("actors") if actor["class_name"] == "_Rows"]
+    rows = [actor["name"] for actor in running.records("actors") if actor["class_name"] == "RowsActor"]
     assert len(rows) == 1 and rows[0].startswith("tune_btxrd seen (")
 
 

@@ -10,6 +10,7 @@ from finished_search import SIZE, Finished, finished  # noqa: F401  # a fixture
 from PIL import Image
 from torch import nn
 
+from tune_btxrd.cli import main
 from tune_btxrd.data.split_files import load_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.explain import explain_files, explain_search, feature_layer, grad_cam
@@ -66,14 +67,18 @@ def test_the_validation_part_is_explained_and_no_other(finished: Finished):
 
 def test_overlays_of_files(finished, tmp_path):
     files = sorted((finished.data / "images").iterdir())[:2]
-    written = explain_files(finished.checkpoint(), files, tmp_path / "out", device="cpu")
+    written = explain_files(open_checkpoint(finished.checkpoint(), device="cpu"), files, tmp_path / "out")
     assert [path.name.split("_")[0] for path in written] == ["IMG000000", "IMG000001"]
     with Image.open(written[0]) as picture:
         assert picture.size == (2 * 512, 512)
 
 
-def test_onnx_has_no_gradients(finished, tmp_path):
+def test_onnx_has_no_gradients(finished, tmp_path, capsys):
     write_onnx(open_checkpoint(finished.checkpoint()), tmp_path / "model.onnx")
+    flags = ["predict", str(tmp_path / "model.onnx"), str(finished.data / "images"), "--overlays", str(tmp_path / "looks")]
+    assert main(flags) == 2
+    shown = capsys.readouterr()
+    assert "needs gradients" in shown.err and not shown.out and not (tmp_path / "looks").exists()  # before any work
     with pytest.raises(ResultError, match="needs gradients"):
         grad_cam(open_onnx(tmp_path / "model.onnx"), np.zeros((1, SIZE, SIZE), dtype=np.uint8), np.array([0]))
 

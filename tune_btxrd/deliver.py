@@ -17,6 +17,7 @@ from tune_btxrd.settings import Settings
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tune_btxrd.portable import Predictor
     from tune_btxrd.predict import Predictions
 
 
@@ -135,16 +136,23 @@ def predict(
     """Class probabilities for files and folders, as a table, CSV or JSON; `overlays`: a folder for Grad-CAM pictures.
 
     Raises:
-        ResultError: the checkpoint cannot be used, or is an ONNX file and overlays are wanted.
+        ResultError: the checkpoint cannot be used, or is ONNX and overlays are wanted; no image was read then.
         DataError: some files could not be read; all others were predicted and printed before.
     """
-    from tune_btxrd.predict import predict_images
+    from tune_btxrd.portable import open_model
+    from tune_btxrd.predict import image_files, predict_files
     from tune_btxrd.predict import rank_uncertain as ranked
     from tune_btxrd.search.trials import write_whole
 
+    files = image_files(images)
+    predictor = open_model(checkpoint, device=device)
+    if overlays is not None:
+        from tune_btxrd.explain import network
+
+        network(predictor)
     with aside(wanted=form != "table" and output is None):
         with progress("predicted") as advance:
-            found = predict_images(checkpoint, images, device=device, progress=advance)
+            found = predict_files(predictor, files, progress=advance)
         if rank_uncertain is not None:
             write_whole(rank_uncertain, ranked(found).to_csv(index=False))
         if form == "table" and output is None:
@@ -153,7 +161,7 @@ def predict(
             text = found.to_json() if form == "json" else found.to_csv()
             print(text) if output is None else write_whole(output, text)
         if overlays is not None:
-            _write_overlays(checkpoint, found.files, overlays, device=device)
+            _write_overlays(predictor, found.files, overlays)
         for file, reason in found.broken:
             warn(f"{file}: {reason}")
     if found.broken:
@@ -162,11 +170,11 @@ def predict(
         )
 
 
-def _write_overlays(checkpoint: Path, files: Sequence[Path], folder: Path, *, device: str) -> None:
+def _write_overlays(predictor: "Predictor", files: Sequence[Path], folder: Path) -> None:
     from tune_btxrd.explain import explain_files
 
     with progress("overlaid") as advance:
-        written = explain_files(checkpoint, files, folder, device=device, progress=advance)
+        written = explain_files(predictor, files, folder, progress=advance)
     tell(f"{len(written)} overlay(s) in {folder}")
 
 

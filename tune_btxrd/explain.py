@@ -26,7 +26,7 @@ from tune_btxrd.data.readers import safe_name
 from tune_btxrd.data.split_files import load_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.finished import chosen_splits, source_of
-from tune_btxrd.portable import Predictor, network_input, open_checkpoint, open_model
+from tune_btxrd.portable import Predictor, network_input, open_checkpoint
 from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.overlays import Tile, draw_sheet, save_overlay
 from tune_btxrd.scoring.pointing import Lesion, Pointed, PointingGame, play, point, pointing_table, read_lesion
@@ -131,16 +131,16 @@ def explain_part(
 
 
 def explain_files(
-    checkpoint: Path, files: Sequence[Path], folder: Path, *, device: str = "auto", progress: Progress | None = None
+    predictor: Predictor, files: Sequence[Path], folder: Path, *, progress: Progress | None = None
 ) -> list[Path]:
     """An overlay for the predicted class of each image file, beside the image, as `<file>_<class>.png` into `folder`;
     a second file of the same name gets a number.
 
     Raises:
-        ResultError: the checkpoint cannot be used (ONNX has no gradients).
+        ResultError: an ONNX model, or a backbone without feature maps.
         DataError: an image is unreadable.
     """
-    predictor = open_model(checkpoint, device=device)
+    network(predictor)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for done, file in enumerate(files, start=1):
@@ -165,9 +165,7 @@ def grad_cam(
     Raises:
         ResultError: an ONNX model, or a backbone without feature maps.
     """
-    if predictor.model is None:
-        raise ResultError("Grad-CAM needs gradients, which ONNX models do not have: explain the .pt or the timm folder.")
-    model, size = predictor.model, predictor.info.image_size
+    model, size = network(predictor), predictor.info.image_size
     heat = [np.zeros((0, size, size), dtype=np.float32)]
     with HiResCAM(model=model, target_layers=[feature_layer(model, size)]) as cam:
         for start in range(0, len(images), CAM_BATCH):
@@ -177,6 +175,13 @@ def grad_cam(
             if progress is not None:
                 progress(min(start + CAM_BATCH, len(images)), len(images))
     return np.concatenate(heat)
+
+
+def network(predictor: Predictor) -> nn.Module:
+    """The model that has gradients. Raises: ResultError for ONNX, which has none."""
+    if predictor.model is None:
+        raise ResultError("Grad-CAM needs gradients, which ONNX models do not have: explain the .pt or the timm folder.")
+    return predictor.model
 
 
 @lru_cache(maxsize=1)  # asked for image after image, and a forward pass each time

@@ -12,6 +12,7 @@ from typing import Any
 from tune_btxrd.console import is_verbose
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.rows_actor import RowsActor
 from tune_btxrd.search.stopping import own_handler_kept
 from tune_btxrd.search.trials import TrialRecord
 
@@ -162,7 +163,7 @@ class DashboardRows(Listener):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         # with the process in its name: the actor of a killed driver may live on for a moment
-        rows = ray.remote(num_cpus=0, max_concurrency=1000, runtime_env={"env_vars": ROWS_ENV})(_Rows)
+        rows = ray.remote(num_cpus=0, max_concurrency=1000, runtime_env={"env_vars": ROWS_ENV})(RowsActor)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # other nodes may go
         name_of_rows = f"tune_btxrd {name} ({os.getpid()})"
         self._actor = rows.options(name=name_of_rows, namespace=name, scheduling_strategy=here).remote()
@@ -183,30 +184,6 @@ class DashboardRows(Listener):
         """Closes the row."""
         line = f"trial {trial.label} {trial.state}: {trial.reason}"
         self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label, line)
-
-
-class _Rows:
-    """The actor behind `DashboardRows`."""
-
-    def __init__(self) -> None:
-        self._events: dict[str, Any] = {}
-
-    def _event(self, label: str) -> Any:
-        import asyncio
-
-        return self._events.setdefault(label, asyncio.Event())
-
-    async def hold(self, label: str) -> str:
-        await self._event(label).wait()
-        self._events.pop(label, None)  # a retried trial holds several
-        return label
-
-    async def release(self, label: str, line: str) -> None:
-        await self.tell(line)
-        self._event(label).set()
-
-    async def tell(self, line: str) -> None:
-        print(line, flush=True)  # an actor's output is its log
 
 
 def _short(value: Any) -> str:

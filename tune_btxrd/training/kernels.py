@@ -26,9 +26,13 @@ def use_fast_kernels(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         if isinstance(module, nn.SiLU | nn.Hardswish):
             module.inplace = False
-        depthwise = type(module) is nn.Conv2d and 1 < module.groups == module.in_channels == module.out_channels
-        if depthwise and device.type == "cpu" and module.dilation == (1, 1) and isinstance(module.padding, tuple):
+        if device.type == "cpu" and type(module) is nn.Conv2d and _is_plain_depthwise(module):
             module.__class__ = DepthwiseConv2d
+
+
+def _is_plain_depthwise(layer: nn.Conv2d) -> bool:
+    plain = layer.dilation == (1, 1) and isinstance(layer.padding, tuple) and layer.padding_mode == "zeros"
+    return plain and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 class DepthwiseConv2d(nn.Conv2d):
