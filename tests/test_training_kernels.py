@@ -80,6 +80,16 @@ def test_a_model_keeps_tensors_names_and_outputs_and_its_gradients_agree() -> No
         assert torch.equal(stock.eval()(images), ours.eval()(images))
 
 
+def test_the_fused_optimizer_reads_our_gradients_in_the_layout_of_the_weights() -> None:
+    """It walks raw memory: a gradient in another layout would go to other weights."""
+    stock, ours = depthwise(5, 1)
+    images = torch.randn(4, 16, 4, 4).contiguous(memory_format=torch.channels_last)
+    for layer in (stock, ours):
+        gradients(layer, images)
+        torch.optim.AdamW(layer.parameters(), lr=1e-2, fused=True).step()
+    torch.testing.assert_close(ours.weight, stock.weight, rtol=1e-3, atol=1e-4)
+
+
 def test_ours_is_used_where_it_pays_alone() -> None:
     """Large images, frozen weights, inference and other precisions go to torch's own convolution."""
     _, ours = depthwise(5, 1)
