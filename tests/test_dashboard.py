@@ -43,11 +43,15 @@ class Dashboard:
         return list(self.ask(f"/api/v0/{kind}?detail=1&limit=1000")["data"]["result"]["result"])
 
     def metrics(self) -> list[str]:
-        """Our lines at the metrics port of every node."""
+        """Our lines at the metrics port of every node; none from a port that Ray has announced and not yet opened."""
         lines = []
         for target in (target for group in self.ask("/api/prometheus/sd") for target in group["targets"]):
-            with urllib.request.urlopen(f"http://{target}/metrics", timeout=30) as answer:
-                lines += [line for line in answer.read().decode().splitlines() if line.startswith("ray_tune_btxrd_")]
+            try:
+                with urllib.request.urlopen(f"http://{target}/metrics", timeout=30) as answer:
+                    lines += [line for line in answer.read().decode().splitlines() if line.startswith("ray_tune_btxrd_")]
+            except urllib.error.URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    raise
         return lines
 
 

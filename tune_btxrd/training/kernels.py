@@ -3,7 +3,7 @@
 **Activations in place.** SiLU in place keeps a copy of its input for the backward pass, which not in place it need not make.
 
 **Depthwise convolutions on a CPU.** oneDNN computes the gradient of their weights quickly for filters of at most three
-columns that fit the image. Everything else falls back to a general method that does a hundred times the work: in
+columns that fit the image. Everything else falls back to a general method that takes up to ten times as long: in
 EfficientNet-B0 at 64 px a third of a training step, since its last images have 2 x 2 and 4 x 4 pixels and its filters 3 x 3
 and 5 x 5. Here the image is padded beforehand, so that every filter fits it, and the filter cut into slabs of three
 columns. Sums in another order, otherwise the same numbers. Source: what `ONEDNN_VERBOSE=dispatch` says with oneDNN 3.13
