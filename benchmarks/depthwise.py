@@ -2,8 +2,8 @@
 
 python benchmarks/depthwise.py                          (a minute, one thread)
 
-Above 1 ours is faster; `training/kernels.py` uses it where it is. At 64 px EfficientNet-B0 meets 3 x 3 at 2 to 32 pixels and
-5 x 5 at 2 to 16.
+Above 1 ours is faster; `training/kernels.py` has the rule where it is used. At 64 px EfficientNet-B0 meets 3 x 3 at 2 to 32
+pixels and 5 x 5 at 2 to 16.
 """
 
 import argparse

@@ -23,9 +23,11 @@ from typing import Any
 
 from outcome import circumstances, python, write
 from phantom_source import phantom_source
+from search_overhead import SPACE
 
 from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.space import SearchSpec
 from tune_btxrd.search.trials import TrialRecord
 
 PHANTOM = PhantomSpec(count=1000, size=224, seed=0)
@@ -33,18 +35,6 @@ BACKBONE, IMAGE_SIZE, BATCH, SLOTS, THREADS = "test_efficientnet", 64, 16, 2, 1
 CONFIGS, SEEDS, LIMIT = 24, 5, 300.0  # random configs; seeds; seconds of a search
 RUNGS = {"epochs": 12, "grace_period": 2, "reduction_factor": 3}
 ENDLESS = 1000  # trials
-FIRST = {"lr": 1e-3, "dropout": 0.2, "weight_decay": 1e-4}
-SPACE = f"""
-scheduler: asha
-startup_trials: 8
-confirm: 0
-space:
-  lr: {{low: 1.0e-5, high: 1.0e-2, log: true}}
-  dropout: {{low: 0.0, high: 0.5}}
-  weight_decay: {{low: 1.0e-6, high: 1.0e-1, log: true}}
-start:
-  - {json.dumps(FIRST)}
-"""
 Told = list[tuple[float, float]]  # (seconds since 1970, val loss) of every epoch
 
 
@@ -73,8 +63,6 @@ def ours(work: Path, target: float, deadline: float, changes: dict[str, Any]) ->
     """Our search."""
     from our_search import our_search
 
-    from tune_btxrd.search.space import SearchSpec
-
     fixed = {"backbone": BACKBONE, "batch_size": BATCH, "image_size": IMAGE_SIZE, "pretrained": False}
     spec = SearchSpec.from_text(SPACE).override({**RUNGS, **changes}, {**fixed, "patience": RUNGS["epochs"]})
     listener = Until(target, deadline)
@@ -96,7 +84,7 @@ def tutorial(work: Path, target: float, deadline: float, seed: int) -> Told:
         chosen = [rows[image_id] for image_id in split.parts[name]]
         return [str(manifest.files[row]) for row in chosen], [int(data.targets[row]) for row in chosen]
 
-    ends = {"until": target, "deadline": deadline, "first": FIRST}
+    ends = {"until": target, "deadline": deadline, "first": dict(SearchSpec.from_text(SPACE).start[0])}
     several = {"trials": ENDLESS, "slots": SLOTS, "weights": weights, "seed": seed, "backbone": BACKBONE, "batch": BATCH}
     with tempfile.TemporaryDirectory(dir=work) as folder:
         told = search(Task(part("train"), part("val"), IMAGE_SIZE, **RUNGS, **several, **ends), Path(folder))

@@ -140,7 +140,6 @@ def explain_files(
         ResultError: an ONNX model, or a backbone without feature maps.
         DataError: an image is unreadable.
     """
-    network(predictor)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for done, file in enumerate(files, start=1):
