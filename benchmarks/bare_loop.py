@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from outcome import side_by_side
+
+from benchmarks.outcome import side_by_side
 
 LR, WEIGHT_DECAY, DROPOUT, BATCH = 1e-3, 1e-4, 0.2, 32
 
@@ -59,7 +60,7 @@ class BareLoop:
         import torch
 
         from tune_btxrd.config import TrainConfig
-        from tune_btxrd.training.kernels import use_fast_kernels
+        from tune_btxrd.training.models.kernels import use_fast_kernels
 
         images = np.load(task.images, mmap_mode="r")
         self.task, self.device, self.config = task, torch.device(device), TrainConfig()
@@ -101,7 +102,7 @@ class BareLoop:
 
     def prepared(self, batch: Any, *, train: bool) -> Any:
         """The images of these rows as the model wants them."""
-        from tune_btxrd.training.augment import augment, normalise, to_float
+        from tune_btxrd.training.augment.images import augment, normalise, to_float
 
         images = to_float(self.images[batch])
         return normalise(augment(images, self.generator, self.config) if train else images, self.mean, self.std)

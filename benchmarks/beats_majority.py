@@ -1,6 +1,6 @@
 """Does the retrained model beat the majority class on validation? Macro-F1 with a bootstrap interval, per split and seed.
 
-    python benchmarks/beats_majority.py NAME [--storage ray_results]
+    python -m benchmarks.beats_majority NAME [--storage ray_results]
 
 after `tune-btxrd retrain NAME --seeds 3`. Grouped bootstrap (2,000 draws, seeded); the test parts stay shut.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.cache import ImageCache
-from tune_btxrd.portable import open_checkpoint, stack_images
+from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.inference.open_model import open_checkpoint, stack_images
+from tune_btxrd.results.search_json import Settings
 from tune_btxrd.scoring.intervals import draw_weights, percentile_interval
 from tune_btxrd.scoring.metrics import Metric, ones, scores
-from tune_btxrd.settings import Settings
 
 MARGIN = 0.10  # what the lower bound must exceed the majority class's macro-F1 by
 

@@ -1,8 +1,8 @@
 """How much one driver can hear: results per second and driver time per result, ours against Ray's own with a stub.
 
-    python benchmarks/cluster_scale.py nodes --counts 1,2,4,8     simulated nodes of two slots each, made-up trainings
-    python benchmarks/cluster_scale.py change                     two nodes, one removed and one added half-way
-    python benchmarks/cluster_scale.py logical --slots 64,256     our part of the driver alone, without Ray and processes
+    python -m benchmarks.cluster_scale nodes --counts 1,2,4,8     simulated nodes of two slots each, made-up trainings
+    python -m benchmarks.cluster_scale change                     two nodes, one removed and one added half-way
+    python -m benchmarks.cluster_scale logical --slots 64,256     our part of the driver alone, without Ray and processes
 
 All nodes share this machine's cores, so rates with many nodes are a lower bound; the driver's time per result is not.
 """
@@ -18,19 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import kill_driver
-from kill import Arena, with_token
-
-from tune_btxrd.search.adapters import Recorder, Rungs
-from tune_btxrd.search.bridge import fresh_database
-from tune_btxrd.search.cluster import connected
+from benchmarks import kill_driver
+from benchmarks.kill import Arena, with_token
+from tune_btxrd.distributed.connect import connected
+from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.distributed.tune_adapters import Recorder, Rungs
 from tune_btxrd.search.conductor import Conductor
-from tune_btxrd.search.driver import SearchRun, run_search
 from tune_btxrd.search.journal import Journal
-from tune_btxrd.search.measure import Layout
-from tune_btxrd.search.parts import Source
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import read_search
+from tune_btxrd.search.record import read_search
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import fresh_database
+from tune_btxrd.training.source import Source
 
 SETTINGS = {"epochs": 8, "grace_period": 2, "startup_trials": 8}
 SOURCE = Source(cache="", splits="", class_names=("a", "b"), positive_class=0)
@@ -110,7 +109,7 @@ def measure(kind: str, address: str, *, trials: int, slots: int, seconds: float)
 def measured_in_own_process(kind: str, arena: Arena, *, trials: int, slots: int, seconds: float) -> dict[str, float]:
     """The numbers of `measure`."""
     numbers = [str(value) for value in (trials, slots, seconds)]
-    command = [sys.executable, __file__, "one", kind, arena.address, *numbers]
+    command = [sys.executable, "-m", "benchmarks.cluster_scale", "one", kind, arena.address, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])

@@ -1,6 +1,6 @@
 """Decoding into the cache against a plain Pillow loop: images/s, closeness, anonymous memory, the second call.
 
-python benchmarks/decode.py                    (some minutes, most of them to draw the phantom once)
+python -m benchmarks.decode                    (some minutes, most of them to draw the phantom once)
 
 The plain loop is `PIL.Image.open(...).convert("RGB").resize(...)`. Both ways read the same files in turn, all of them in
 the page cache, and the ratio is the median over the rounds. Writes benchmarks/results/decode.json.
@@ -27,9 +27,9 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from tune_btxrd.data.cache import build_cache, usable_cores
-from tune_btxrd.data.decode import decode_image
-from tune_btxrd.data.hashes import file_hashes
+from tune_btxrd.data.cache.cache import build_cache, usable_cores
+from tune_btxrd.data.cache.decode import decode_image
+from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
 

@@ -1,6 +1,6 @@
 """The weight gradient of a depthwise convolution on a CPU: the library's time / ours, by filter, stride and image.
 
-python benchmarks/depthwise.py                          (a minute, one thread)
+python -m benchmarks.depthwise                          (a minute, one thread)
 
 Above 1 ours is faster; `training/kernels.py` has the rule where it is used. At 64 px EfficientNet-B0 meets 3 x 3 at 2 to 32
 pixels and 5 x 5 at 2 to 16.
@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from outcome import circumstances, write
 
-from tune_btxrd.training.kernels import weight_gradient
+from benchmarks.outcome import circumstances, write
 from tune_btxrd.training.memory import set_up_memory
+from tune_btxrd.training.models.kernels import weight_gradient
 
 BATCH, CHANNELS = 32, 480
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)

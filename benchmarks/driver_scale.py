@@ -1,6 +1,6 @@
 """What the driver costs per trial: 1,000 stub trials with four reports each, ours against Ray's own.
 
-python benchmarks/driver_scale.py              (a few minutes)
+python -m benchmarks.driver_scale              (a few minutes)
 
 A stub reports four made-up epochs and computes nothing, so that the driver is all there is. `ray` is a stock Tuner with
 `OptunaSearch` (in memory) and ASHA, warm actors and the JSON and CSV loggers; `ray_without_search` is the same with random
@@ -17,15 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from outcome import circumstances, python, write
-
-from tune_btxrd.search.cluster import DRIVER_ENV, WORKER_ENV, connected
-from tune_btxrd.search.driver import SearchRun, run_search
+from benchmarks.outcome import circumstances, python, write
+from tune_btxrd.distributed.connect import DRIVER_ENV, WORKER_ENV, connected
+from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.measure import Layout
-from tune_btxrd.search.parts import Source
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.training.source import Source
 
 EPOCHS, SLOTS = 4, 2
 SPACE = """
@@ -153,7 +152,7 @@ def compare(trials: int, rounds: int) -> None:
     environment = {"BENCHMARK_RAY": ray.get_runtime_context().gcs_address}
     for _ in range(rounds):
         for way, results in runs.items():
-            shown = python(__file__, "--drive", way, "--trials", str(trials), environment=environment)
+            shown = python("-m", "benchmarks.driver_scale", "--drive", way, "--trials", str(trials), environment=environment)
             results.append(json.loads(shown.splitlines()[-1]))
     ray.shutdown()
     medians = {

@@ -1,6 +1,6 @@
 """How often do our 95 % intervals cover the truth? Single proportions exactly, by enumeration; the bootstrap by simulation.
 
-python benchmarks/intervals.py                 (about a minute)
+python -m benchmarks.intervals                 (about a minute)
 """
 
 import argparse

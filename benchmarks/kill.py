@@ -1,7 +1,7 @@
 """Kills a search again and again (its driver, a trial's process, a node) and checks that nothing is lost or counted twice.
 
-    python benchmarks/kill.py --seeds 24            stub trainings on three simulated nodes of this machine
-    python benchmarks/kill.py --seeds 6 --real      real trainings of a tiny network
+    python -m benchmarks.kill --seeds 24            stub trainings on three simulated nodes of this machine
+    python -m benchmarks.kill --seeds 6 --real      real trainings of a tiny network
 
 A case is decided by its seed: how many slots, what is killed, and at which moment, told by the journal's length.
 `tests/faults/test_kills.py` plays a few of the same cases.
@@ -23,14 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kill_driver
 import optuna
 
+from benchmarks import kill_driver
+from benchmarks.outcome import ROOT
+from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.bridge import OPTUNA_STATES
 from tune_btxrd.search.journal import FILE, read_events
-from tune_btxrd.search.keeper import CHECKPOINTS
-from tune_btxrd.search.trials import SearchRecord, read_search
+from tune_btxrd.search.record import SearchRecord, read_search
+from tune_btxrd.search.study import OPTUNA_STATES
 
 KINDS = ("driver", "worker", "node")
 TRIALS, PATIENCE = 5, 120.0  # trials per search; seconds without a sign of life that count as hanging
@@ -183,13 +184,11 @@ def _left_over(folder: Path) -> list[str]:
 
 def start(folder: Path, case: Case, arena: Arena, *, real: bool = False, remote: str = "") -> "subprocess.Popen[str]":
     """The search of `folder` in a driver of its own, begun or resumed."""
-    script = Path(__file__).with_name("kill_driver.py")
     arguments = [str(folder), arena.address, str(TRIALS), str(case.slots), *["--real"] * real, *[remote] * bool(remote)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, str(script), *arguments], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    command = [sys.executable, "-m", "benchmarks.kill_driver", *arguments]
+    return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def reached(journal: Path, line: int, driver: "subprocess.Popen[str]") -> bool:

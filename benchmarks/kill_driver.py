@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tune_btxrd.distributed.connect import connected
+from tune_btxrd.distributed.driver import SearchRun, Trainable, run_search
+from tune_btxrd.distributed.interrupts import stoppable
+from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.distributed.nodes import join_nodes
+from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.errors import TuneBtxrdError
-from tune_btxrd.search.cluster import connected
-from tune_btxrd.search.driver import SearchRun, Trainable, run_search
-from tune_btxrd.search.measure import Layout
-from tune_btxrd.search.nodes import join_nodes
-from tune_btxrd.search.parts import Source
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.stopping import stoppable
-from tune_btxrd.search.storage import RemoteFolder
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.training.source import Source
 
 SPACE = """
 epochs: 4
@@ -105,8 +105,7 @@ def stub(folder: Path) -> Trainable:
 
 def _pictures(folder: Path) -> Source:
     """48 made-up pictures in a cache, with a split, beside the search."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from training_samples import CLASSES, make_source
+    from tests.support.sources import CLASSES, make_source
 
     where = folder.with_name(f"{folder.name}_data")
     if not where.exists():

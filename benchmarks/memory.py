@@ -1,6 +1,6 @@
 """Do slots share the pixels, and does a slot stay as large as it is?
 
-python benchmarks/memory.py                    (about two minutes; Linux)
+python -m benchmarks.memory                    (about two minutes; Linux)
 
 A cache of BTXRD's size (3,746 made-up grey images of 224 x 224) is trained on by one, two and four slots, each a
 process of its own that has read every page of it. Their proportional set sizes of that file (a page shared by four counts a
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from outcome import circumstances, write
 
+from benchmarks.outcome import circumstances, write
 from tune_btxrd.config import TrainConfig
 
 IMAGES, SIZE, SLOTS = 3746, 224, (1, 2, 4)

@@ -4,13 +4,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tune_btxrd.search.cluster import connected
-from tune_btxrd.search.driver import SearchRun, run_search
+from tune_btxrd.distributed.connect import connected
+from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.measure import Layout
-from tune_btxrd.search.parts import Source
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord
+from tune_btxrd.search.record import SearchRecord
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.training.source import Source
 
 
 def our_search(

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "timm", "ray", "optuna", "numpy")
 Rows = Sequence[Mapping[str, Any]]
 
@@ -72,5 +73,7 @@ def side_by_side(work: Callable[[Any, Any, Any], None], task: Any, *, processes:
 def python(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
     """Runs this Python on some arguments in a process of its own; what it wrote to standard output."""
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     return done.stdout

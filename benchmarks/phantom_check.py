@@ -1,7 +1,7 @@
 """Does the phantom earn its keep? No shortcut within a center, learnable, center harder than stratified, lr matters.
 
-python benchmarks/phantom_check.py shortcuts   (about five minutes on 2 CPU cores, most of them to draw 12,000 images)
-python benchmarks/phantom_check.py network     (about 20 trainings; hours on 2 CPU cores, minutes on a GPU)
+python -m benchmarks.phantom_check shortcuts   (about five minutes on 2 CPU cores, most of them to draw 12,000 images)
+python -m benchmarks.phantom_check network     (about 20 trainings; hours on 2 CPU cores, minutes on a GPU)
 
 `shortcuts`: within each center, can age, gender, view, image size or the intensity of the whole image tell the classes?
 One-against-rest AUC of boosted trees and of logistic regression, five-fold, patients kept together; every one <= 0.60.
@@ -30,14 +30,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.data.cache import ImageCache, build_cache
-from tune_btxrd.data.hashes import file_hashes
+from tune_btxrd.data.cache.cache import ImageCache, build_cache
+from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
 from tune_btxrd.data.phantom.cases import VIEWS, Case, plan_cases
 from tune_btxrd.data.phantom.picture import draw_picture
-from tune_btxrd.data.readers import read_dataset
-from tune_btxrd.data.splits import make_split
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.splits.splits import make_split
 
 RESULTS = Path(__file__).parent / "results"
 LARGEST_AUC = 0.60

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tune_btxrd.data.cache import build_cache
-from tune_btxrd.data.groups import duplicate_pairs, group_numbers
-from tune_btxrd.data.hashes import file_hashes
+from tune_btxrd.data.cache.cache import build_cache
+from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
-from tune_btxrd.data.readers import read_dataset
-from tune_btxrd.data.split_files import save_split
-from tune_btxrd.data.splits import Split, make_split
-from tune_btxrd.search.parts import Source
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.splits.groups import duplicate_pairs, group_numbers
+from tune_btxrd.data.splits.split_files import save_split
+from tune_btxrd.data.splits.splits import Split, make_split
+from tune_btxrd.training.source import Source
 
 SPLIT = "stratified"
 

@@ -1,6 +1,6 @@
 """Loss x unfreezing at equal budget: does a remedy for the imbalance help, and does it help to unfreeze in stages?
 
-    python benchmarks/recipes.py --data ../shared/data/xray_standin --weights ../shared/data/weights
+    python -m benchmarks.recipes --data ../shared/data/xray_standin --weights ../shared/data/weights
 
 Every cell trains the same backbone from the same weights for the same epochs on the same partitions: per seed a fresh one of
 the images of one center, 70 % to train, 30 % to score. Scores are those of the last epoch, so that nothing is chosen on the
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from tune_btxrd.config import LOSSES, TrainConfig
-from tune_btxrd.data.cache import build_cache
-from tune_btxrd.data.hashes import file_hashes
-from tune_btxrd.data.readers import read_dataset
-from tune_btxrd.data.splits import repartition
+from tune_btxrd.data.cache.cache import build_cache
+from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.splits.splits import repartition
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.slot import Slot

@@ -1,8 +1,8 @@
 """Replays recorded curves through samplers and schedulers: which search finds good configs with few epochs?
 
-    python benchmarks/replay.py record --configs 96     trains the curves that the table lacks (20 minutes of one core)
-    python benchmarks/replay.py run --seeds 30          compares the methods: table and picture in benchmarks/results/
-    python benchmarks/replay.py tune --seeds 30         compares grace periods, reduction factors and start-up trials
+    python -m benchmarks.replay record --configs 96     trains the curves that the table lacks (20 minutes of one core)
+    python -m benchmarks.replay run --seeds 30          compares the methods: table and picture in benchmarks/results/
+    python -m benchmarks.replay tune --seeds 30         compares grace periods, reduction factors and start-up trials
 
 Regret: true best loss of the chosen config minus the best of the space; true: the surrogate without the luck of one
 training. Every method spends the same number of epochs, two trainings at a time.
@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-import replay_curves
-from replay_methods import METHODS, Method, ours
-from replay_surrogate import Surrogate
 from scipy.stats import qmc, rankdata
 
-from tune_btxrd.search.space import SearchSpec
+from benchmarks import replay_curves
+from benchmarks.replay_methods import METHODS, Method, ours
+from benchmarks.replay_surrogate import Surrogate
+from tune_btxrd.search.space.spec import SearchSpec
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (90, 180, 270, 360, 540, 720)  # epochs; 720 = 24 trials at full length

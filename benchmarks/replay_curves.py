@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import qmc
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.space.spec import SearchSpec
 
 HERE = Path(__file__).parent
 TABLE = HERE / "replay_curves.csv"
@@ -84,8 +84,7 @@ def _curve(slot: Any, data: Any, number: int, values: Mapping[str, float]) -> li
 
 def _phantom(work: Path) -> Any:
     """TrainingData of the default phantom's stratified split; the folder is reused."""
-    from phantom_source import SPLIT, phantom_source
-
+    from benchmarks.phantom_source import SPLIT, phantom_source
     from tune_btxrd.data.phantom import PhantomSpec
 
     places = {"cache": work / "cache", "splits": work / "splits"}
@@ -101,7 +100,7 @@ def _header(count: int) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in FIXED.items())
     versions = f"torch {torch.__version__}, timm {timm.__version__}, Python {platform.python_version()}"
     return (
-        f"# python benchmarks/replay.py record --configs {count}\n"
+        f"# python -m benchmarks.replay record --configs {count}\n"
         f"# default phantom (360 images), split stratified, one thread: {settings}\n"
         f"# commit {git.stdout.strip()}, {versions}, {platform.machine()}, {os.cpu_count()} cores"
     )

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import optuna
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
-from replay_surrogate import DIVERGED, Surrogate
 
+from benchmarks.replay_surrogate import DIVERGED, Surrogate
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.search.adapters import Rungs
+from tune_btxrd.distributed.tune_adapters import Rungs
 from tune_btxrd.search.conductor import ENDINGS, Conductor, Job
 from tune_btxrd.search.journal import Journal
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import read_search
+from tune_btxrd.search.record import read_search
+from tune_btxrd.search.space.spec import SearchSpec
 
 Config = Mapping[str, float]
 Method = Callable[[Surrogate, SearchSpec], Iterator[Config]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.search.space import SearchSpec
+from tune_btxrd.search.space.spec import SearchSpec
 
 NEIGHBOURS = 5
 DIVERGED = 1e3  # nats; stands for a loss that is not finite

@@ -1,7 +1,7 @@
 """What a search costs beside its arithmetic: 16 trials, ours / the bare arithmetic / the tutorial way, in turn.
 
-python benchmarks/search_overhead.py                    (about 30 minutes on 2 CPU cores)
-python benchmarks/search_overhead.py --minutes 4        (a part of it; the same command again goes on where it stopped)
+python -m benchmarks.search_overhead                    (about 30 minutes on 2 CPU cores)
+python -m benchmarks.search_overhead --minutes 4        (a part of it; the same command again goes on where it stopped)
 
 EfficientNet-B0 at 64 px on phantom images, once of about 1600 x 2100 pixels and once of 224. Ours and the tutorial way have
 the same space, epochs, rungs, slots and threads; the arithmetic is `bare_loop.py` in as many processes with as many threads.
@@ -23,10 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from outcome import circumstances, python, write
-
+from benchmarks.outcome import circumstances, python, write
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.record import TrialRecord
 
 DATA = {"large": 2250, "small": 224}  # px of the phantom's longest side; large comes out at about 1600 x 2100
 IMAGE_SIZE, SLOTS, THREADS, TRIALS = 64, 2, 1, 16
@@ -53,8 +52,7 @@ start:
 
 def prepare(work: Path, data: str, count: int) -> None:
     """Phantom, cache and split in `work`; what is there stays."""
-    from phantom_source import phantom_source
-
+    from benchmarks.phantom_source import phantom_source
     from tune_btxrd.data.phantom import PhantomSpec
 
     source, splits = work / f"{data}.json", work / f"{data}_splits"
@@ -73,7 +71,7 @@ def prepare(work: Path, data: str, count: int) -> None:
 
 def arithmetic(work: Path, data: str) -> dict[str, float]:
     """Seconds per epoch of the bare loop, slots side by side."""
-    from bare_loop import Task, epoch_seconds
+    from benchmarks.bare_loop import Task, epoch_seconds
 
     source, found = source_of(work, data)
     parts = source.training_data("stratified")
@@ -84,9 +82,8 @@ def arithmetic(work: Path, data: str) -> dict[str, float]:
 
 def ours(work: Path, data: str, asked: float, *, confirmed: bool) -> dict[str, float]:
     """Seconds per epoch of our search."""
-    from our_search import our_search
-
-    from tune_btxrd.search.space import SearchSpec
+    from benchmarks.our_search import our_search
+    from tune_btxrd.search.space.spec import SearchSpec
 
     first: list[float] = []
 
@@ -106,7 +103,7 @@ def ours(work: Path, data: str, asked: float, *, confirmed: bool) -> dict[str, f
 
 def tutorial(work: Path, data: str, asked: float) -> dict[str, float]:
     """Seconds per epoch of the tutorial way."""
-    from tutorial_way import Task, search
+    from benchmarks.tutorial_way import Task, search
 
     source, found = source_of(work, data)
     targets = dict(zip(found["files"], source.training_data("stratified").targets.tolist(), strict=True))
@@ -123,7 +120,7 @@ def tutorial(work: Path, data: str, asked: float) -> dict[str, float]:
 
 def source_of(work: Path, data: str) -> tuple[Any, dict[str, Any]]:
     """The dataset as trainings find it, and all that `prepare` noted."""
-    from tune_btxrd.search.parts import Source
+    from tune_btxrd.training.source import Source
 
     found = json.loads((work / f"{data}.json").read_text())
     return Source.from_dict(found["source"]), {**found, "cache": found["source"]["cache"]}
@@ -132,8 +129,8 @@ def source_of(work: Path, data: str) -> tuple[Any, dict[str, Any]]:
 def piece(kind: str, data: str, work: Path) -> dict[str, float]:
     """One measurement in a process of its own, its start and end included."""
     began, asked = time.perf_counter(), time.time()
-    arguments = (__file__, "--piece", kind, "--data", data, "--work", work, "--asked", f"{asked:.3f}")
-    found: dict[str, float] = json.loads(python(*arguments).splitlines()[-1])
+    arguments = ("--piece", kind, "--data", data, "--work", work, "--asked", f"{asked:.3f}")
+    found: dict[str, float] = json.loads(python("-m", "benchmarks.search_overhead", *arguments).splitlines()[-1])
     if kind != "arithmetic":
         found["with start"] = (time.perf_counter() - began) / found["epochs"]
     return found

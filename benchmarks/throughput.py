@@ -1,7 +1,7 @@
 """Images per second of training: ours against the bare model at the same precision, alone and packed.
 
-python benchmarks/throughput.py                          (about a quarter of an hour on 2 CPU cores)
-python benchmarks/throughput.py --sizes 224 --batches 32 128 --processes 1 2 4         (on a GPU)
+python -m benchmarks.throughput                          (about a quarter of an hour on 2 CPU cores)
+python -m benchmarks.throughput --sizes 224 --batches 32 128 --processes 1 2 4         (on a GPU)
 
 EfficientNet-B0 from random weights. `ours` is `train_epoch` as a slot runs it; `bare` is a training step on one batch that
 lies ready on the device: no shuffling, no augmentation, no targets to be fetched, nothing counted. `stock` is that with
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from outcome import circumstances, side_by_side, write
+
+from benchmarks.outcome import circumstances, side_by_side, write
 
 STEPS = 8  # of one timed pass
 
@@ -77,7 +78,7 @@ class Bare:
         import timm
         import torch
 
-        from tune_btxrd.training.kernels import use_fast_kernels
+        from tune_btxrd.training.models.kernels import use_fast_kernels
 
         self.device = torch.device(device)
         model = timm.create_model("efficientnet_b0", num_classes=3, drop_rate=0.2)

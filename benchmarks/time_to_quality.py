@@ -1,7 +1,7 @@
 """How long until a search is as good as the best of 24 full-length random configs: ours against the tutorial way, 5 seeds.
 
-python benchmarks/time_to_quality.py                    (about an hour on 2 CPU cores)
-python benchmarks/time_to_quality.py --minutes 4        (a part of it; the same command again goes on where it stopped)
+python -m benchmarks.time_to_quality                    (about an hour on 2 CPU cores)
+python -m benchmarks.time_to_quality --minutes 4        (a part of it; the same command again goes on where it stopped)
 
 timm's smallest EfficientNet at 64 px from random weights, as in the first run (`search_spaces/phantom.yaml`), on 1,000
 phantom images of 224 px. Class-weighted training loss, unweighted val loss, the same space, first config, epochs, rungs and
@@ -21,14 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from outcome import circumstances, python, write
-from phantom_source import phantom_source
-from search_overhead import SPACE
-
+from benchmarks.outcome import circumstances, python, write
+from benchmarks.phantom_source import phantom_source
+from benchmarks.search_overhead import SPACE
 from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
 
 PHANTOM = PhantomSpec(count=1000, size=224, seed=0)
 BACKBONE, IMAGE_SIZE, BATCH, SLOTS, THREADS = "test_efficientnet", 64, 16, 2, 1
@@ -61,7 +60,7 @@ def prepared(work: Path) -> tuple[Any, Any, Any]:
 
 def ours(work: Path, target: float, deadline: float, changes: dict[str, Any]) -> Told:
     """Our search."""
-    from our_search import our_search
+    from benchmarks.our_search import our_search
 
     fixed = {"backbone": BACKBONE, "batch_size": BATCH, "image_size": IMAGE_SIZE, "pretrained": False}
     spec = SearchSpec.from_text(SPACE).override({**RUNGS, **changes}, {**fixed, "patience": RUNGS["epochs"]})
@@ -73,7 +72,7 @@ def ours(work: Path, target: float, deadline: float, changes: dict[str, Any]) ->
 
 def tutorial(work: Path, target: float, deadline: float, seed: int) -> Told:
     """The tutorial way."""
-    from tutorial_way import Task, search
+    from benchmarks.tutorial_way import Task, search
 
     source, manifest, split = prepared(work)
     data = source.training_data("stratified")
@@ -118,7 +117,7 @@ def measure(work: Path, seeds: int, minutes: float) -> list[dict[str, Any]] | No
             return None
         target = next((item["target"] for item in done if item["kind"] == "target"), 0.0)
         flags = ("--piece", kind, "--seed", seed, "--target", target, "--asked", f"{time.time():.3f}", "--work", work)
-        found = json.loads(python(__file__, *map(str, flags)).splitlines()[-1])
+        found = json.loads(python("-m", "benchmarks.time_to_quality", *map(str, flags)).splitlines()[-1])
         done.append({"kind": kind, "seed": seed, **found})
         print(done[-1], flush=True)
         with path.open("a") as file:

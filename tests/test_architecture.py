@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme_tree import BLOCK, README, tree
 
-from tune_btxrd.cli import build_parser
+from tests.support.paths import ROOT
+from tests.support.readme_tree import BLOCK, README, tree
+from tune_btxrd.cli.parser import build_parser
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tune_btxrd"
 LAYERS = (
     "errors",
@@ -73,10 +73,10 @@ def test_training_does_not_load_ray_and_the_driver_does_not_load_torch() -> None
     code = "import sys, {}; sys.exit(int({!r} in sys.modules))"
     for module, absent in (
         ("tune_btxrd.training.checkpoint", "ray"),
-        ("tune_btxrd.search.driver", "torch"),
-        ("tune_btxrd.run", "torch"),
-        ("tune_btxrd.listing", "ray"),
-        ("tune_btxrd.cli", "numpy"),
+        ("tune_btxrd.distributed.driver", "torch"),
+        ("tune_btxrd.pipeline.run", "torch"),
+        ("tune_btxrd.cli.list", "ray"),
+        ("tune_btxrd.cli.parser", "numpy"),
     ):
         result = subprocess.run([sys.executable, "-c", code.format(module, absent)], check=False, cwd=ROOT)
         assert result.returncode == 0, f"{module} loads {absent}"

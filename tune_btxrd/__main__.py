@@ -2,7 +2,7 @@
 
 import sys
 
-from tune_btxrd.cli import main
+from tune_btxrd.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1] / "benchmarks"), str(HERE.parent), str(HERE)]
-
-from kill import Arena  # noqa: E402
-from s3_server import s3_bucket  # noqa: E402
+from benchmarks.kill import Arena
+from tests.support.s3_server import s3_bucket
 
 
 @pytest.fixture(scope="package")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from training_samples import CLASSES
-from training_toy import toy_config, toy_data
 
+from tests.support.sources import CLASSES
+from tests.support.toy_training import toy_config, toy_data
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.search.store import TrialStore, before
+from tune_btxrd.distributed.trial_checkpoint import TrialStore, before
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot
 

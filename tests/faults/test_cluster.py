@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-import kill
 import pytest
-from kill import Arena, Case, Kill
-from training_samples import make_source
 
+from benchmarks import kill
+from benchmarks.kill import Arena, Case, Kill
+from tests.support.sources import make_source
+from tune_btxrd.distributed import nodes
+from tune_btxrd.distributed.connect import connected
+from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
+from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.distributed.nodes import NodeWatch, join_nodes
+from tune_btxrd.distributed.remote_storage import RemoteFolder
+from tune_btxrd.distributed.shipment import local_source, pack
+from tune_btxrd.distributed.sync import fetch
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.search import nodes
-from tune_btxrd.search.cluster import connected
-from tune_btxrd.search.keeper import CHECKPOINTS
-from tune_btxrd.search.measure import Layout
-from tune_btxrd.search.nodes import NodeWatch, join_nodes
-from tune_btxrd.search.parcel import local_source, pack
-from tune_btxrd.search.storage import RemoteFolder
-from tune_btxrd.search.storage_copy import fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

@@ -4,12 +4,12 @@ import shutil
 import signal
 from pathlib import Path
 
-import kill
 import pytest
-from kill import Arena, Case, Kill
 
-from tune_btxrd.search.store import before
-from tune_btxrd.search.trials import read_search
+from benchmarks import kill
+from benchmarks.kill import Arena, Case, Kill
+from tune_btxrd.distributed.trial_checkpoint import before
+from tune_btxrd.search.record import read_search
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
 

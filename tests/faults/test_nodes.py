@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from training_samples import make_source
 
+from tests.support.sources import make_source
+from tune_btxrd.distributed.connect import Cluster, check_address, room
+from tune_btxrd.distributed.layouts import layouts
+from tune_btxrd.distributed.measure import spent_seconds
+from tune_btxrd.distributed.nodes import _digest, answer_here
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.search.cluster import Cluster, check_address, room
-from tune_btxrd.search.layouts import layouts
-from tune_btxrd.search.measure import spent_seconds
-from tune_btxrd.search.nodes import _digest, answer_here
-from tune_btxrd.search.trials import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 
 def cluster_of(*sizes: tuple[float, float]) -> Cluster:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_btxrd.search.failures import KILLED, NODE_LOST, reason_in, storage_fault
+from tune_btxrd.distributed.failures import KILLED, NODE_LOST, reason_in, storage_fault
 
 HEAD = "Failure # {} (occurred at 2026-11-21_14-51-09)\n"
 ACTOR = "The actor died unexpectedly before finishing this task.\n\tclass_name: stub\n\tpid: 77\n"

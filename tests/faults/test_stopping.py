@@ -3,13 +3,14 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 SCRIPT = """
 import sys, time, signal
-from tune_btxrd.search import stopping
+from tune_btxrd.distributed import interrupts as stopping
 stopping.GRACE = 0.5
 try:
     with stopping.stoppable(lambda: "Go on with: this"), stopping.hurried(lambda: print("hurried", flush=True)):
@@ -28,7 +29,7 @@ RAY_LIKE = (
 def stop(body: str, number: int) -> tuple[int, list[str]]:
     """Exit code and lines of a process that was sent a signal when ready."""
     command = [sys.executable, "-c", SCRIPT.format(body=body)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(number)
         shown, _ = process.communicate(timeout=30)

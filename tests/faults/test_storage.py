@@ -6,16 +6,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from s3_server import SECRET
-from search_samples import make_folder, make_row
 
-from tune_btxrd.begin import bring
+from tests.support.s3_server import SECRET
+from tests.support.searches import make_folder, make_row
+from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
+from tune_btxrd.distributed.remote_storage import RemoteFolder, check_uri, is_remote, local_folder, scrubbed
+from tune_btxrd.distributed.sync import StorageCopy, copy_results, fetch, pull, push
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.pipeline.start import bring
 from tune_btxrd.search.journal import Journal
-from tune_btxrd.search.keeper import CHECKPOINTS
-from tune_btxrd.search.storage import RemoteFolder, check_uri, is_remote, local_folder, scrubbed
-from tune_btxrd.search.storage_copy import StorageCopy, copy_results, fetch, pull, push
-from tune_btxrd.search.trials import TrialRecord, read_search
+from tune_btxrd.search.record import TrialRecord, read_search
 
 START = {"trial": "0", "number": 0, "role": "search", "config": {}, "params": {}}
 

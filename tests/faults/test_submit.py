@@ -5,14 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from kill import Arena
 
-from tune_btxrd.cli import build_parser, main
+from benchmarks.kill import Arena
+from tests.support.paths import ROOT
+from tune_btxrd.cli.parser import build_parser, main
+from tune_btxrd.cli.submit import entrypoint, runtime_env, stage
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.search.trials import read_search
-from tune_btxrd.submit import entrypoint, runtime_env, stage
-
-ROOT = Path(__file__).parents[2]
+from tune_btxrd.search.record import read_search
 
 
 def flags_of(*arguments: str) -> argparse.Namespace:

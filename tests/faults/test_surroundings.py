@@ -6,17 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kill
-import kill_driver
 import pytest
-from kill import Arena
-from ray_samples import STUB, run_stub
-from search_samples import make_folder
 
+from benchmarks import kill, kill_driver
+from benchmarks.kill import Arena
+from tests.support.ray_stub import STUB, run_stub
+from tests.support.searches import make_folder
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.journal import Journal, read_events
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import read_search
+from tune_btxrd.search.record import read_search
+from tune_btxrd.search.space.spec import SearchSpec
 
 FULL_DISK = """
 import resource, sys

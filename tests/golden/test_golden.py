@@ -1,8 +1,8 @@
 """Numbers that no change of structure may move: trainings, a search, a retrain, an evaluation, a prediction on the phantom.
 
-`numbers.json` was recorded on commit 2fa4b01, before the package was rearranged. On the machine kind that recorded it (CPU,
-versions) they must be equal to the bit; elsewhere floating-point sums differ in their last digits, and trainings are compared
-with a tolerance. `python tests/golden/test_golden.py FILE` records them anew.
+`numbers.json` was recorded on commit 2fa4b01, before the package was rearranged. On the machine kind that recorded it
+(CPU, versions) they must be equal to the bit; elsewhere floating-point sums differ in their last digits, and trainings are
+compared with a tolerance. `python tests/golden/test_golden.py FILE` records them anew.
 """
 
 import json
@@ -18,15 +18,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tune_btxrd.cli import main
+from tune_btxrd.cli.parser import main
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.search.parts import Source
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.source import Source
 
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
+SPLITS = ("stratified", "center")
 NUMBERS = HERE / "numbers.json"
 PHANTOM = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
 CLOCKED = ("time", "slot", "images_per_second", "train_seconds", "val_seconds")
@@ -55,8 +56,8 @@ def observe(folder: Path) -> dict[str, Any]:
         "machine": machine(),
         "trainings": trainings(folder / "ray_results" / "golden"),
         "journal": journal(folder / "ray_results" / "golden" / "journal.jsonl"),
-        "retrain": {split: table(checkpoints / split / "training_log.csv") for split in ("stratified", "center")},
-        "evaluation": {split: table(checkpoints / split / "evaluation" / "scores.csv") for split in ("stratified", "center")},
+        "retrain": {split: table(checkpoints / split / "training_log.csv") for split in SPLITS},
+        "evaluation": {split: table(checkpoints / split / "evaluation" / "scores.csv") for split in SPLITS},
         "prediction": [without_paths(item) for item in json.loads((folder / "answer.json").read_text())["images"]],
     }
 
@@ -107,7 +108,7 @@ def machine() -> dict[str, str]:
 
 
 def differences(old: Any, new: Any, *, tolerance: float, path: str = "") -> list[str]:
-    """Places where two documents differ: numbers by more than the tolerance, all else at all; new names are no difference."""
+    """Places where two documents differ: numbers by more than the tolerance, all else at all; new names are none."""
     if isinstance(old, dict):
         absent = [f"{path}/{name} is gone" for name in old.keys() - new.keys()]
         pairs = [(name, old[name], new[name]) for name in old.keys() & new.keys()]

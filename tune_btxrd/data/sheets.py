@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from tune_btxrd.data.cache import ImageCache
+from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import DataError
 

@@ -12,8 +12,8 @@ from tune_btxrd.report.canvas import LOOKS, MANY, legend, lines, loss_range, new
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials, unit
-from tune_btxrd.search.dimension import Dimension
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.space.dimension import Dimension
 
 
 def draw_importance(found: Importances | None) -> Figure | None:

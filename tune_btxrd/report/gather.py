@@ -7,18 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from tune_btxrd.data.split_files import split_name
+from tune_btxrd.data.splits.split_files import split_name
+from tune_btxrd.distributed.retrain import HAND_MADE, LOG, WINNER, best_row
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.report.rungs import RungVisit, rung_visits
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
-from tune_btxrd.retrain import HAND_MADE, LOG, WINNER, best_row
-from tune_btxrd.search.rows import recall_column
-from tune_btxrd.search.select import Selection, select
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, read_search
-from tune_btxrd.settings import Settings
+from tune_btxrd.results.search_json import Settings
+from tune_btxrd.search.columns import recall_column
+from tune_btxrd.search.record import SearchRecord, read_search
+from tune_btxrd.search.selection import Selection, select
+from tune_btxrd.search.space.spec import SearchSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_btxrd.search.bridge import distribution
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import distribution
 
 FEWEST = 12  # trials; below, no answer is attempted
 TOP = 5  # trials that the evaluator needs among the best (its own advice)

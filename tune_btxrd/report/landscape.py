@@ -8,9 +8,9 @@ from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
 from tune_btxrd.monitor import MONITORS, Monitor
-from tune_btxrd.search.dimension import Dimension
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.space.dimension import Dimension
+from tune_btxrd.search.space.spec import SearchSpec
 
 PREFERRED = ("lr", "weight_decay")
 GRID = 40  # points per side

@@ -20,7 +20,7 @@ from tune_btxrd.report.importance import Importances, importances
 from tune_btxrd.report.landscape import Landscape, landscape
 from tune_btxrd.report.payload import payload, to_script
 from tune_btxrd.report.tables import Sheet, sheets
-from tune_btxrd.search.trials import write_whole
+from tune_btxrd.search.record import write_whole
 
 HERE = Path(__file__).parent
 FILE = "report.html"

@@ -12,9 +12,9 @@ from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.report.rungs import rungs
 from tune_btxrd.report.words import STATE_WORDS
-from tune_btxrd.search.rows import RECALL, recall_columns
-from tune_btxrd.search.select import pareto_front
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.columns import RECALL, recall_columns
+from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.selection import pareto_front
 
 DIGITS = 5  # significant
 

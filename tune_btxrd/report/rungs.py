@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
 
 
 @dataclass(frozen=True, kw_only=True)

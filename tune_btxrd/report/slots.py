@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tune_btxrd.search.trials import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 WORK = ("training", "validation", "start", "between", "idle")  # the shares of slot time, in this order
 

@@ -9,9 +9,9 @@ import pandas as pd
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
-from tune_btxrd.search.rows import RECALL, recall_column
-from tune_btxrd.search.select import pareto_front
-from tune_btxrd.search.trials import trials_table, write_whole
+from tune_btxrd.search.columns import RECALL, recall_column
+from tune_btxrd.search.record import trials_table, write_whole
+from tune_btxrd.search.selection import pareto_front
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from tune_btxrd.data.split_files import split_name
-from tune_btxrd.test_log import LOG_FILE, read_openings
+from tune_btxrd.data.splits.split_files import split_name
+from tune_btxrd.evaluation.openings import LOG_FILE, read_openings
 
 TOLD = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "sensitivity", "specificity", "auc", "average_precision")
 

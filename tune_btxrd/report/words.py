@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from tune_btxrd.distributed.measure import minutes
+from tune_btxrd.distributed.retrain import HAND_MADE, WINNER
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape
-from tune_btxrd.retrain import HAND_MADE, WINNER
-from tune_btxrd.search.measure import minutes
-from tune_btxrd.search.select import pareto_front
-from tune_btxrd.summary import selection_lines
+from tune_btxrd.results.summary import selection_lines
+from tune_btxrd.search.selection import pareto_front
 
 STATE_WORDS = {
     "complete": "ran to the end",

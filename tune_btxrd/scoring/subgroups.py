@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.btxrd import REGION_COLUMNS, TYPE_COLUMNS, VIEW_COLUMNS
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.btxrd import REGION_COLUMNS, TYPE_COLUMNS, VIEW_COLUMNS
 from tune_btxrd.scoring.intervals import Proportion
-from tune_btxrd.scoring.tables import Judged, proportion_columns
+from tune_btxrd.scoring.score_tables import Judged, proportion_columns
 
 SMALL = 10  # a share of fewer images than this is marked: its interval is wider than half of all there is
 AGE_BANDS = ((0, 20), (20, 40), (40, 60), (60, 200))  # years, from and below

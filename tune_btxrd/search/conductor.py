@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.bridge import Bridge
 from tune_btxrd.search.journal import Journal
-from tune_btxrd.search.select import confirm_seed, ranking
-from tune_btxrd.search.space import SearchSpec
-from tune_btxrd.search.trials import SearchRecord, TrialRecord, apply_event
+from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
+from tune_btxrd.search.selection import confirm_seed, ranking
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import Bridge
 
 ENDINGS = {"budget": "ran its full budget", "patience": "stopped by its own patience"}
 GIVEN_BACK = 2  # times that a trial which lost its slot before it began is handed out again

@@ -1,6 +1,6 @@
 """Whoever wants to hear of trials while a search runs: the terminal, the dashboard, the storage's copy."""
 
-from tune_btxrd.search.trials import TrialRecord
+from tune_btxrd.search.record import TrialRecord
 
 
 class Listener:

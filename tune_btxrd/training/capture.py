@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.losses import LOSSES, Terms
-from tune_btxrd.training.model import Shell
+from tune_btxrd.training.models.images import Shell
 from tune_btxrd.training.schedule import is_staged
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms

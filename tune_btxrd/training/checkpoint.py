@@ -14,7 +14,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training.loop import TrainState
 from tune_btxrd.training.metrics import EpochMetrics
-from tune_btxrd.training.model import create
+from tune_btxrd.training.models.images import create
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import group_parts, learning_rates
 from tune_btxrd.training.slot import Slot

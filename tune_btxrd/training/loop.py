@@ -22,12 +22,12 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training import metrics
-from tune_btxrd.training.augment import augment, normalise, to_float
+from tune_btxrd.training.augment.images import augment, normalise, to_float
 from tune_btxrd.training.capture import StaticStep
 from tune_btxrd.training.device import Clock, autocast, seeded
-from tune_btxrd.training.layers import HEAD, TOP
 from tune_btxrd.training.losses import LOSSES, Terms, epoch_order, terms_of_epoch
 from tune_btxrd.training.metrics import EpochMetrics
+from tune_btxrd.training.models.layers import HEAD, TOP
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.stages import stage_at
-from tune_btxrd.training.layers import BASE, HEAD, TOP, TRAINED, parts_of
-from tune_btxrd.training.model import load_tensors
+from tune_btxrd.training.models.images import load_tensors
+from tune_btxrd.training.models.layers import BASE, HEAD, TOP, TRAINED, parts_of
 
 if TYPE_CHECKING:
     from tune_btxrd.training.loop import TrainState

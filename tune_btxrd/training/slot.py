@@ -13,10 +13,10 @@ from tune_btxrd.training.device import allow_tf32, resolve_device, resolve_preci
 from tune_btxrd.training.loop import TrainState, fold
 from tune_btxrd.training.losses import class_weights
 from tune_btxrd.training.memory import release_memory, set_up_memory
-from tune_btxrd.training.model import Shell, build_shell, create
+from tune_btxrd.training.models.images import Shell, build_shell, create
+from tune_btxrd.training.models.weights import pretrained_tensors, weights_file
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.schedule import make_optimizer
-from tune_btxrd.training.weights import pretrained_tensors, weights_file
 
 Tensors = dict[str, Tensor]
 INITIAL_KEPT = 4  # initial states kept in memory: several seeds or backbones in turn (16 MB each for efficientnet_b0)

@@ -1,0 +1,76 @@
+"""Own data: manifest.csv with any classes, centers and groups."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.datasets import ROWS, write_folder
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.errors import DataError
+
+
+def add_column(name: str, *values: str) -> str:
+    lines = ROWS.splitlines()
+    return "\n".join(f"{line},{value}" for line, value in zip(lines, (name, *values), strict=True)) + "\n"
+
+
+def test_classes_are_alphabetical_and_the_rarest_is_positive(tmp_path: Path) -> None:
+    manifest = read_dataset(write_folder(tmp_path / "zoo"))
+    assert manifest.dataset == "zoo" and manifest.image_ids == ("a", "b", "c", "d", "e")
+    assert manifest.class_names == ("Ant", "cat", "wolf") and manifest.targets.tolist() == [2, 1, 2, 0, 0]
+    assert manifest.class_names[manifest.positive_class] == "cat"
+    assert manifest.notes == ("Positive class: cat, the rarest (--positive-class names another).",)
+    assert manifest.files[2] == (tmp_path / "zoo" / "y" / "3.png").resolve()
+    assert manifest.centers is None and manifest.groups is None
+    named = read_dataset(tmp_path / "zoo", positive_class="wolf")
+    assert named.positive_class == 2 and named.notes == ()
+
+
+def test_centers_groups_and_further_columns(tmp_path: Path) -> None:
+    assert read_dataset(write_folder(tmp_path / "a", add_column("Center", *"XXYYY"))).centers == ("X", "X", "Y", "Y", "Y")
+    groups = read_dataset(write_folder(tmp_path / "b", add_column("group", "p1", "p1", "", "p2", "p2"))).groups
+    assert groups == ("p1", "p1", "", "p2", "p2")
+    assert read_dataset(write_folder(tmp_path / "c", add_column("age", "1", "", "3", "4", "5"))).table["age"].sum() == 13
+    assert read_dataset(write_folder(tmp_path / "d", add_column("sex", *"MFMFM"))).table["sex"].tolist() == list("MFMFM")
+    with pytest.raises(DataError, match="center, but it is blank in row 4"):
+        read_dataset(write_folder(tmp_path / "e", add_column("center", "1", "1", "", "2", "2")))
+
+
+def test_a_class_may_be_called_none(tmp_path: Path) -> None:
+    manifest = read_dataset(write_folder(tmp_path, ROWS.replace("cat", "None").replace("Ant", "NA")))
+    assert manifest.class_names == ("NA", "None", "wolf")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROWS.replace("label", "class"), r"must have the column\(s\) label, but has image_id, path, class"),
+        (ROWS.replace("cat", ""), "value of label, but it is blank in row 3"),
+        (ROWS.replace("cat", "NaN"), "value of label, but it is blank in row 3"),
+        (ROWS.replace("x/2.png", ""), "value of path, but it is blank in row 3"),
+        (ROWS.replace("cat", "wolf").replace("Ant", "wolf"), "at least two classes .* only 'wolf'"),
+        (ROWS.replace("cat", "Wolf"), "more than case, but .* 'Wolf' and 'wolf'"),
+        (ROWS.replace("\nb,", "\na,"), "unique, but 'a' stands in 2 rows"),
+        (ROWS.replace("x/2.png", "x/9.png"), r"1 of 5 are missing in .* \(b\)"),
+        (ROWS.replace("x/2.png", "x"), r"1 of 5 are missing in .* \(b\)"),
+        (ROWS.replace(",", ";"), r"must have the column\(s\) image_id, path, label"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        read_dataset(write_folder(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_may_be_excluded_and_tables_read_alone(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    (root / "x" / "2.png").unlink()
+    assert read_dataset(root, exclude={"b"}).image_ids == ("a", "c", "d", "e")
+    assert read_dataset(root, table_only=True).files == (None,) * 5
+
+
+def test_two_layouts_in_one_folder(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    (root / "dataset.csv").write_text("image_id\n")
+    with pytest.raises(DataError, match=r"manifest\.csv and dataset\.csv: remove all but one"):
+        read_dataset(root)

@@ -1,0 +1,143 @@
+"""A real search as Ray's dashboard and metrics endpoint show it while it runs, and who may look: a user with the token."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "5ea2c4" * 10
+SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
+LONG = ["--space", str(ROOT / "tests" / "small.yaml"), "--trials", "2000", "--epochs", "9", "--confirm", "0", "--slots", "2"]
+
+
+class Dashboard:
+    """A running search's addresses, asked as a browser or Prometheus would."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str, *, token: str = TOKEN) -> Any:
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read().decode()
+        except urllib.error.HTTPError as error:
+            error.msg += f": {error.read().decode()[:300]}"
+            raise
+        return json.loads(text) if answer.headers.get_content_type() == "application/json" else text
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.ask(f"/api/v0/{kind}?detail=1&limit=1000")["data"]["result"]["result"])
+
+    def metrics(self) -> list[str]:
+        """Our lines at the metrics port of every node; none from a port that Ray has announced and not yet opened."""
+        lines = []
+        for target in (target for group in self.ask("/api/prometheus/sd") for target in group["targets"]):
+            try:
+                with urllib.request.urlopen(f"http://{target}/metrics", timeout=30) as answer:
+                    lines += [line for line in answer.read().decode().splitlines() if line.startswith("ray_tune_btxrd_")]
+            except urllib.error.URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    raise
+        return lines
+
+
+def until(found: Any, limit: float = 90.0) -> Any:
+    """What `found` gives as soon as it is something: Ray's dashboard learns of everything a little later."""
+    end = time.monotonic() + limit
+    while not (value := found()):
+        assert time.monotonic() < end, "not seen in the dashboard in time"
+        time.sleep(0.5)
+    return value
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_metrics_report_interval_ms": "1000"}
+    command = [sys.executable, "-u", "-m", "tune_btxrd", "search", "--name", "seen", *SMALL, *LONG, "--cache", str(folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True) as search:
+        assert search.stdout
+        said = []
+        for line in search.stdout:
+            said.append(line)
+            if re.match(r"  trial +\d+ (done|cut)", line):
+                break
+        address = re.search(r"Ray dashboard: (http://\S+) \(log in with the token", "".join(said))
+        assert address, "".join(said)
+        yield Dashboard(address[1])
+        assert search.poll() is None, "the search was over before the dashboard had been asked"
+        search.send_signal(signal.SIGINT)
+        search.communicate(timeout=120)
+
+
+def test_only_who_has_the_token_may_look(running: Dashboard) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        running.ask("/api/v0/tasks", token="")
+
+
+def test_the_search_is_recognised(running: Dashboard) -> None:
+    jobs = [job for job in running.ask("/api/jobs/") if job["metadata"].get("tune_btxrd_search") == "seen"]
+    assert len(jobs) == 1 and jobs[0]["status"] == "RUNNING"
+    actors = until(lambda: slots_of(running.records("actors")))
+    assert all(actor["class_name"] == "seen slot" and actor["state"] == "ALIVE" for actor in actors)
+    rows = [actor["name"] for actor in running.records("actors") if actor["class_name"] == "RowsActor"]
+    assert len(rows) == 1 and rows[0].startswith("tune_btxrd seen (")
+
+
+def slots_of(actors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The actors of both slots, once both are there: Ray knows an actor's own name when it has begun to work."""
+    named = [actor for actor in actors if actor["repr_name"].startswith("seen slot ")]
+    return named if len({actor["repr_name"] for actor in named}) == 2 else []
+
+
+def test_a_trial_is_a_row_with_its_config_its_duration_and_its_log(running: Dashboard) -> None:
+    rows = until(
+        lambda: [t for t in running.records("tasks") if re.match(r"trial \d+ lr=\S+$", t["name"]) and t["end_time_ms"]]
+    )
+    assert all(row["start_time_ms"] < row["end_time_ms"] and row["state"] == "FINISHED" for row in rows)
+    label = rows[0]["name"].split()[1]
+    path = f"/api/v0/logs/file?task_id={rows[0]['task_id']}&attempt_number=0&lines=1000&suffix=out"
+
+    def log() -> str:
+        try:
+            return str(running.ask(path))
+        except urllib.error.HTTPError as error:
+            assert "Agent for node id" in error.msg, error.msg  # Ray's agent, which reads logs, starts after Ray
+            return ""
+
+    assert f"trial {label} epoch 1: val_loss" in until(log)
+
+
+def test_the_metrics_endpoint_tells_slots_and_states(running: Dashboard) -> None:
+    names = ("val_loss", "positive_recall", "epoch", "images_per_second")
+    wanted = {f"ray_tune_btxrd_{name}": {"1", "2"} for name in names}
+
+    def slots() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for line in running.metrics():
+            if 'search="seen"' in line and (slot := re.search(r'slot="(\d+)"', line)):
+                found.setdefault(line.split("{")[0], set()).add(slot[1])
+        return found
+
+    until(lambda: slots() == wanted)
+    lines = running.metrics()
+    print(*lines, sep="\n")
+    states = {re.search(r'state="(\w+)"', line)[1]: float(line.split()[-1]) for line in lines if "_trials{" in line}  # type: ignore[index]
+    assert set(states) == {"running", "complete", "pruned", "diverged", "failed"}
+    assert 1 <= states["running"] <= 2 and states["failed"] == 0
+    assert any(line.startswith("ray_tune_btxrd_epochs_total{") for line in lines)

@@ -1,0 +1,145 @@
+"""What a search tells others: TensorBoard, MLflow, Ray's metrics. Made-up searches; Ray itself is in `test_search_ray`."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.event_logs import mlflow_runs, read_events, read_scalars
+from tests.support.paths import ROOT
+from tests.support.reports import StubSearch, make_search, make_settings
+from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Lanes
+from tune_btxrd.distributed.listeners.tensorboard import EventFiles
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.results.search_json import Settings
+from tune_btxrd.search.record import SearchRecord, read_search
+
+pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")  # MLflow's and Ray's own
+
+
+def test_a_slot_keeps_its_number_and_a_new_process_takes_over_that_of_a_dead_one():
+    lanes = Lanes(2)
+    assert [lanes.of("a", "0"), lanes.of("b", "1"), lanes.of("a", "0")] == [1, 2, 1]
+    lanes.leave("1")
+    assert lanes.of("c", "2") == 2  # b has died: its trial is over, a's is not
+    lanes.leave("0")
+    lanes.leave("2")
+    assert [lanes.of("c", "3"), lanes.of("a", "4")] == [2, 1]
+    assert max(lanes.of(f"p{n}", "3") for n in range(20)) <= 2  # however many die
+
+
+def test_event_files_hold_every_epoch_and_the_hyperparameters(tmp_path: Path):
+    record = read_search(make_search(tmp_path / "stub", trials=6))
+    EventFiles(record).close()
+    for trial in record.trials.values():
+        scalars = read_scalars(tmp_path / "stub" / "tensorboard" / trial.label)
+        assert [step for step, _ in scalars.get("val_loss", [])] == [row["epoch"] for row in trial.epochs]
+        assert [v for _, v in scalars.get("val_recall_malignant", [])] == pytest.approx(
+            [row["val_recall_malignant"] for row in trial.epochs], rel=1e-6
+        )
+    events = read_events(tmp_path / "stub" / "tensorboard" / "0")
+    assert events[1].wall_time == record.trials["0"].epochs[0]["time"]
+    content = b"".join(event.SerializeToString() for event in events)
+    assert b"hparams" in content and b"weight_decay" in content
+
+
+def test_event_files_of_a_resumed_search_are_whole(tmp_path: Path):
+    folder = tmp_path / "stub"
+    stub = StubSearch(folder, make_settings(folder)).search(6)
+    stub.write(lines=len(stub.lines) // 2)
+    EventFiles(read_search(folder)).close()
+    stub.write()
+    record = read_search(folder)
+    EventFiles(record).close()
+    steps = [step for step, _ in read_scalars(folder / "tensorboard" / "0")["objective"]]
+    assert steps == [row["epoch"] for row in record.trials["0"].epochs]
+
+
+def test_writing_event_files_loads_no_torch_but_leaves_it_to_who_wants_it():
+    program = (
+        "import sys; from tune_btxrd.distributed.listeners.tensorboard import _summary_writer; _summary_writer()\n"
+        "assert 'torch' not in sys.modules; import torch; print(torch.zeros(1).item())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0.0"
+
+
+def test_the_grafana_dashboard_draws_metrics_that_exist():
+    text = (ROOT / "deploy" / "grafana.json").read_text()
+    known = {f"ray_{PREFIX}{name}" for name in (*PER_SLOT, "trials", "best_score", "epochs_total")}
+    assert set(re.findall(rf"ray_{PREFIX}\w+", text)) == known
+    assert len(json.loads(text)["panels"]) == 7 and len(text.splitlines()) < 200
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    pytest.importorskip("mlflow", reason="MLflow is an extra: pip install mlflow-skinny")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def told(record: SearchRecord, uri: str, *, finished: bool) -> None:
+    """What Ray would tell of every trial of the record, epochs twice."""
+    from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
+
+    spec = Settings.load(record.folder).spec(record.folder)
+    runs = MlflowRuns(uri, record, spec)
+    for label in record.trials:
+        trial: Any = SimpleNamespace(config={"trial": label})
+        runs.log_trial_start(trial)
+        runs.log_trial_result(1, trial, {})
+        runs.log_trial_result(1, trial, {})
+        if record.trials[label].ended:
+            runs.log_trial_end(trial)
+    runs.close(finished=finished)
+
+
+def test_mlflow_holds_parent_children_params_and_metrics_also_after_a_kill(tmp_path: Path, store: str):
+    folder = tmp_path / "stub"
+    stub = StubSearch(folder, make_settings(folder)).search(8)
+    stub.write(lines=len(stub.lines) // 2)
+    told(read_search(folder), store, finished=False)
+    parent, before, _ = mlflow_runs(store)
+    assert parent.info.status == "KILLED" and parent.info.run_name == "stub"
+    assert any(run.info.status == "RUNNING" for run in before.values())
+
+    stub.write()
+    record = read_search(folder)
+    told(record, store, finished=True)
+    parent, children, client = mlflow_runs(store)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["space.lr"] == "1e-05 .. 0.01 (log)" and parent.data.params["dataset"] == "phantom"
+    assert parent.data.metrics["best_objective"] == min(t.objective for t in record.search_trials if t.objective)
+    assert {label: run.info.run_id for label, run in children.items()}.items() >= {
+        label: run.info.run_id for label, run in before.items()
+    }.items()
+    assert set(children) == set(record.trials)
+    for label, trial in record.trials.items():
+        run = children[label]
+        assert (run.data.tags["tune_btxrd.state"], run.info.run_name) == (trial.state, f"trial {label}")
+        assert run.data.params["dropout"] == str(trial.config["dropout"])
+        history = client.get_metric_history(run.info.run_id, "val_loss")
+        assert [(m.step, m.value) for m in history] == [(row["epoch"], row["val_loss"]) for row in trial.epochs]
+
+
+def test_a_store_that_does_not_answer_is_one_line(tmp_path: Path, store: str):
+    record = read_search(make_search(tmp_path / "stub", trials=2, odd=False))
+    with pytest.raises(ConfigError, match=r"^--mlflow must name a tracking store that answers, but nothing://x: [^\n]+$"):
+        told(record, "nothing://x", finished=True)
+
+
+def test_a_store_that_fails_later_costs_a_warning_not_the_search(
+    tmp_path: Path, store: str, capsys: pytest.CaptureFixture[str]
+):
+    from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
+
+    record = read_search(make_search(tmp_path / "stub", trials=2, odd=False))
+    runs = MlflowRuns(store, record, Settings.load(record.folder).spec(record.folder))
+    runs._client.delete_run(runs.parent)
+    runs.close(finished=True)
+    shown = capsys.readouterr().out
+    assert shown.count("MLflow's runs are incomplete") == 1

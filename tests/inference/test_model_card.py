@@ -1,0 +1,60 @@
+# ruff: noqa: F811  # pytest hands fixtures over by name
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.support.finished_search import SPLITS, Finished, finished  # noqa: F401  # a fixture
+from tune_btxrd.evaluation.evaluate import evaluate_search
+from tune_btxrd.inference.export import export_search
+from tune_btxrd.inference.open_model import file_sha256
+
+
+@pytest.fixture(scope="module")
+def cards(finished: Finished) -> tuple[str, str]:
+    """The card of `stratified` after `export` and after `evaluate`."""
+    for split in SPLITS:  # other tests may have evaluated the same search
+        shutil.rmtree(finished.checkpoints / split / "evaluation", ignore_errors=True)
+    folder = export_search(finished.checkpoints, results=finished.results)[0].folder
+    before = (folder / "MODEL_CARD.md").read_text()
+    evaluate_search(finished.checkpoints, results=finished.results, manifest=finished.manifest, replicates=50, device="cpu")
+    return before, (folder / "MODEL_CARD.md").read_text()
+
+
+def test_head_is_yaml_that_hugging_face_reads(cards):
+    head = yaml.safe_load(cards[0].split("---")[1])
+    assert head["library_name"] == "timm" and head["license"] == "other" and "not-for-clinical-use" in head["tags"]
+    assert head["pipeline_tag"] == "image-classification" and head["base_model"] == "timm/test_efficientnet"
+
+
+def test_every_section_is_there_and_no_score_before_the_test_part_was_opened(cards):
+    for heading in ("Use", "Data", "Audit findings", "Search", "Results", "Subgroups", "Limits", "Files"):
+        assert f"\n## {heading}\n" in cards[0]
+    assert "Not for clinical use" in cards[0] and "has not been opened" in cards[0] and "macro auc" not in cards[0]
+    assert "| train | 34 | 22 | 11 |\n| val | 7 | 5 | 2 |\n| test | 7 | 5 | 3 |" in cards[0]
+
+
+def test_scores_and_openings_after_evaluate(cards, finished):
+    scores = pd.read_csv(finished.checkpoints / "stratified" / "evaluation" / "scores.csv")
+    row = scores[(scores["model"] == "winner") & (scores["metric"] == "macro_auc")].iloc[0]
+    assert f"{row['value']:.3f} ({row['bootstrap_low']:.3f}-{row['bootstrap_high']:.3f})" in cards[1]
+    assert "has been opened once for this search" in cards[1] and "| center | 1 |" in cards[1]
+
+
+def test_manifest_knows_the_new_card(cards, finished):
+    folder = finished.checkpoints / "stratified" / "export"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["files"]["MODEL_CARD.md"] == file_sha256(folder / "MODEL_CARD.md")
+
+
+def test_scores_of_another_checkpoint_are_not_shown(cards, finished):
+    path = finished.checkpoints / "stratified" / "evaluation" / "summary.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"checkpoints": {"winner": "other"}}))
+    try:
+        folder = export_search(finished.checkpoints, results=finished.results)[0].folder
+    finally:
+        path.write_text(text)
+    assert "has not been opened" in (folder / "MODEL_CARD.md").read_text()

@@ -1,0 +1,192 @@
+"""Verb `watch`: a search as it stands, from its journal alone: running, finished, killed or copied. Neither Ray nor torch.
+
+On a terminal the table is drawn again as the journal grows, until the search has finished; elsewhere it is shown once.
+"""
+
+import importlib.util
+import math
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tune_btxrd.console import OUT, live_block, say, show
+from tune_btxrd.distributed.measure import minutes
+from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.pipeline.live_view import MARKS, state_of
+from tune_btxrd.report.rungs import rungs
+from tune_btxrd.results.search_json import Settings
+from tune_btxrd.search.columns import recall_column
+from tune_btxrd.search.pace import Follower, is_finished, pace
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK = 16  # characters of a curve
+ENDED_SHOWN = 8  # ended trials in the table, the best first
+REFRESH_SECONDS = 2.0
+INSTALL = "pip install optuna-dashboard"
+
+
+def watch(folder: Path, *, dashboard: bool | None = None, refresh: float = REFRESH_SECONDS) -> None:
+    """Shows a search until it has finished or Ctrl-C; where the output is no terminal, once.
+
+    Args:
+        folder: of the search.
+        dashboard: serve the study in optuna-dashboard beside the table; None: on a terminal, where it is installed.
+        refresh: seconds between two looks at the journal.
+
+    Raises:
+        ResultError: no search there, or its journal is damaged.
+        ConfigError: a dashboard is asked for, but not installed.
+    """
+    settings = Settings.load(folder)
+    if settings.kind != "search":
+        raise ResultError(f"{settings.name} is one training without a search: see {settings.checkpoints}.")
+    view = View(Follower(folder), settings.spec(folder), settings)
+    if not OUT.is_terminal and not dashboard:
+        for part in view.parts():
+            show(part) if isinstance(part, Table) else say(part.plain)
+        return
+    with _dashboard(folder, asked=dashboard) as url:
+        for line in where_lines(view.follower.record, url):
+            say(line)
+        _follow(view, refresh, stay=url is not None)
+
+
+def _follow(view: "View", refresh: float, *, stay: bool) -> None:
+    """Draws again and again; with a dashboard to serve, also after the end."""
+    try:
+        with live_block(lambda: Group(*view.parts())) as draw:
+            while not is_finished(view.follower.update(), view.spec):
+                draw()
+                time.sleep(refresh)
+            draw()
+        if stay:
+            say("The search has finished; the dashboard stays until Ctrl-C.")
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        say("No longer watching; the search itself goes on.")
+
+
+class View:
+    """The table of a search, drawn from its record."""
+
+    def __init__(
+        self, follower: Follower, spec: SearchSpec, settings: Settings, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.follower, self.spec, self.settings, self.now = follower, spec, settings, now
+        self.positive = settings.source.class_names[settings.source.positive_class]
+
+    def parts(self) -> Sequence[Any]:
+        """The table, then what there is to say."""
+        record = self.follower.update()
+        return [self._table(record), *(Text(line) for line in self.lines(record))]
+
+    def lines(self, record: SearchRecord) -> list[str]:
+        """How many trials ended how, the best so far, and the time left or why there is none."""
+        scored = [trial for trial in record.search_trials if trial.objective is not None]
+        best = min(scored, key=lambda trial: trial.rank, default=None)
+        found = f"; best: trial {best.label}, {best.shown}" if best else ""
+        repeats = sum(trial.state != "running" for trial in record.confirmations)
+        confirmed = f"; {repeats} repeats confirmed" if record.confirmations else ""
+        lines = [f"{state_of(record)} of {self.spec.trials} trials{confirmed}{found}"]
+        if is_finished(record, self.spec):
+            return [*lines, f"Finished. Next: python -m tune_btxrd report {self.settings.name}"]
+        speed = pace(record, self.spec, now=self.now())
+        if speed.is_silent:
+            again = f"python -m tune_btxrd run --name {self.settings.name} --resume"
+            return [*lines, f"No news for {minutes(speed.silence)}: it was interrupted. Go on with: {again}"]
+        left = (
+            f"about {minutes(speed.left)} left at most"
+            if speed.left is not None
+            else "time left: known after the first epoch"
+        )
+        return [*lines, left]
+
+    def _table(self, record: SearchRecord) -> Table:
+        table = Table(
+            title=f"Search {self.settings.name}", title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
+        table.add_column("trial")
+        table.add_column("state")
+        for column in ("epoch", "next rung"):
+            table.add_column(column, justify="right")
+        table.add_column("val loss", no_wrap=True)
+        label = MONITORS[self.spec.monitor].label.removeprefix("val ")
+        for column in ("best" if label == "loss" else f"best {label}", f"{self.positive} recall"):
+            table.add_column(column, justify="right")
+        for trial in shown_trials(record):
+            table.add_row(*map(Text, self._cells(trial)), style=None if trial.state == "running" else "dim")
+        return table
+
+    def _cells(self, trial: TrialRecord) -> tuple[str, ...]:
+        done = len(trial.epochs)
+        ahead = [f"{rung:g}" for rung in rungs(self.spec) if done < rung < self.spec.epochs]
+        following = ahead[0] if ahead and trial.state == "running" and trial.role == "search" else ""
+        recall = f"{trial.best[recall_column(self.positive)]:.2f}" if trial.best else ""
+        best = f"{trial.score:.4f}" if trial.score is not None else ""
+        state = MARKS.get(trial.state, "running")
+        return trial.label, state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
+
+
+def shown_trials(record: SearchRecord) -> list[TrialRecord]:
+    """Running trials, then the best that ended, then as many as did not: a search of 200 trials fits on a screen."""
+    everyone = [*record.search_trials, *record.confirmations]
+    running = [trial for trial in everyone if trial.state == "running"]
+    ended = [trial for trial in record.search_trials if trial.state != "running"]
+    ended.sort(key=lambda trial: trial.rank)
+    return [*running, *ended[:ENDED_SHOWN]]
+
+
+def spark_line(trial: TrialRecord) -> str:
+    """The trial's val loss as a line of blocks, the last SPARK epochs; lower is better."""
+    losses = [float(row["val_loss"]) for row in trial.epochs if row["val_loss"] is not None][-SPARK:]
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if not finite:
+        return ""
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(BLOCKS[round((loss - low) / span * (len(BLOCKS) - 1))] if math.isfinite(loss) else "!" for loss in losses)
+
+
+def where_lines(record: SearchRecord, url: str | None) -> list[str]:
+    """Addresses to open in a browser, and how to get the one that is not there."""
+    ray = record.sessions[-1].get("dashboard") if record.sessions else None
+    lines = [f"Ray dashboard:    {ray} (while the search runs)"] if ray else []
+    lines.append(f"Optuna dashboard: {url}" if url else f"Optuna dashboard: {INSTALL}, then watch again")
+    return lines
+
+
+@contextmanager
+def _dashboard(folder: Path, *, asked: bool | None) -> Iterator[str | None]:
+    """optuna-dashboard on a free port of this machine while the block runs; yields its address, None without it."""
+    installed, database = importlib.util.find_spec("optuna_dashboard") is not None, folder / "optuna.db"
+    if asked and not installed:
+        raise ConfigError(f"--dashboard needs optuna-dashboard, but it is not installed: {INSTALL}")
+    if asked is False or not installed or not database.is_file():
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2]))"
+    server = subprocess.Popen(
+        [sys.executable, "-c", program, f"sqlite:///{database.resolve()}", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,0 +1,246 @@
+"""Audit: what is wrong with a dataset or could fool a model, measured before anything is trained."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tune_btxrd.data.audit import lines
+from tune_btxrd.data.audit.features import class_by_center, file_features, pixel_features, table_features
+from tune_btxrd.data.audit.findings import (
+    Finding,
+    ImagePair,
+    file_findings,
+    pair_findings,
+    shortcut_findings,
+    sibling_findings,
+)
+from tune_btxrd.data.audit.headers import ImageHeader, image_headers
+from tune_btxrd.data.audit.pixels import measure_pixels, near_pairs
+from tune_btxrd.data.audit.shortcuts import Feature, Shortcut, measure_shortcuts
+from tune_btxrd.data.audit.siblings import Siblings, find_siblings, group_sizes
+from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.splits.groups import Pair, group_numbers, names_persons
+from tune_btxrd.data.splits.splits import Split
+
+Progress = Callable[[int, int], None]
+NO_FILES = "there are no image files"
+NO_PIXELS = "the images are not decoded"
+NO_HASHES = "neither files nor duplicate pairs are given (--duplicates FILE)"
+NO_PERSONS = "the table names neither age and gender nor groups"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What was found. Plain data.
+
+    Attributes:
+        dataset: the manifest's short name.
+        images: N.
+        class_counts: class name -> images.
+        class_by_center: center -> class name -> images; empty without centers.
+        missing: ids without a file, where others have one.
+        unreadable: id -> why its header cannot be read.
+        duplicates: pairs of identical files.
+        near_duplicates: pairs that look the same and are not identical, the nearest first.
+        patients: images in a probable patient -> number of such patients.
+        siblings: what val and test of each split share with train.
+        shortcuts: each feature, measured alone.
+        not_measured: what could not be measured -> why.
+        findings: all of it in lines.
+    """
+
+    dataset: str
+    images: int
+    class_counts: Mapping[str, int]
+    class_by_center: Mapping[str, Mapping[str, int]]
+    missing: tuple[str, ...]
+    unreadable: Mapping[str, str]
+    duplicates: tuple[ImagePair, ...]
+    near_duplicates: tuple[ImagePair, ...]
+    patients: Mapping[int, int]
+    siblings: tuple[Siblings, ...]
+    shortcuts: tuple[Shortcut, ...]
+    not_measured: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `audit.json`: names as the attributes, verdicts of the shortcuts added."""
+        plain = dataclasses.asdict(self)
+        for shortcut, found in zip(plain["shortcuts"], self.shortcuts, strict=True):
+            for entry, strength in zip(shortcut["strengths"], found.strengths, strict=True):
+                entry["verdict"] = strength.verdict
+        plain["patients"] = {str(size): count for size, count in self.patients.items()}
+        return plain
+
+    def table(self) -> pd.DataFrame:
+        """The findings, one row each: finding, where, strength, meaning, cure."""
+        columns = [field.name for field in dataclasses.fields(Finding)]
+        return pd.DataFrame([dataclasses.astuple(finding) for finding in self.findings], columns=columns)
+
+    def short_lines(self) -> list[str]:
+        """About a dozen lines for the terminal."""
+        return [
+            f"{self.images:,} images: {lines.counts_line(self.class_counts)}",
+            *lines.center_lines(self.class_by_center),
+            *lines.file_lines(self.missing, self.unreadable, self.not_measured),
+            *lines.pair_lines(
+                {"duplicate files": self.duplicates, "near-duplicates": self.near_duplicates}, self.not_measured
+            ),
+            *lines.patient_lines(self.patients, self.siblings),
+            *lines.shortcut_lines(self.shortcuts),
+            *lines.not_measured_lines(self.not_measured),
+        ]
+
+
+def audit(
+    manifest: Manifest,
+    *,
+    pairs: Iterable[Pair],
+    hashes: Mapping[str, str] | None = None,
+    splits: Mapping[str, Split] | None = None,
+    cache: ImageCache | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Everything that can be measured with what is at hand: the table alone, the files, or the decoded images too.
+
+    Args:
+        pairs: identical images (`groups.duplicate_pairs`, or given).
+        hashes: of the files, where they were read; without them and without pairs, duplicates count as not measured.
+        splits: name -> split, for siblings between the parts.
+        cache: the decoded images; without it borders and near-duplicates are not measured.
+        progress: called with (images read, images to read); the first half are headers, the second decoded images.
+
+    Raises:
+        DataError: a pair or a split names an image that the dataset does not hold.
+    """
+    pairs = list(pairs)
+    patients, duplicates = _groups(manifest, pairs)
+    headers, pixels = _read(manifest, cache, progress)
+    unreadable = {image_id: header.unreadable for image_id, header in headers.items() if header.unreadable}
+    shortcuts = tuple(_shortcuts(manifest, headers, pixels, numbers=patients))
+    same = tuple(_image_pair(manifest, int(first), int(second)) for first, second in map(manifest.rows, pairs))
+    near = tuple(_image_pair(manifest, *pair) for pair in _near(pixels) if duplicates[pair[0]] != duplicates[pair[1]])
+    torn = [find_siblings(s, manifest, patients=patients, duplicates=duplicates) for s in (splits or {}).values()]
+    siblings = tuple(found for parts in torn for found in parts)
+    missing = tuple(image_id for image_id in manifest.image_ids if image_id not in headers) if headers else ()
+    return Audit(
+        dataset=manifest.dataset,
+        images=len(manifest),
+        class_counts=dict(zip(manifest.class_names, manifest.class_counts, strict=True)),
+        class_by_center=class_by_center(manifest),
+        missing=missing,
+        unreadable=unreadable,
+        duplicates=same,
+        near_duplicates=near,
+        patients=group_sizes(patients) if _names_patients(manifest) else {},
+        siblings=siblings,
+        shortcuts=shortcuts,
+        not_measured=_not_measured(manifest, headers, pixels, duplicates_known=bool(pairs) or hashes is not None),
+        findings=(
+            *file_findings(missing, unreadable),
+            *pair_findings(same, near),
+            *sibling_findings(siblings),
+            *shortcut_findings(shortcuts),
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pixels:
+    """What was measured on M decoded images: their rows in the manifest, borders (M, 12), perceptual hashes (M, B)."""
+
+    rows: np.ndarray
+    borders: np.ndarray
+    hashes: np.ndarray
+
+
+def _names_patients(manifest: Manifest) -> bool:
+    return manifest.groups is not None or names_persons(manifest)
+
+
+def _groups(manifest: Manifest, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """Group numbers (N,) of probable patients (duplicates where the table names no persons), and of identical files."""
+    patients = group_numbers(manifest, pairs, "patients" if _names_patients(manifest) else "duplicates")
+    return patients, group_numbers(dataclasses.replace(manifest, groups=None), pairs, "duplicates")
+
+
+def _read(
+    manifest: Manifest, cache: ImageCache | None, progress: Progress | None
+) -> tuple[dict[str, ImageHeader], _Pixels | None]:
+    """Headers of all files, then borders and hashes of all decoded images. Progress counts both together."""
+    files = sum(file is not None for file in manifest.files)
+    decoded = set() if cache is None else set(cache.image_ids)
+    total = files + sum(image_id in decoded for image_id in manifest.image_ids)
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    headers = image_headers(manifest, progress=lambda done, _: report(done))
+    ids = [i for i in manifest.image_ids if i in decoded and i in headers and not headers[i].unreadable]
+    if cache is None or not ids:
+        return headers, None
+    sizes = [(headers[image_id].width, headers[image_id].height) for image_id in ids]
+    borders, hashes = measure_pixels(
+        cache.images, cache.rows(ids).tolist(), sizes=sizes, progress=lambda done, _: report(files + done)
+    )
+    return headers, _Pixels(rows=manifest.rows(ids), borders=borders, hashes=hashes)
+
+
+def _shortcuts(
+    manifest: Manifest, headers: Mapping[str, ImageHeader], pixels: _Pixels | None, *, numbers: np.ndarray
+) -> Iterator[Shortcut]:
+    """Every feature that is at hand, on the images for which it is."""
+    features_of: dict[tuple[int, ...], list[Feature]] = {tuple(range(len(manifest))): table_features(manifest)}
+    if readable := {image_id: header for image_id, header in headers.items() if not header.unreadable}:
+        rows = tuple(manifest.rows(readable).tolist())
+        features_of.setdefault(rows, []).extend(file_features(list(readable.values())))
+    if pixels is not None:
+        features_of.setdefault(tuple(pixels.rows.tolist()), []).extend(pixel_features(pixels.borders))
+    for rows, features in features_of.items():  # those on the same images are cross-validated on the same folds
+        chosen = np.array(rows)
+        yield from measure_shortcuts(
+            features,
+            manifest.targets[chosen],
+            numbers=numbers[chosen],
+            class_names=manifest.class_names,
+            centers=None if manifest.centers is None else [manifest.centers[row] for row in rows],
+        )
+
+
+def _near(pixels: _Pixels | None) -> Iterator[tuple[int, int, int]]:
+    """(first row, second row, bits that differ) in the manifest's rows."""
+    if pixels is not None:
+        for first, second, bits in near_pairs(pixels.hashes):
+            yield int(pixels.rows[first]), int(pixels.rows[second]), bits
+
+
+def _image_pair(manifest: Manifest, first: int, second: int, bits: int = 0) -> ImagePair:
+    ids, names, targets = manifest.image_ids, manifest.class_names, manifest.targets
+    return ImagePair(
+        first=ids[first],
+        second=ids[second],
+        label_first=names[targets[first]],
+        label_second=names[targets[second]],
+        bits=bits,
+    )
+
+
+def _not_measured(
+    manifest: Manifest, headers: Mapping[str, ImageHeader], pixels: _Pixels | None, *, duplicates_known: bool
+) -> dict[str, str]:
+    missing: dict[str, str] = {}
+    if not duplicates_known:
+        missing["duplicate files"] = NO_HASHES
+    if not _names_patients(manifest):
+        missing["probable patients"] = NO_PERSONS
+    if not headers:
+        missing |= dict.fromkeys(("missing and unreadable files", "image size", "image mode"), NO_FILES)
+    if pixels is None:
+        missing |= dict.fromkeys(("border", "near-duplicates"), NO_PIXELS if headers else NO_FILES)
+    return missing

@@ -1,0 +1,227 @@
+"""ImageCache: every image decoded once into a read-only uint8 memory map that all trials of a node share.
+
+<cache_dir>/<name>/            a folder that exists is complete; its name is decided by what decides its bytes
+    images.npy                 (N, S, S) uint8 where all images are grey, else (N, S, S, 3)
+    index.json                 image ids and SHA-256 in row order, ids that hold colour
+<cache_dir>/<name>.partial/    the same while being written (`data/partial.py`); the next run goes on from here
+<cache_dir>/<name>.lock        held by the one process that writes
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+from PIL import Image, features
+
+from tune_btxrd.data.cache.decode import DECODER_VERSION, UnreadableError, decode_image
+from tune_btxrd.data.cache.writer import IMAGES, INDEX, PartialCache, count_done, user_mistakes
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.errors import DataError
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+SHOWN = 10  # unreadable files named in the message; all of them are in the file it names
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """The decoded images of a dataset, opened read-only. Pickled as its path: a worker maps the same pages.
+
+    Attributes:
+        path: the folder.
+        image_ids: length N, in row order.
+        images: (N, S, S) or (N, S, S, 3) uint8 memory map, read-only.
+        colour_ids: the images that hold colour; empty for a grey cache.
+    """
+
+    path: Path
+    image_ids: tuple[str, ...]
+    images: np.ndarray
+    colour_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path) -> "ImageCache":
+        """The cache in `path`: maps the file, decodes nothing.
+
+        Raises:
+            DataError: there is no complete cache in `path`.
+        """
+        try:
+            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+            images = np.load(path / IMAGES, mmap_mode="r")
+            image_ids, colour_ids = tuple(index["image_ids"]), tuple(index["colour_ids"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"A cache must be complete, but {path} is not ({error}): delete it and prepare again."
+            ) from error
+        if len(images) != len(image_ids):
+            raise DataError(
+                f"A cache must hold its ids, but {path} holds {len(images)} images: delete it and prepare again."
+            )
+        return cls(path, image_ids, images, colour_ids)
+
+    def __reduce__(self) -> tuple[Callable[[Path], "ImageCache"], tuple[Path]]:
+        return ImageCache.open, (self.path,)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images, px."""
+        return int(self.images.shape[1])
+
+    def rows(self, image_ids: Sequence[str]) -> np.ndarray:
+        """int64, the row of each id.
+
+        Raises:
+            DataError: an id is not in the cache.
+        """
+        if unknown := next((image_id for image_id in image_ids if image_id not in self._row_of), None):
+            raise DataError(f"Every image of a split must be in the cache, but {unknown!r} is not: prepare again.")
+        return np.array([self._row_of[image_id] for image_id in image_ids], dtype=np.int64)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+
+def build_cache(
+    manifest: Manifest,
+    *,
+    image_size: int,
+    cache_dir: Path,
+    hashes: Mapping[str, str],
+    exclude: Collection[str] = (),
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> ImageCache:
+    """The cache of all images of `manifest` without `exclude`; decodes what is not there yet, in parallel.
+
+    `hashes` is the SHA-256 of each file by image id. An interrupted build goes on where it was; of two processes
+    building the same cache one decodes and the other waits. `workers` (default: one per core) are threads: Pillow
+    decodes without holding the interpreter lock. Source of the scaling rule: `data/decode.py`.
+
+    Raises:
+        DataError: files are unreadable (all are listed), the disk is full, or `cache_dir` cannot be written.
+    """
+    _check_exclude(manifest, exclude)
+    jobs = [
+        _Job(image_id, file, hashes.get(image_id))
+        for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)
+        if image_id not in exclude
+    ]
+    if not jobs:
+        raise DataError(f"A cache must hold images, but all {len(manifest)} are left out: shorten the list of --exclude.")
+    path = cache_dir / cache_name(image_size, [(job.image_id, job.sha256) for job in jobs])
+    with user_mistakes(cache_dir):
+        if not path.is_dir():
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with _only_writer(path, len(jobs), progress):
+                if not path.is_dir():  # else another process finished it while this one waited
+                    _build(path, jobs, image_size, progress, workers or usable_cores())
+    if progress is not None:
+        progress(len(jobs), len(jobs))
+    return ImageCache.open(path)
+
+
+def cache_name(image_size: int, files: Sequence[tuple[str, str | None]]) -> str:
+    """The folder name decided by what decides the bytes: size, decoder versions, ids and SHA-256 in order."""
+    decoder = (
+        f"v{DECODER_VERSION}-pillow{PIL.__version__}-jpeg{features.version('libjpeg_turbo') or features.version('jpg')}"
+    )
+    return f"images-{image_size}px-{decoder}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (fewer than the machine has, where it is confined)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    image_id: str
+    file: Path | None
+    sha256: str | None
+
+    def decode(self, image_size: int) -> "np.ndarray | str":
+        """The pixels, or the reason why there are none."""
+        if self.file is None or self.sha256 is None:
+            return "has no file"
+        try:
+            return decode_image(self.file, image_size, sha256=self.sha256)
+        except UnreadableError as error:
+            return error.reason
+
+
+def _check_exclude(manifest: Manifest, exclude: Collection[str]) -> None:
+    if unknown := sorted(set(exclude) - set(manifest.image_ids)):
+        raise DataError(f"--exclude must name images of the dataset, but {unknown[0]!r} is none: correct or remove it.")
+
+
+def _only_writer(path: Path, total: int, progress: Progress | None) -> AbstractContextManager[object]:
+    """The lock of the cache `path`, acquired; while another process holds it, its progress is shown."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    while True:
+        try:
+            return lock.acquire(timeout=0.5)
+        except Timeout:
+            if progress is not None:
+                progress(count_done(path), total)
+
+
+def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress | None, workers: int) -> None:
+    unreadable: dict[str, str] = {}
+    with PartialCache(path, {job.image_id: job.sha256 for job in jobs}, image_size) as partial:
+        partial.borrow()
+        wanted = partial.missing()
+        done = len(jobs) - len(wanted)
+        for row, pixels in _decoded(jobs, wanted, image_size, workers):
+            if isinstance(pixels, str):
+                unreadable[jobs[row].image_id] = pixels
+            else:
+                partial.put(row, pixels)
+            done += 1
+            if progress is not None:
+                progress(done, len(jobs))
+        if unreadable:
+            raise _unreadable_error(path, unreadable, len(jobs))
+        partial.finish()
+
+
+def _decoded(
+    jobs: Sequence[_Job], rows: Sequence[int], image_size: int, workers: int
+) -> Iterator[tuple[int, "np.ndarray | str"]]:
+    """(row, pixels or reason) in order. Few images are ahead of the reader, so memory does not grow with their number."""
+    pending: deque[tuple[int, Future[np.ndarray | str]]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for row in rows:
+            pending.append((row, pool.submit(jobs[row].decode, image_size)))
+            if len(pending) >= 4 * workers:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for row, future in pending:
+            yield row, future.result()
+
+
+def _unreadable_error(path: Path, unreadable: Mapping[str, str], total: int) -> DataError:
+    """All of them in a file that --exclude takes as it is, the first in the message."""
+    listing = path.with_name(f"{path.name}.unreadable.txt")
+    sentences = [f"{image_id} {reason}" for image_id, reason in unreadable.items()]
+    lines = [f"# {sentence}\n{image_id}\n" for sentence, image_id in zip(sentences, unreadable, strict=True)]
+    listing.write_text("".join(lines), encoding="utf-8")
+    more = f"; and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+    return DataError(
+        f"Every image must be readable, but {len(unreadable)} of {total} are not: {'; '.join(sentences[:SHOWN])}{more}. "
+        f"Replace them, or leave them out with --exclude FILE: {listing} names them all."
+    )

@@ -1,0 +1,114 @@
+"""A folder -> a Manifest: finds the layout, reads it, checks what is known about it, leaves out what the user excludes."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.btxrd import TABLE_NAMES, annotation_folder, read_btxrd
+from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, is_complete
+from tune_btxrd.data.readers.class_folders import is_class_folders, read_class_folders
+from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
+from tune_btxrd.errors import DataError
+
+
+def read_dataset(
+    data_dir: Path,
+    *,
+    dataset: str | None = None,
+    positive_class: str | None = None,
+    table_only: bool = False,
+    accept_revision: bool = False,
+    exclude: Collection[str] = (),
+) -> Manifest:
+    """The dataset in `data_dir`: with manifest.csv, with a folder per class, or in BTXRD layout. `notes` say what was done.
+
+    Args:
+        dataset: its short name; "phantom" says that BTXRD's facts are not asked of it. Default: "btxrd" for BTXRD's
+            3,746 rows, else the folder's name.
+        positive_class: name of the class to watch; default Malignant, or the rarest class of own data.
+        table_only: read the table and look for no images.
+        accept_revision: go on where BTXRD's facts do not hold (`--accept-revision`).
+        exclude: ids to leave out (`--exclude`, see `tables.read_ids`).
+
+    Raises:
+        DataError: in one line what is wrong with the folder and what mends it.
+    """
+    _require_folder(data_dir)
+    name = dataset or safe_name(data_dir.resolve().name)
+    reader = _reader(data_dir)
+    own = reader is not read_btxrd
+    manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
+    if not own and name != "phantom":
+        manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
+    manifest = _watch(manifest, positive_class, own)
+    if exclude:
+        manifest = _noted(manifest.without(exclude), f"{len(set(exclude))} image(s) left out as asked.")
+    return manifest
+
+
+def safe_name(name: str) -> str:
+    """A name that is safe as a folder or file name: other characters than letters, digits, . _ - become _."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:64] or "dataset"
+
+
+def _require_folder(data_dir: Path) -> None:
+    if data_dir.is_file():
+        step = "unzip it and give the folder" if data_dir.suffix.lower() == ".zip" else "give the folder it lies in"
+        raise DataError(f"The dataset must be a folder, but {data_dir} is a file: {step}.")
+    if not data_dir.is_dir():
+        raise DataError(f"The dataset folder must exist, but there is none at {data_dir}: check --data.")
+
+
+def _reader(data_dir: Path) -> Callable[..., Manifest]:
+    if _is_own_data(data_dir):
+        return read_folder
+    has_table = any((data_dir / name).is_file() for name in TABLE_NAMES)
+    return read_class_folders if not has_table and is_class_folders(data_dir) else read_btxrd
+
+
+def _is_own_data(data_dir: Path) -> bool:
+    tables = [name for name in (MANIFEST_NAME, *TABLE_NAMES) if (data_dir / name).is_file()]
+    if MANIFEST_NAME in tables and len(tables) > 1:
+        raise DataError(f"{data_dir} must hold one table, but holds {' and '.join(tables)}: remove all but one.")
+    return tables == [MANIFEST_NAME]
+
+
+def _checked(manifest: Manifest, *, dataset: str | None, accept_revision: bool) -> Manifest:
+    findings = check_facts(manifest)
+    if findings and not accept_revision:
+        listed = "; ".join(str(finding) for finding in findings)
+        raise DataError(
+            f"BTXRD's facts must hold, but {len(findings)} do not in {manifest.root}: {listed}. "
+            "If another revision is meant, go on with --accept-revision."
+        )
+    if not is_complete(manifest):
+        note = f"{len(manifest):,} rows where BTXRD has {ROWS:,}: read as a subset, its counts are not checked."
+        return _noted(manifest, note, *map(str, findings))
+    note = f"Accepted although {len(findings)} facts of BTXRD do not hold:" if findings else "All known facts of BTXRD hold."
+    named = dataclasses.replace(manifest, dataset=dataset or "btxrd")
+    return _noted(named, note, *map(str, findings), *_annotation_note(manifest))
+
+
+def _annotation_note(manifest: Manifest) -> list[str]:
+    found = sum(path is not None for path in manifest.annotations)
+    if found == ANNOTATIONS:
+        return []
+    zipped = annotation_folder(manifest.root) is None and (manifest.root / "Annotations.zip").is_file()
+    return [f"{found:,} of {ANNOTATIONS:,} annotations found{': unzip Annotations.zip there' if zipped else ''}."]
+
+
+def _watch(manifest: Manifest, positive_class: str | None, own: bool) -> Manifest:
+    if positive_class is None:
+        name = manifest.class_names[manifest.positive_class]
+        return _noted(manifest, f"Positive class: {name}, the rarest (--positive-class names another).") if own else manifest
+    if positive_class not in manifest.class_names:
+        names = examples(manifest.class_names, 12)
+        raise DataError(f"The positive class must be one of {names}, but got {positive_class!r}: choose one of them.")
+    return dataclasses.replace(manifest, positive_class=manifest.class_names.index(positive_class))
+
+
+def _noted(manifest: Manifest, *lines: str) -> Manifest:
+    return dataclasses.replace(manifest, notes=(*manifest.notes, *lines))

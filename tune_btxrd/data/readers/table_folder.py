@@ -1,0 +1,101 @@
+"""Own data: a folder with `manifest.csv` (image_id, path, label[, center, group, ...]), any number of classes."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.btxrd import require_files
+from tune_btxrd.data.readers.ids import check_id, check_text, inside
+from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
+from tune_btxrd.errors import DataError
+
+MANIFEST_NAME = "manifest.csv"
+
+
+def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: Collection[str] = ()) -> Manifest:
+    """The dataset in `root`. Excluded images are still in it, but their files may be missing.
+
+    Classes are in alphabetical order; the positive class is the rarest (at a tie the first). A blank group is a group
+    of its own. Further columns stay in the table; those that hold only numbers become numbers.
+
+    Args:
+        dataset: the manifest's short name.
+        table_only: look for no images; every file is None.
+        exclude: ids whose image may be missing.
+
+    Raises:
+        DataError: a missing column, value or image, fewer than two classes, a path that leads out of the folder.
+    """
+    path = inside(root, MANIFEST_NAME, "The table")
+    table = read_table(path)
+    require_columns(table, ("image_id", "path", "label"), path)
+    image_ids = require_values(table, "image_id", path, "name the image or remove the row")
+    paths = require_values(table, "path", path, "give the file, relative to the folder")
+    labels = require_values(table, "label", path, "give the class or remove the row")
+    _check_cells(table)
+    class_names = _class_names(labels, path)
+    targets = np.array([class_names.index(label) for label in labels], dtype=np.int64)
+    rarest = int(np.argmin(np.bincount(targets)))
+    located = zip(table.index, paths, strict=True)
+    files = [inside(root, file, f"path in row {number} of {path}") for number, file in located]
+    manifest = Manifest(
+        dataset=dataset,
+        root=root.resolve(),
+        image_ids=tuple(image_ids),
+        files=tuple(file if file.is_file() and not table_only else None for file in files),
+        targets=targets,
+        class_names=class_names,
+        positive_class=rarest,
+        centers=_centers(table, path),
+        groups=_groups(table),
+        table=_typed(table),
+        annotations=(None,) * len(image_ids),
+    )
+    if not table_only:
+        require_files(manifest, exclude, where="the path that manifest.csv gives")
+    return manifest
+
+
+def _check_cells(table: pd.DataFrame) -> None:
+    for number, image_id in table["image_id"].items():
+        check_id(image_id, f"image_id in row {number}")
+    for name in (name for name in ("label", "center", "group") if name in table):
+        for value in table[name].dropna().unique():
+            check_text(value, name)
+
+
+def _class_names(labels: list[str], path: Path) -> tuple[str, ...]:
+    names = tuple(sorted(set(labels)))
+    if len(names) < 2:
+        raise DataError(f"{path} must hold at least two classes under `label`, but holds only {names[0]!r}: add another.")
+    lower: dict[str, str] = {}
+    for name in names:
+        if (other := lower.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"Classes must differ in more than case, but {path} has {other!r} and {name!r}: use one of them."
+            )
+    return names
+
+
+def _centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
+    if "center" not in table or table["center"].isna().all():
+        return None
+    return tuple(require_values(table, "center", path, "fill it in, or remove the whole column"))
+
+
+def _groups(table: pd.DataFrame) -> tuple[str, ...] | None:
+    if "group" not in table or table["group"].isna().all():
+        return None
+    return tuple(str(group) for group in table["group"].fillna(""))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    typed = table.reset_index(drop=True)
+    for name in typed.columns.difference(["image_id", "path", "label", "center", "group"]):
+        numbers = pd.to_numeric(typed[name], errors="coerce")
+        if (numbers.notna() == typed[name].notna()).all():
+            typed[name] = numbers
+    return typed

@@ -1,0 +1,99 @@
+"""Splits on disk: CSV files with image_id, part, label, group; the user's own are accepted under the same checks."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.ids import write_aside
+from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
+from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, require_classes
+from tune_btxrd.errors import DataError
+
+
+def split_stem(name: str) -> str:
+    """The split's name as part of a file name: "fold 2/5" -> "fold_2_of_5"."""
+    return re.sub(r"[^\w.-]+", "_", FOLD.sub(r"fold_\1_of_\2", name))
+
+
+def split_name(stem: str) -> str:
+    """The name behind a file's stem: "fold_2_of_5" -> "fold 2/5"."""
+    return re.sub(r"fold_(\d+)_of_(\d+)", r"fold \1/\2", stem)
+
+
+def save_split(split: Split, path: Path, *, manifest: Manifest, numbers: np.ndarray) -> None:
+    """Writes image_id, part, label, group in table order, whole or not at all. `numbers` is (N,), the group numbers.
+
+    Raises:
+        DataError: the path cannot be written to.
+    """
+    part_of = {image_id: part for part, ids in split.parts.items() for image_id in ids}
+    rows = np.sort(manifest.rows(part_of))
+    ids = [manifest.image_ids[row] for row in rows]
+    labels = [manifest.class_names[target] for target in manifest.targets[rows]]
+    columns = {"image_id": ids, "part": [part_of[i] for i in ids], "label": labels, "group": numbers[rows]}
+    write_aside(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+
+
+def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = None, name: str | None = None) -> Split:
+    """A split from disk: ours or the user's own. `label` and `group` may be missing there; the test part may be empty.
+
+    Args:
+        numbers: (N,) group numbers that must not be torn either, e.g. of duplicates.
+        name: of the split; default: from the file's name.
+
+    Raises:
+        DataError: an unknown id or part, an image twice, another label, a torn group, a class that a part lacks.
+    """
+    table = read_table(path)
+    require_columns(table, ("image_id", "part"), path)
+    ids = require_values(table, "image_id", path, "name the image or remove the row")
+    parts = require_values(table, "part", path, f"write {', '.join(PARTS)}")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise DataError(f"The part must be train, val or test, but {path} has {unknown[0]!r}: rename it.")
+    members = {part: tuple(i for i, p in zip(ids, parts, strict=True) if p == part) for part in PARTS}
+    split = Split(name=name or split_name(path.stem), parts=members)
+    _check_labels(table, manifest, path)
+    require_classes(split, manifest, PARTS if split.parts["test"] else PARTS[:2])
+    for groups in (_own_groups(table, manifest), numbers):
+        if groups is not None:
+            require_whole_groups(split, manifest, groups)
+    return split
+
+
+def require_whole_groups(split: Split, manifest: Manifest, numbers: np.ndarray) -> None:
+    """Raises DataError, with an example, where images of one group lie in two parts. `numbers` is (N,)."""
+    first: dict[int, tuple[str, str]] = {}
+    for part, ids in split.parts.items():
+        for image_id, number in zip(ids, numbers[manifest.rows(ids)].tolist(), strict=True):
+            other, other_part = first.setdefault(number, (image_id, part))
+            if other_part != part:
+                raise DataError(
+                    f"Images of one group must lie in one part, but in split {split.name!r} {other} is in {other_part} and "
+                    f"{image_id} of the same group in {part}: move one, or allow it with --groups none."
+                )
+
+
+def _check_labels(table: pd.DataFrame, manifest: Manifest, path: Path) -> None:
+    rows = manifest.rows(table["image_id"])
+    if "label" not in table:
+        return
+    expected = [manifest.class_names[target] for target in manifest.targets[rows]]
+    for image_id, found, label in zip(table["image_id"], table["label"], expected, strict=True):
+        if found != label:
+            raise DataError(
+                f"Labels of a split must be the dataset's, but {path} calls {image_id} {found!r} where the dataset says "
+                f"{label!r}: the split belongs to another dataset or revision; make it again."
+            )
+
+
+def _own_groups(table: pd.DataFrame, manifest: Manifest) -> np.ndarray | None:
+    """The file's groups as (N,) numbers; images that it does not name, or names no group for, stand alone."""
+    if "group" not in table:
+        return None
+    numbers = -1 - np.arange(len(manifest))
+    named = table[table["group"].notna()]
+    numbers[manifest.rows(named["image_id"])] = pd.factorize(named["group"])[0]
+    return np.asarray(numbers)

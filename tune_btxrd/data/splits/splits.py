@@ -1,0 +1,263 @@
+"""Which images train, validate and test: `stratified`, `center`, `fold i/k`, `common`, and fresh partitions."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
+from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
+from tune_btxrd.errors import DataError
+
+PARTS = ("train", "val", "test")
+FOLDERS = "folders"  # the split that the dataset itself brings: the table's column `part`
+STRATIFIED_SHARES = (0.70, 0.15, 0.15)
+CENTER_SHARES = (0.85, 0.15)  # of the training center
+FOLD = re.compile(r"fold (\d+)/(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Parts as image ids, in table order. Not every image of a dataset need be in a part.
+
+    Attributes:
+        name: "stratified", "center", "fold 2/5", "common", or the name of the user's own file.
+        parts: "train", "val", "test" -> ids; the test part is empty where a split is only searched on.
+        note: what was decided on the way, for the user; may be empty.
+    """
+
+    name: str
+    parts: Mapping[str, tuple[str, ...]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        assert tuple(self.parts) == PARTS
+        times = Counter(image_id for ids in self.parts.values() for image_id in ids)
+        if repeated := [image_id for image_id, count in times.items() if count > 1]:
+            raise DataError(
+                f"Parts of a split must not overlap, but in {self.name!r} {len(repeated)} image(s) stand twice "
+                f"({examples(repeated)}): keep each in one part."
+            )
+
+    def counts(self, manifest: Manifest) -> dict[str, tuple[int, ...]]:
+        """Part -> images per class, in class order."""
+        classes = len(manifest.class_names)
+        rows = {part: manifest.rows(ids) for part, ids in self.parts.items()}
+        return {part: tuple(np.bincount(manifest.targets[r], minlength=classes).tolist()) for part, r in rows.items()}
+
+
+def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42) -> Split:
+    """The split of that name.
+
+    `stratified` is 70/15/15. `center` trains and validates (85/15) on the center with the most images and tests on the
+    others. `folders` is the dataset's own (train, val, test folders); without val, 15 % of train validates. `fold i/k`
+    tests on the i-th of k parts, validates on the next and trains on the rest. With `duplicates` (and
+    seed 42) the first two equal BTXRD's published splits: one image per group is dealt by scikit-learn's
+    `train_test_split`, stratified by class name, and the others follow it. Larger groups (`patients`, or given by the
+    dataset) are dealt by `partition_groups`, which keeps the class shares; the note says how well.
+
+    Args:
+        pairs: duplicate images (`groups.duplicate_pairs`).
+        groups: what must stay in one part.
+        seed: decides who goes where.
+
+    Raises:
+        DataError: an unknown name, no second center, a class that a part would lack.
+    """
+    numbers = group_numbers(manifest, pairs, groups)
+    large = groups == "patients" or manifest.groups is not None
+    if name == "stratified":
+        dealt, note = (
+            _deal(manifest, numbers, np.arange(len(manifest)), shares=STRATIFIED_SHARES, seed=seed, large=large),
+            "",
+        )
+    elif name == "center":
+        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
+    elif name == FOLDERS:
+        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
+    elif fold := FOLD.fullmatch(name):
+        dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
+    else:
+        near = difflib.get_close_matches(name, ("stratified", "center", "folders", "common", "fold 1/5"), n=1, cutoff=0.3)
+        cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
+        raise DataError(f"A split must be stratified, center, folders, common or 'fold i/k', but got {name!r}: {cure}")
+    if large or FOLD.fullmatch(name):
+        note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
+    split = _split(name, manifest, dealt, note)
+    require_classes(split, manifest, PARTS)
+    return split
+
+
+def unavailable_splits(manifest: Manifest) -> dict[str, str]:
+    """Split -> why this dataset cannot have it; empty for BTXRD. By default these are left out."""
+    if manifest.centers is None:
+        return {"center": "the dataset names no centers"}
+    home = training_center(manifest)
+    at_home = np.array(manifest.centers) == home
+    if at_home.all():
+        return {"center": f"all images come from center {home}"}
+    for index, name in enumerate(manifest.class_names):
+        if index not in manifest.targets[~at_home]:
+            return {"center": f"{name} does not occur outside center {home}"}
+        if (manifest.targets[at_home] == index).sum() < 2:
+            return {"center": f"{name} occurs less than twice in center {home}"}
+    return {}
+
+
+def has_own_split(manifest: Manifest) -> bool:
+    """Whether the dataset brings a split with a train and a test part."""
+    return "part" in manifest.table and {"train", "test"} <= set(manifest.table["part"]) <= set(PARTS)
+
+
+def training_center(manifest: Manifest) -> str:
+    """The center with the most images (the first by name at a tie): "1" for BTXRD. The others are the test part."""
+    assert manifest.centers is not None
+    counts = Counter(manifest.centers)
+    return min(counts, key=lambda center: (-counts[center], center))
+
+
+def common_split(
+    manifest: Manifest, splits: Sequence[Split], *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42
+) -> Split:
+    """The search's default split: train and val of `stratified` less every test part of the splits to be retrained.
+
+    Images that share a group with a test image are left out too. Its own test part is empty.
+
+    Args:
+        splits: those to be retrained; the first that is called `stratified` or `folders` is the one that is reduced.
+
+    Raises:
+        DataError: a class that train or val would lack.
+    """
+    pairs = list(pairs)
+    given = [split for split in splits if split.name in ("stratified", FOLDERS)]
+    base = given[0] if given else make_split("stratified", manifest, pairs=pairs, groups=groups, seed=seed)
+    numbers = group_numbers(manifest, pairs, groups)
+    tested = manifest.rows(image_id for split in splits for image_id in split.parts["test"])
+    dealt = _part_of(base, manifest)
+    dealt[np.isin(numbers, numbers[tested])] = -1
+    dealt[dealt == PARTS.index("test")] = -1
+    names = " and ".join(split.name for split in splits)
+    common = _split("common", manifest, dealt, f"{base.name} train and val less the test part(s) of {names}")
+    require_classes(common, manifest, ("train", "val"))
+    return common
+
+
+def repartition(
+    manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, val_share: float, seed: int, name: str = "repartition"
+) -> Split:
+    """A fresh grouped, stratified train/val partition of `ids`; the test part is empty.
+
+    Args:
+        ids: the images to divide, e.g. train and val of the search's split.
+        numbers: (N,) int64 group number of every image of the dataset.
+        val_share: share of `ids` that validates, in (0, 1).
+        seed: another seed gives another partition.
+        name: of the split; the seed is appended.
+
+    Raises:
+        DataError: an unknown id, or a class that train or val would lack.
+    """
+    assert 0 < val_share < 1
+    rows = np.sort(manifest.rows(ids))
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    classes = len(manifest.class_names)
+    shares = (1 - val_share, val_share)
+    dealt[rows] = partition_groups(manifest.targets[rows], numbers[rows], num_classes=classes, shares=shares, seed=seed)
+    split = _split(f"{name} {seed}", manifest, dealt, "")
+    require_classes(split, manifest, ("train", "val"))
+    return split
+
+
+def require_classes(split: Split, manifest: Manifest, parts: Sequence[str]) -> None:
+    """Raises DataError where one of these parts holds no image of a class."""
+    counts = split.counts(manifest)
+    for part in parts:
+        for name, count, total in zip(manifest.class_names, counts[part], manifest.class_counts, strict=True):
+            if not count:
+                raise DataError(
+                    f"Every class must occur in every part, but {part} of split {split.name!r} has no {name} image "
+                    f"({total} in the dataset): add {name} images, or choose other splits with --splits."
+                )
+
+
+def _deal(
+    manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int, large: bool
+) -> np.ndarray:
+    """The part of `rows` (indices into PARTS), -1 for all others: (N,) int64."""
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    targets, inside = manifest.targets[rows], numbers[rows]
+    if large:
+        classes = len(manifest.class_names)
+        dealt[rows] = partition_groups(targets, inside, num_classes=classes, shares=shares, seed=seed)
+        return dealt
+    _, first, group_of = np.unique(inside, return_index=True, return_inverse=True)
+    names = np.array(manifest.class_names)[targets]
+    # The first image of each group speaks for it; group numbers count up in table order, and so does `first`.
+    dealt[rows] = stratified_parts(names[first], shares, seed)[group_of]
+    return dealt
+
+
+def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+    if reason := unavailable_splits(manifest).get("center"):
+        raise DataError(f"The split `center` needs every class in a second center, but {reason}: use --splits stratified.")
+    centers, home = np.array(manifest.centers), training_center(manifest)
+    abroad = np.isin(numbers, numbers[centers != home])
+    dealt = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
+    dealt[centers != home] = PARTS.index("test")
+    left_out = int((dealt == -1).sum())
+    note = (
+        f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers." if left_out else ""
+    )
+    return dealt, note
+
+
+def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+    if not has_own_split(manifest):
+        raise DataError(
+            "The split `folders` needs train and test folders, but the dataset has none: use --splits stratified."
+        )
+    dealt = np.array([PARTS.index(part) for part in manifest.table["part"]], dtype=np.int64)
+    if (dealt == PARTS.index("val")).any():
+        return dealt, "as the dataset's folders have it"
+    inner = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
+    return np.where(dealt == 0, inner, dealt), "as the dataset's folders have it; 15 % of train validates"
+
+
+def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
+    if not (3 <= folds <= 50 and 1 <= fold <= folds):
+        raise DataError(
+            f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got fold {fold}/{folds}: choose others."
+        )
+    classes = len(manifest.class_names)
+    shares = (1 / folds,) * folds
+    block = partition_groups(manifest.targets, numbers, num_classes=classes, shares=shares, seed=seed)
+    dealt = np.zeros(len(manifest), dtype=np.int64)
+    dealt[block == fold - 1] = PARTS.index("test")
+    dealt[block == fold % folds] = PARTS.index("val")
+    return dealt
+
+
+def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
+    """How alike the class shares of the dealt parts are; the center split's test part is not dealt."""
+    rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name == "center" else True))
+    gap = class_share_gap(manifest.targets[rows], dealt[rows], len(manifest.class_names))
+    return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
+
+
+def _split(name: str, manifest: Manifest, dealt: np.ndarray, note: str) -> Split:
+    rows = [np.flatnonzero(dealt == part) for part in range(len(PARTS))]
+    parts = {part: tuple(manifest.image_ids[row] for row in r) for part, r in zip(PARTS, rows, strict=True)}
+    return Split(name=name, parts=parts, note=note)
+
+
+def _part_of(split: Split, manifest: Manifest) -> np.ndarray:
+    dealt = np.full(len(manifest), -1, dtype=np.int64)
+    for index, ids in enumerate(split.parts.values()):
+        dealt[manifest.rows(ids)] = index
+    return dealt

@@ -1,0 +1,190 @@
+"""Joining a Ray cluster or starting one here, and making the search recognisable in its dashboard."""
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tune_btxrd.console import is_verbose
+from tune_btxrd.distributed.interrupts import own_handler_kept
+from tune_btxrd.distributed.listeners.dashboard_actor import RowsActor
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import TrialRecord
+
+WORKER_ENV = {
+    # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+}
+ROWS_ENV = {
+    "RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1",  # a row in the dashboard leads to its log
+}
+DRIVER_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent when asked to
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default TensorBoardX callback imports torch into the driver
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPU keeps the environment as it is; silences a warning
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # all slots start at once, not one after another; the conductor counts them
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+EDGE = 1e-9  # 1 / 0.1 is a little less than 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What the search runs on, and where to watch.
+
+    Attributes:
+        sizes: (CPUs, GPUs) of each node; nodes may be of different kinds.
+    """
+
+    sizes: tuple[tuple[float, float], ...]
+    is_local: bool
+    dashboard_url: str | None
+
+    @property
+    def cpus(self) -> int:
+        """Of all nodes."""
+        return max(1, int(sum(cpus for cpus, _ in self.sizes)))
+
+    @property
+    def gpus(self) -> int:
+        """Of all nodes."""
+        return int(sum(gpus for _, gpus in self.sizes))
+
+    @property
+    def nodes(self) -> int:
+        """How many."""
+        return len(self.sizes)
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many trials of this size the nodes hold at once; a trial never spans two nodes."""
+        return room(self.sizes, cpus, gpus)
+
+    def describe(self) -> str:
+        """One line, e.g. `2 CPUs on this machine`."""
+        parts = [f"{self.cpus} CPU{'s' if self.cpus != 1 else ''}"] + (
+            [f"{self.gpus} GPU{'s' if self.gpus != 1 else ''}"] if self.gpus else []
+        )
+        return f"{' and '.join(parts)} on {'this machine' if self.is_local else f'{self.nodes} node(s)'}"
+
+
+@contextmanager
+def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
+    """A Ray connection for the duration of a search or retrain; a cluster that was started here ends with it.
+
+    Args:
+        address: None starts Ray on this machine; "auto" or "HOST:PORT" joins a running cluster.
+        name: shown in the dashboard as the job's metadata.
+
+    Raises:
+        ConfigError: a `ray://` address, or no cluster at the address.
+    """
+    check_address(address)
+    os.environ.update({key: value for key, value in DRIVER_ENV.items() if key not in os.environ})
+    import ray
+
+    if ray.is_initialized():  # a caller's own session: joined, and left running
+        yield _describe(ray, is_local=address is None)
+        return
+    try:
+        with own_handler_kept():
+            ray.init(
+                address=address if address is not None else "local",
+                include_dashboard=True if address is None else None,
+                runtime_env={"env_vars": WORKER_ENV},
+                job_config=ray.job_config.JobConfig(metadata={"tune_btxrd_search": name}),
+                logging_level=logging.INFO if is_verbose() else logging.ERROR,
+                log_to_driver=is_verbose(),
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
+        raise ConfigError(
+            f"A Ray cluster must be running at --address {address}, but: {reason} Leave --address out to run here."
+        ) from error
+    try:
+        yield _describe(ray, is_local=address is None)
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str | None) -> None:
+    """Raises ConfigError for a `ray://` address: a Ray client's driver would die with its connection."""
+    if address is not None and "://" in address:
+        host = re.sub(r"^\w+://|:\d+.*$", "", address)
+        raise ConfigError(
+            f"A search runs inside the cluster (--address auto or HOST:PORT), but {address} is none: from outside use "
+            f"`submit --address http://{host}:8265` with the same flags."
+        )
+
+
+def room(sizes: Sequence[tuple[float, float]], cpus: float, gpus: float) -> int:
+    """How many trials of `cpus` and `gpus` fit nodes of these sizes."""
+
+    def on(node_cpus: float, node_gpus: float) -> float:
+        by_cpu = node_cpus / cpus if cpus else math.inf
+        # Ray gives a trial whole GPUs or a share of one: 1.5 GPUs take two
+        by_gpu = math.inf if not gpus else int(node_gpus) * int(1 / gpus + EDGE) if gpus < 1 else node_gpus / gpus
+        return min(by_cpu, by_gpu)
+
+    return sum(int(on(*size) + EDGE) for size in sizes)
+
+
+def node_sizes(ray: Any) -> tuple[tuple[float, float], ...]:
+    """(CPUs, GPUs) of every node that is alive."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return tuple((float(resources.get("CPU", 0)), float(resources.get("GPU", 0))) for resources in alive)
+
+
+def _describe(ray: Any, *, is_local: bool) -> Cluster:
+    url = ray._private.worker.get_dashboard_url()  # the only place that holds it after joining a cluster
+    return Cluster(sizes=node_sizes(ray), is_local=is_local, dashboard_url=f"http://{url}" if url else None)
+
+
+def login_hint() -> str:
+    """How to log in to the dashboard, where its token authentication is on (Ray's default for a local cluster)."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return "no login needed"
+    return "log in with the token that `ray get-auth-token` prints"
+
+
+class DashboardRows(Listener):
+    """One named task per trial in the dashboard (Jobs > Tasks) and its timeline, with the trial's true duration.
+
+    Tune's own trials appear there as one long-lived actor per slot, without a trial's name; so an actor without CPUs holds
+    one sleeping task per running trial. A row's log is the actor's: every epoch of every trial, each line with its trial.
+    """
+
+    def __init__(self, name: str) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # with the process in its name: the actor of a killed driver may live on for a moment
+        rows = ray.remote(num_cpus=0, max_concurrency=1000, runtime_env={"env_vars": ROWS_ENV})(RowsActor)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # other nodes may go
+        name_of_rows = f"tune_btxrd {name} ({os.getpid()})"
+        self._actor = rows.options(name=name_of_rows, namespace=name, scheduling_strategy=here).remote()
+
+    def started(self, trial: TrialRecord) -> None:
+        """Opens the row."""
+        values = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+        self._actor.hold.options(name=f"trial {trial.label} {values}").remote(trial.label)
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """A line of the row's log; the call itself leaves no row."""
+        row = trial.epochs[-1]
+        values = " ".join(f"{name} {_short(row[name])}" for name in row if name.startswith("val_") and name != "val_seconds")
+        line = f"trial {trial.label} epoch {row['epoch']}: {values}"
+        self._actor.tell.options(enable_task_events=False).remote(line)
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Closes the row."""
+        line = f"trial {trial.label} {trial.state}: {trial.reason}"
+        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label, line)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

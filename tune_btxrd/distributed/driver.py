@@ -1,0 +1,211 @@
+"""The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tune_btxrd.distributed.connect import Cluster, DashboardRows
+from tune_btxrd.distributed.failures import surroundings
+from tune_btxrd.distributed.interrupts import hurried
+from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS, CheckpointKeeper
+from tune_btxrd.distributed.listeners.prometheus import Gauges
+from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.distributed.nodes import NodeWatch
+from tune_btxrd.distributed.remote_storage import RemoteFolder
+from tune_btxrd.distributed.shipment import Parcel
+from tune_btxrd.distributed.sync import StorageCopy
+from tune_btxrd.distributed.trainable import make_trainable
+from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.columns import recall_column, recall_columns
+from tune_btxrd.search.conductor import Conductor
+from tune_btxrd.search.journal import Journal
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, apply_event, read_search, write_tables
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import fresh_database
+from tune_btxrd.training.source import Source
+
+Trainable = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRun:
+    """All that a search needs beside its spec: where it lives, what it reads, what it runs on."""
+
+    folder: Path  # ray_results/<name>
+    source: Source
+    split: str
+    device: str
+    layout: Layout
+    remote: RemoteFolder | None = None  # the storage's copy of `folder`, beyond this machine
+    parcel: Parcel | None = None  # pixels and parts for nodes that do not see the driver's folders
+    retries: int = 2  # of a trial whose process or node died, or which raised
+    follows_nodes: bool = False  # more slots as nodes join, fewer as they leave
+    deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
+    tensorboard: bool = False  # also write TensorBoard event files
+    mlflow: str | None = None  # also log to this MLflow tracking URI
+
+
+def run_search(
+    spec: SearchSpec,
+    run: SearchRun,
+    cluster: Cluster,
+    *,
+    listeners: tuple[Listener, ...] = (),
+    trainable: Trainable | None = None,
+) -> SearchRecord:
+    """Runs or resumes the search of `run.folder` to its end, confirmation included, or until it is interrupted.
+
+    What was done before counts: finished trials stay, unfinished ones go on from their checkpoints.
+
+    Args:
+        trainable: what runs each trial and reports its epochs; None trains for real.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGUSR1; everything reported is saved.
+        ResultError: the first trials all failed alike, or the folder cannot be written.
+    """
+    spec.check_metrics(recall_columns(run.source.class_names))
+    record = read_search(run.folder)
+    journal = Journal(run.folder)
+    with surroundings(run.folder), ExitStack() as ends:  # each end is tried, whatever became of the others
+        ends.callback(journal.close)
+        keeper = CheckpointKeeper(run.folder / CHECKPOINTS, record)
+        ends.callback(keeper.sweep, "*.pt")
+        copies = ends.enter_context(_storage_copy(run))
+        ends.callback(write_tables, record)
+        _begin_session(record, journal, run.layout, cluster)
+        conductor = Conductor(
+            spec,
+            journal=journal,
+            record=record,
+            slots=run.layout.slots,
+            split=run.split,
+            deadline=run.deadline,
+            database=fresh_database(run.folder),
+        )
+        ends.enter_context(closing(conductor))
+        files = ends.enter_context(_event_files(run, record))
+        runs = ends.enter_context(_mlflow_runs(run, record, conductor))
+        rungs = Rungs(spec, conductor)
+        rows = DashboardRows(run.folder.name)
+        hearers = (keeper, *copies, *listeners, rows, _gauges(spec, run, record), *files)
+        nodes = NodeWatch(cluster, run.layout) if run.follows_nodes else None
+        _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers, slots=nodes), *runs])
+        keeper.sweep("*")
+        if not conductor.finished:
+            raise KeyboardInterrupt
+    return record
+
+
+def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, cluster: Cluster) -> None:
+    place = {"nodes": cluster.nodes, "cpus": cluster.cpus, "gpus": cluster.gpus, "dashboard": cluster.dashboard_url}
+    apply_event(record, journal.write("session", slots=layout.slots, threads=layout.threads, **place))
+
+
+def _real(run: SearchRun) -> Trainable:
+    return make_trainable(
+        f"{run.folder.name} slot",
+        run.source,
+        device=run.device,
+        threads=run.layout.threads,
+        checkpoints=run.folder / CHECKPOINTS,
+        remote=run.remote / CHECKPOINTS if run.remote else None,
+        parcel=run.parcel,
+    )
+
+
+def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, callbacks: list[Any]) -> None:
+    from ray import tune
+    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+
+    resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
+    tuner = tune.Tuner(
+        _named_slots(trainable, run.folder.name, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=Proposals(conductor),
+            scheduler=rungs,
+            num_samples=-1,  # the conductor says when it is finished
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial_{trial.config['trial']}",
+            trial_dirname_creator=lambda trial: f"trial_{trial.config['trial']}",
+        ),
+        run_config=tune.RunConfig(
+            name=run.folder.name,
+            storage_path=str(run.folder.parent),
+            failure_config=tune.FailureConfig(max_failures=run.retries),
+            callbacks=[*callbacks, JsonLoggerCallback(), CSVLoggerCallback()],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:
+    recall = recall_column(run.source.class_names[run.source.positive_class])
+    return Gauges(record, monitor=MONITORS[spec.monitor], recall=recall, slots=run.layout.slots)
+
+
+@contextmanager
+def _storage_copy(run: SearchRun) -> Iterator[tuple[Listener, ...]]:
+    """The listener that copies results to the storage beyond this machine, where there is one."""
+    if run.remote is None:
+        yield ()
+        return
+    copy = StorageCopy(run.folder, run.remote)
+    try:
+        with hurried(copy.hurry):
+            yield (copy,)
+    finally:
+        copy.close()
+
+
+@contextmanager
+def _event_files(run: SearchRun, record: SearchRecord) -> Iterator[tuple[Listener, ...]]:
+    """The listener that writes TensorBoard's files, if they are wanted."""
+    if not run.tensorboard:
+        yield ()
+        return
+    from tune_btxrd.distributed.listeners.tensorboard import EventFiles
+
+    files = EventFiles(record)
+    try:
+        yield (files,)
+    finally:
+        files.close()
+
+
+@contextmanager
+def _mlflow_runs(run: SearchRun, record: SearchRecord, conductor: Conductor) -> Iterator[tuple[Any, ...]]:
+    """Ray's callback that logs to MLflow, if it is wanted."""
+    if not run.mlflow:
+        yield ()
+        return
+    from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
+
+    runs = MlflowRuns(run.mlflow, record, conductor.spec)
+    try:
+        yield (runs,)
+    finally:
+        runs.close(finished=conductor.finished)
+
+
+def _named_slots(trainable: Trainable, search: str, resources: dict[str, float]) -> type:
+    """The trainable in Tune's own wrapper, whose actors show search and slot in the dashboard, as the journal names them."""
+    from ray.tune import PlacementGroupFactory
+    from ray.tune.trainable import wrap_function
+
+    class NamedSlot(wrap_function(trainable)):  # type: ignore[misc]  # a class made by Ray
+        def __repr__(self) -> str:
+            return f"{search} slot {os.uname().nodename}:{os.getpid()}"
+
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> Any:
+            return PlacementGroupFactory([resources])
+
+    NamedSlot.__name__ = NamedSlot.__qualname__ = f"{search} slot"
+    return NamedSlot

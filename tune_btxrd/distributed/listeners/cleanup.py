@@ -1,0 +1,34 @@
+"""The checkpoints of a search on the driver's disk: two per unfinished trial, none of a trial that ended."""
+
+from pathlib import Path
+
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+
+CHECKPOINTS = "trial_checkpoints"  # folder of a search, for resuming
+
+
+class CheckpointKeeper(Listener):
+    """Removes the checkpoints of trials that ended.
+
+    A trial that is stopped may still be writing its last one: what appears again goes at the next event, and at the end.
+    """
+
+    def __init__(self, folder: Path, record: SearchRecord) -> None:
+        self.folder, self.record = folder, record
+        self.sweep("*")
+
+    def started(self, trial: TrialRecord) -> None:
+        """Removes what has appeared again."""
+        self.sweep("*.pt")
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Removes its checkpoints."""
+        self.sweep("*.pt")
+
+    def sweep(self, pattern: str) -> None:
+        """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""
+        for path in self.folder.glob(pattern):
+            trial = self.record.trials.get(path.name.removeprefix(".").split(".")[0])
+            if trial is None or trial.state != "running":
+                path.unlink(missing_ok=True)

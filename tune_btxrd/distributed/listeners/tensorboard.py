@@ -1,0 +1,77 @@
+"""A search as TensorBoard event files, `<results>/tensorboard/<trial>/`, with a row of the HPARAMS tab per ended trial.
+
+The driver writes them, so the writer must come without torch: it would cost 2 s and 600 MB there. Like the study, the files
+are made anew from the journal when a session starts.
+"""
+
+import shutil
+import sys
+from typing import Any
+
+from tune_btxrd.search.columns import RECALL
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+
+FOLDER = "tensorboard"
+SCALARS = ("train_loss", "val_loss", "val_acc", "val_macro_f1", "objective", "lr", "images_per_second")
+
+
+class EventFiles(Listener):
+    """Hears of trials and writes them; a trial's file is complete when the trial has ended.
+
+    Args:
+        record: the search so far; what it holds is written at once.
+    """
+
+    def __init__(self, record: SearchRecord) -> None:
+        self.folder = record.folder / FOLDER
+        self._writers: dict[str, Any] = {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for trial in record.trials.values():
+            self.started(trial)
+            for row in trial.epochs:
+                self._scalars(trial, row)
+            if trial.state != "running":
+                self.ended(trial)
+
+    def started(self, trial: TrialRecord) -> None:
+        """Opens the trial's file."""
+        if trial.label not in self._writers:
+            self._writers[trial.label] = _summary_writer()(str(self.folder / trial.label), flush_secs=10)
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """Writes the epoch's numbers, at the time when they were reported."""
+        self._scalars(trial, trial.epochs[-1])
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Writes the trial's hyperparameters with its best value, and closes its file."""
+        from tensorboardX.summary import hparams
+
+        writer = self._writers.pop(trial.label)
+        if trial.objective is not None:
+            for summary in hparams(dict(trial.params), {"objective": trial.objective}):
+                writer.file_writer.add_summary(summary)
+        writer.close()
+
+    def close(self) -> None:
+        """Closes the files of trials that have not ended."""
+        while self._writers:
+            self._writers.popitem()[1].close()
+
+    def _scalars(self, trial: TrialRecord, row: dict[str, Any]) -> None:
+        for name, value in row.items():
+            if value is not None and (name in SCALARS or name.startswith(RECALL)):
+                self._writers[trial.label].add_scalar(name, float(value), row["epoch"], walltime=row["time"])
+
+
+def _summary_writer() -> Any:
+    """tensorboardX's writer, imported as where torch is not installed, which it allows for."""
+    if "tensorboardX" not in sys.modules and "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's own mark of a module that cannot be imported
+        try:
+            import tensorboardX  # noqa: F401 - the import alone is the point
+        finally:
+            del sys.modules["torch"]
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter

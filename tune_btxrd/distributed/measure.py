@@ -1,0 +1,210 @@
+"""How many trials at once, with how many threads, and what an epoch costs: measured here and now, never guessed."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.distributed.connect import Cluster
+from tune_btxrd.distributed.layouts import Option, Sample, choose, layouts, try_all
+from tune_btxrd.distributed.shipment import Parcel, local_source
+from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.search.record import SearchRecord
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.training.source import Source
+
+SECONDS = 3.0  # that a trial is timed for at most, beyond its first batch
+BATCHES = 6  # timed at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Trials at once and what each gets.
+
+    Attributes:
+        slots: trials at once; cpus, gpus: of each, as Ray counts them; threads: torch's CPU threads in each.
+        epoch_seconds: of one trial when all slots are busy (training and validation of the search's split).
+        tried: one line per layout that was measured.
+        ran_on, precision: what the trials that were measured ran on and in, e.g. "cpu" and "fp32".
+    """
+
+    slots: int
+    cpus: float
+    gpus: float
+    threads: int
+    epoch_seconds: float
+    tried: tuple[str, ...] = ()
+    ran_on: str = ""
+    precision: str = ""
+
+
+def measure_layout(
+    source: Source,
+    split: str,
+    config: TrainConfig,
+    cluster: Cluster,
+    *,
+    device: str,
+    slots: int | None,
+    cpus: float | None,
+    gpus: float | None,
+    parcel: Parcel | None = None,
+) -> Layout:
+    """The layout with the most epochs per second among those that fit; `slots` leaves only one to measure.
+
+    Raises:
+        ConfigError, DataError, ResultError: what a trial would have met: weights, device, memory, images.
+    """
+    options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
+    with _probes(options, cluster, source, parcel, split, config.to_dict(), device) as sample:
+        measured, tried = try_all(options, sample)
+    option, found = choose(measured)
+    return Layout(
+        slots=option.slots,
+        cpus=option.cpus,
+        gpus=option.gpus,
+        threads=option.threads,
+        epoch_seconds=found.seconds,
+        tried=tried,
+        ran_on=found.device,
+        precision=found.precision,
+    )
+
+
+@contextmanager
+def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterator[Callable[[Option], Sample]]:
+    """Processes that train side by side, as many as the largest option needs; on GPUs as many as share one."""
+    import ray
+
+    most = max(_side_by_side(option) for option in options)
+    cpus, gpus = min(option.cpus for option in options), min(option.gpus for option in options)
+    if not gpus:
+        most = min(most, max(1, cluster.room(cpus, 0.0)))
+    probe = ray.remote(_Probe).options(num_cpus=0 if gpus else cpus, num_gpus=gpus)
+    actors = [probe.remote(*arguments) for _ in range(most)]
+
+    def sample(option: Option) -> Sample:
+        wanted = _side_by_side(option)
+        busy = actors[: min(wanted, most)]
+        found = [Sample(**values) for values in ray.get([actor.sample.remote(option.threads) for actor in busy])]
+        worst = max(found, key=lambda item: item.seconds)
+        waves = math.ceil(wanted / len(busy))  # more slots than CPUs take turns
+        return replace(worst, seconds=worst.seconds * waves, memory=max(item.memory for item in found) / len(busy))
+
+    try:
+        yield sample
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ConfigError | DataError | ResultError):
+            raise error.cause from None
+        raise
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _side_by_side(option: Option) -> int:
+    """Trials that compete: all of them on CPUs, those that share a GPU there."""
+    return max(1, round(1 / option.gpus)) if option.gpus else option.slots
+
+
+class _Probe:
+    """A process that trains a few batches exactly as a slot does."""
+
+    def __init__(self, source: Source, parcel: Parcel | None, split: str, config: dict[str, Any], device: str) -> None:
+        self.data = local_source(source, parcel).training_data(split)
+        self.config, self.device = TrainConfig.from_dict(config), device
+
+    def sample(self, threads: int) -> dict[str, Any]:
+        """Seconds of one epoch over the whole split, from a few batches, as the values of a Sample."""
+        import torch
+
+        from tune_btxrd.distributed.trainable import warm_slot
+        from tune_btxrd.training.device import resolve_precision
+
+        slot = warm_slot(self.device, None)
+        torch.set_num_threads(threads)
+        found = {"device": slot.device.type, "precision": resolve_precision(self.config.precision, slot.device)}
+        try:
+            first = self._epoch(slot, 1)
+            batches = max(1, min(BATCHES, int(SECONDS / first.train_seconds)))
+            row = self._epoch(slot, batches)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return {**found, "seconds": math.inf}
+        trained, seen = self._few(batches)
+        seconds = row.train_seconds * len(self.data.train_rows) / len(trained)
+        seconds += row.val_seconds * len(self.data.val_rows) / len(seen)
+        if slot.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info()  # of all processes on it
+            found["memory"] = 1 - free / total
+        return {**found, "seconds": seconds}
+
+    def _epoch(self, slot: Any, batches: int) -> Any:
+        """One epoch over so many batches."""
+        import dataclasses
+
+        from tune_btxrd.training.loop import train_epoch
+
+        train_rows, val_rows = self._few(batches)
+        few = dataclasses.replace(self.data, train_rows=train_rows, val_rows=val_rows)
+        config = self.config.replace(epochs=2, patience=2, min_epochs=2, stages="one")
+        return train_epoch(slot.start(config, few, keep_best=False))
+
+    def _few(self, batches: int) -> tuple[Any, Any]:
+        """Training rows, every class among them, and validation rows."""
+        import numpy as np
+
+        rows, size = self.data.train_rows, self.config.batch_size
+        first = [rows[self.data.targets[rows] == index][0] for index in range(self.data.num_classes)]
+        rest = rows[~np.isin(rows, first)]
+        count = max(batches * size, self.data.num_classes)
+        return np.concatenate([first, rest])[:count], self.data.val_rows[: batches * size]
+
+
+def expected_epochs(spec: SearchSpec) -> float:
+    """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on."""
+    if spec.scheduler == "none":
+        return float(spec.trials * spec.epochs)
+    reached, share, total = 0, 1.0, 0.0
+    rung = float(spec.grace_period)
+    while rung < spec.epochs:
+        total += share * (rung - reached)
+        reached, share, rung = int(rung), share / spec.reduction_factor, rung * spec.reduction_factor
+    return spec.trials * (total + share * (spec.epochs - reached))
+
+
+def confirm_epochs(spec: SearchSpec) -> int:
+    """Epochs of the confirmation, at most."""
+    return (spec.confirm + 1) * spec.repeats * spec.epochs if spec.confirm else 0
+
+
+def minutes(seconds: float) -> str:
+    """A duration as a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def deadline(time_budget: float | None, *, reserve: float, spent: float) -> float | None:
+    """When search trials must end so that confirmation and retrain fit in; None without a budget.
+
+    Args:
+        spent: seconds that earlier sessions took: a budget counts once.
+    """
+    return None if time_budget is None else time.time() + max(0.0, time_budget - reserve - spent)
+
+
+def spent_seconds(record: SearchRecord) -> float:
+    """Seconds that the sessions of a search lasted, each from its start to its last event."""
+    starts = [session["time"] for session in record.sessions]
+    trials = record.trials.values()
+    times = [row["time"] for trial in trials for row in trial.epochs] + [t.ended or t.started for t in trials]
+    ends = [max((time for time in times if start <= time < later), default=start) for start, later in _spans(starts)]
+    return float(sum(end - start for start, end in zip(starts, ends, strict=True)))
+
+
+def _spans(starts: list[float]) -> list[tuple[float, float]]:
+    return list(zip(starts, [*starts[1:], math.inf], strict=True)) if starts else []

@@ -1,0 +1,234 @@
+"""The final job: a config trained on every split asked for, beside the hand-made config, as Ray tasks; resumed per job."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.distributed.failures import LOST, reason_in
+from tune_btxrd.distributed.remote_storage import RemoteFolder
+from tune_btxrd.distributed.shipment import Parcel, local_source, scratch
+from tune_btxrd.distributed.sync import pull
+from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.training.source import Source
+
+LOG = "training_log.csv"
+WINNER, HAND_MADE = "winner", "hand_made"
+RETRIES = 2  # of a training whose process or node died
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainJob:
+    """One training of the final job.
+
+    Attributes:
+        split: which parts; stem: the split's name as a file name.
+        role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
+        root: `checkpoints/<name>`.
+    """
+
+    split: str
+    stem: str
+    role: str
+    seed_index: int
+    config: TrainConfig
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where log and curves of this job lie."""
+        base = self.root / self.stem
+        if self.role == HAND_MADE:
+            base = base / HAND_MADE
+        return base if self.seed_index == 0 else base / f"seed_{self.config.seed}"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch; the winner's first seed is the one that users look for."""
+        return self.root / f"best_{self.stem}.pt" if self._is_main else self.folder / "best.pt"
+
+    @property
+    def final(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.root / f"final_{self.stem}.pt" if self._is_main else self.folder / "final.pt"
+
+    @property
+    def label(self) -> str:
+        """What a person reads."""
+        seed = f", seed {self.config.seed}" if self.seed_index else ""
+        return f"{self.split}, {self.role.replace('_', '-')}{seed}"
+
+    @property
+    def _is_main(self) -> bool:
+        return self.role == WINNER and self.seed_index == 0
+
+    def log(self) -> pd.DataFrame:
+        """The training log so far; empty before the first epoch."""
+        path = self.folder / LOG
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan"]) if path.is_file() else pd.DataFrame()
+
+
+def plan_jobs(
+    root: Path, splits: Mapping[str, str], winner: TrainConfig, hand_made: TrainConfig | None, *, seeds: int
+) -> list[RetrainJob]:
+    """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
+
+    Args:
+        splits: split name -> its file stem.
+        hand_made: None, or equal to the winner: then it is not trained twice.
+    """
+    configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
+    return [
+        RetrainJob(
+            split=split, stem=stem, role=role, seed_index=index, config=config.replace(seed=config.seed + index), root=root
+        )
+        for index in range(seeds)
+        for split, stem in splits.items()
+        for role, config in configs.items()
+    ]
+
+
+def run_jobs(
+    jobs: Sequence[RetrainJob],
+    source: Source,
+    *,
+    device: str,
+    threads: int,
+    cpus: float,
+    gpus: float,
+    on_epoch: Callable[[RetrainJob, dict[str, Any]], None],
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
+) -> None:
+    """Trains all jobs, side by side as far as the cluster's resources go; a job that ended before is left as it is.
+
+    Args:
+        remote: the storage's copy of the jobs' root; parcel: pixels and parts for nodes that do not see this one's folders.
+
+    Raises:
+        ResultError: a folder holds another config's training or cannot be written, or processes were lost time and again.
+        ConfigError, DataError: what a training meets: weights, device, images, memory.
+    """
+    import ray
+
+    for job in jobs:
+        _require_same_config(job)
+    task = ray.remote(_train)
+    options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
+    streams = {
+        task.options(name=f"retrain {job.label}", **options).remote(
+            job, source, device=device, threads=threads, remote=remote, parcel=parcel
+        ): job
+        for job in jobs
+        if not is_done(job)
+    }
+    while streams:
+        ready, _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
+        job = streams[ready[0]]
+        try:
+            on_epoch(job, ray.get(next(ready[0])))
+        except StopIteration:
+            del streams[ready[0]]
+        except ray.exceptions.RayError as error:
+            if (mistake := _told(error, job)) is None:
+                raise
+            raise mistake from None
+    if remote is not None:
+        for root in {job.root for job in jobs}:
+            pull(remote, root)
+
+
+def _told(error: Exception, job: RetrainJob) -> Exception | None:
+    """A user's mistake as it was raised in the worker; lost processes and full memory in one line; None for a bug."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ConfigError | DataError | ResultError):
+        return cause
+    reason = reason_in(str(error))
+    if "memory" in reason:
+        return ConfigError(f"Retraining {job.label} must fit its node, but it ran {reason}.")
+    if reason in LOST:
+        return ResultError(f"Retraining {job.label} was tried {RETRIES + 1} times, but {reason}: go on with --resume.")
+    return None
+
+
+def is_done(job: RetrainJob) -> bool:
+    """Whether the training of a job ended and both its checkpoints are there."""
+    log = job.log()
+    return bool(len(log)) and log["stop"].iloc[-1] != "" and job.best.is_file() and job.final.is_file()
+
+
+def _require_same_config(job: RetrainJob) -> None:
+    path = job.folder / "config.json"
+    if path.is_file() and TrainConfig.from_dict(json.loads(path.read_text())) != job.config:
+        raise ResultError(
+            f"{job.folder} holds a training of another config: choose another --checkpoints, or move that folder away."
+        )
+
+
+def _train(
+    job: RetrainJob,
+    source: Source,
+    *,
+    device: str,
+    threads: int,
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
+) -> Iterator[dict[str, Any]]:
+    """In a worker: trains one job from its start or its last epoch; yields each row, the first with a `note` if need be."""
+    from tune_btxrd.distributed.trainable import warm_slot
+    from tune_btxrd.distributed.trial_checkpoint import TrialStore
+    from tune_btxrd.search.columns import named_row
+    from tune_btxrd.training.checkpoint import checkpoint_dict, restore, save
+    from tune_btxrd.training.loop import train
+
+    job = job if remote is None else replace(job, root=scratch(job.root.name))
+    slot, data = warm_slot(device, threads), local_source(source, parcel).training_data(job.stem)
+    _write_config(job)
+    there = remote / job.folder.relative_to(job.root).as_posix() if remote else None
+    store, names = TrialStore(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names
+    saved = store.load(job.config.to_dict())
+    state = slot.start(job.config, data, keep_best=True) if saved is None else restore(slot, saved, data)
+    rows = [named_row(metrics, names) for metrics in state.history]
+    try:
+        yield from (row | {"note": store.note} for row in rows)
+        for metrics in train(state):
+            rows.append(named_row(metrics, names))
+            store.save(state)
+            write_log(job.folder / LOG, rows)
+            yield rows[-1] | {"note": store.note}
+        write_log(job.folder / LOG, rows)
+        save(checkpoint_dict(state, class_names=names, which="best"), job.best)
+        save({**checkpoint_dict(state, class_names=names), "best": None}, job.final)
+    finally:
+        store.close()
+    if remote is not None:
+        for path in (job.folder / "config.json", job.best, job.final, job.folder / LOG):  # the log last: it says it is done
+            remote.put(path, path.relative_to(job.root).as_posix())
+    store.remove()
+
+
+def _write_config(job: RetrainJob) -> None:
+    from tune_btxrd.search.record import write_whole
+
+    write_whole(job.folder / "config.json", json.dumps(job.config.to_dict(), indent=1))
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`training_log.csv`, whole or not at all; its first columns are the contract's."""
+    aside = path.with_suffix(".part")
+    with aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.move(aside, path)
+
+
+def best_row(log: pd.DataFrame) -> dict[str, Any]:
+    """The row of the best epoch."""
+    return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}

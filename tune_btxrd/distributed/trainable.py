@@ -1,0 +1,111 @@
+"""The trainable function: config -> train() -> tune.report. It runs in a warm slot: one process, one trial after another."""
+
+import gc
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_btxrd.distributed.remote_storage import RemoteFolder
+from tune_btxrd.distributed.shipment import Parcel, local_source, scratch
+from tune_btxrd.training.source import Source
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def make_trainable(
+    name: str,
+    source: Source,
+    *,
+    device: str,
+    threads: int | None,
+    checkpoints: Path,
+    remote: RemoteFolder | None = None,
+    parcel: Parcel | None = None,
+) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune runs for each trial; what is the same for all trials travels once, in its closure.
+
+    Args:
+        name: what Ray's dashboard calls the slots.
+        checkpoints: folder of the trials' checkpoints, for resuming; `remote`: where they go beyond this machine.
+        parcel: pixels and parts for nodes that do not see the driver's folders.
+    """
+    values, folder = source.to_dict(), str(checkpoints)
+
+    def trainable(config: dict[str, Any]) -> None:
+        from ray import tune
+
+        from tune_btxrd.distributed.trainable import run_trial
+
+        here = local_source(Source.from_dict(values), parcel)
+        aside = scratch(Path(folder).parent.name) if remote else Path(folder)
+        run_trial(config, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
+
+    trainable.__name__ = name
+    return trainable
+
+
+def run_trial(
+    config: Mapping[str, Any],
+    source: Source,
+    report: Report,
+    *,
+    device: str,
+    threads: int | None,
+    checkpoints: Path,
+    remote: RemoteFolder | None = None,
+) -> None:
+    """One trial from its start or its checkpoint to its end; one report per epoch.
+
+    Rows of epochs that a checkpoint holds are reported again: whoever listens takes each epoch once, and none is lost
+    between a saved checkpoint and a report that never arrived. `note` says what was wrong with one.
+    """
+    from tune_btxrd.distributed.trial_checkpoint import TrialStore
+    from tune_btxrd.search.columns import named_row
+    from tune_btxrd.training.loop import Diverged, train
+
+    store = TrialStore(checkpoints / f"{config['trial']}.pt", class_names=source.class_names, remote=remote)
+    state = _state(config, source, store, device=device, threads=threads)
+    place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": store.note}
+    try:
+        for metrics in state.history:
+            report(named_row(metrics, source.class_names) | place)
+        for metrics in train(state):
+            store.settle()  # no more than this epoch can be lost
+            report(named_row(metrics, source.class_names) | place)  # ends the trial here where it is stopped
+            if not metrics.stop:
+                store.save(state)
+    except Diverged as error:
+        report(_diverged_row(error) | place)
+    finally:
+        store.close()
+
+
+def _state(config: Mapping[str, Any], source: Source, store: Any, *, device: str, threads: int | None) -> Any:
+    from tune_btxrd.config import FIELDS, TrainConfig
+    from tune_btxrd.training.checkpoint import restore
+
+    slot = warm_slot(device, threads)
+    data = source.training_data(str(config["split"]))
+    own = TrainConfig.from_dict({name: value for name, value in config.items() if name in FIELDS})
+    saved = store.load(own.to_dict())
+    return slot.start(own, data, keep_best=False) if saved is None else restore(slot, saved, data)
+
+
+_SLOT: dict[tuple[str, int | None], Any] = {}
+
+
+def warm_slot(device: str, threads: int | None) -> Any:
+    """This process's slot; made by the first trial, used by all that follow."""
+    from tune_btxrd.training.slot import Slot
+
+    if (device, threads) not in _SLOT:
+        _SLOT.clear()
+        gc.collect()
+        _SLOT[device, threads] = Slot(device=device, threads=threads)
+    return _SLOT[device, threads]
+
+
+def _diverged_row(error: Any) -> dict[str, Any]:
+    """No epoch, but the news that there will be none; `objective` is there because Tune asks every row for it."""
+    return {"epoch": error.epoch, "lr": error.lr, "objective": float("inf"), "stop": "diverged", "reason": str(error)}

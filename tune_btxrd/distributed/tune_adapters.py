@@ -1,0 +1,190 @@
+"""The conductor as Ray Tune sees it: a Searcher that proposes, a Callback that records, and ASHA keyed by trial labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tune_btxrd.distributed.failures import failure_reason, storage_fault
+from tune_btxrd.errors import ResultError
+from tune_btxrd.search.columns import own_columns
+from tune_btxrd.search.conductor import ENDINGS, Conductor
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord
+from tune_btxrd.search.space.spec import SearchSpec
+
+RETRIED = "failed, tried again from its checkpoint"
+
+
+class Proposals(Searcher):
+    """Asks the conductor for the next trial whenever Ray has room for one."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__(metric="objective", mode="min")
+        self.conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A complete config with its label, None (not yet), or FINISHED."""
+        job = self.conductor.next()
+        if job == "wait":
+            return None
+        if job == "finished":
+            return str(Searcher.FINISHED)
+        return {**job.config.to_dict(), "trial": job.label, "role": job.role, "split": job.split}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: `Recorder` hears of ends, with the trial at hand."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """A note where Ray expects a file: the journal is the state, and nothing of it is pickled."""
+        Path(checkpoint_path).write_text("The state of this search is its journal.jsonl.\n")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """What ASHA needs of a trial: an id that stays the same when the trial is resumed."""
+
+    trial_id: str
+
+
+class Rungs(ASHAScheduler):
+    """Ray's ASHA on epochs, keyed by our labels, blind to confirmation trials, with rungs that survive a restart.
+
+    `scheduler: none` is the same with the first rung at the last epoch.
+    """
+
+    def __init__(self, spec: SearchSpec, conductor: Conductor) -> None:
+        grace = spec.grace_period if spec.scheduler == "asha" else spec.epochs
+        super().__init__(
+            time_attr="epoch",
+            metric="objective",
+            mode="min",
+            max_t=spec.epochs,
+            grace_period=grace,
+            reduction_factor=spec.reduction_factor,
+        )
+        self.conductor = conductor
+        self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
+        self._replay(conductor.record)
+
+    def _replay(self, record: SearchRecord) -> None:
+        """Fills the rungs from the epochs of earlier sessions, in the order in which they were reported.
+
+        A trial that is stopped here, yet not ended, fell to a kill between its last epoch and the note of its end.
+        """
+        trials = record.search_trials
+        for trial in trials:
+            super().on_trial_add(None, _Labelled(trial.label))
+        rows = [(row["time"], trial, row) for trial in trials for row in trial.epochs]
+        for _, trial, row in sorted(rows, key=lambda item: item[0]):
+            decision = super().on_trial_result(None, _Labelled(trial.label), row)
+            if decision == TrialScheduler.STOP and trial.state == "running" and row is trial.epochs[-1]:
+                self.conductor.end(trial.label, state="pruned", reason=_stopped_at(row["epoch"]))
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Enters a trial; confirmation trials stay outside."""
+        if trial.config["role"] == "search":
+            super().on_trial_add(tune_controller, _Labelled(trial.config["trial"]))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP: by ASHA's rule, and for every search trial once the time is used up."""
+        label = trial.config["trial"]
+        if trial.config["role"] != "search" or result["stop"]:
+            return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
+        decision = super().on_trial_result(tune_controller, _Labelled(label), result)
+        if decision == TrialScheduler.STOP:
+            self.reasons[label] = _stopped_at(result["epoch"])
+        elif self.conductor.is_late:
+            decision = TrialScheduler.STOP
+            self.reasons[label] = f"stopped by the time budget at epoch {result['epoch']}"
+        return str(decision)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Enters the last result into its rung, if it was not there yet."""
+        if trial.config["role"] == "search" and result["stop"] != "diverged":
+            super().on_trial_complete(tune_controller, _Labelled(trial.config["trial"]), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Forgets a trial that never ran."""
+        if trial.config["role"] == "search":
+            super().on_trial_remove(tune_controller, _Labelled(trial.config["trial"]))
+
+
+class Recorder(Callback):
+    """Tells the conductor of every epoch, the stopping one included, and of every end; then whoever listens."""
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        rungs: Rungs,
+        listeners: tuple[Listener, ...] = (),
+        slots: Callable[[], int] | None = None,
+    ) -> None:
+        self.conductor, self.rungs, self.listeners, self.slots = conductor, rungs, listeners, slots
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty: Ray pickles its Tuner, and what listens here (files, a terminal) has no place in a pickle."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """As many slots as the nodes of this moment have."""
+        if self.slots is not None:
+            self.conductor.slots = self.slots()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial got its slot."""
+        self._tell("started", trial.config["trial"])
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """One epoch; a row that marks divergence is no epoch."""
+        if result.get("note") and result["note"] not in self.conductor.record.trials[trial.config["trial"]].notes:
+            self._note(trial.config["trial"], result["note"])
+        if result["stop"] != "diverged" and self.conductor.epoch(trial.config["trial"], own_columns(result)):
+            self._tell("epoch", trial.config["trial"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended by itself or was stopped."""
+        label, result = trial.config["trial"], trial.last_result
+        if result["stop"] == "diverged":
+            self._end(label, "diverged", result["reason"])
+        elif result["stop"]:
+            self._end(label, "complete", ENDINGS[result["stop"]])
+        else:
+            self._end(label, "pruned", self.rungs.reasons[label])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed for good, its retries used up; what the storage did wrong is no trial's failure."""
+        reason = failure_reason(trial)
+        if fault := storage_fault(reason):
+            raise ResultError(fault)
+        if trial.should_recover() and self.conductor.give_back(trial.config["trial"]):
+            self._note(trial.config["trial"], f"{RETRIED}: {reason}")  # Ray retries none whose slot dies as it begins
+        else:
+            self._end(trial.config["trial"], "failed", reason)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed and begins again from its checkpoint."""
+        self._note(trial.config["trial"], f"{RETRIED}: {failure_reason(trial)}")
+
+    def _note(self, label: str, text: str) -> None:
+        self.conductor.note(label, text)
+        self._tell("noted", label)
+
+    def _end(self, label: str, state: str, reason: str) -> None:
+        self.conductor.end(label, state=state, reason=reason)
+        self._tell("ended", label)
+
+    def _tell(self, event: str, label: str) -> None:
+        for listener in self.listeners:
+            getattr(listener, event)(self.conductor.record.trials[label])
+
+
+def _stopped_at(epoch: int) -> str:
+    return f"stopped by ASHA at epoch {epoch}"

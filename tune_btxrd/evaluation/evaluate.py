@@ -1,0 +1,158 @@
+"""evaluate NAME: the only verb that scores a model on a test part. Winner and hand-made config, per split, with intervals.
+
+checkpoints/<name>/<split>/evaluation/
+    test_log.json                                every opening of the test part: when, checkpoints, split, count
+    scores.csv differences.csv                   metrics with intervals; winner minus hand-made, paired
+    operating_points.csv calibration.csv         fitted on validation, applied here
+    subgroups.csv seeds.csv                      by center, view, region, sex, age, type; further seeds of the winner
+    predictions.csv predictions_hand_made.csv    one row per test image
+    confusion.png roc.png pr.png reliability.png explain/
+    summary.json                                 the same for other programs
+checkpoints/<name>/evaluation/gap.csv            first split minus the others
+"""
+# ruff: noqa: N806
+# (shape suffixes: logits_NC, weights_RN)
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers, names_persons
+from tune_btxrd.data.splits.split_files import load_split
+from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.evaluation.evaluate_split import SplitEvaluation, SplitJob, evaluate_split
+from tune_btxrd.evaluation.notes import (
+    model_rows,
+)
+from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
+from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits, source_of
+from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
+from tune_btxrd.scoring.metrics import scores
+from tune_btxrd.scoring.score_tables import (
+    gap_table,
+)
+from tune_btxrd.search.record import write_whole
+from tune_btxrd.training.source import Source
+
+Progress = Callable[[int, int], None]
+"""Called with (images scored, images in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A search, evaluated.
+
+    Attributes:
+        splits: in the order in which they are told.
+        gap: first split minus the others, winner's scores; empty for a single split.
+        groups: what the bootstrap draws: "patients" (probable ones, where the table tells), else "duplicates".
+        class_names, positive_class: for readers of the tables.
+    """
+
+    splits: tuple[SplitEvaluation, ...]
+    gap: pd.DataFrame
+    groups: str
+    class_names: tuple[str, ...]
+    positive_class: int
+
+
+def evaluate_search(
+    checkpoints: Path,
+    *,
+    results: Path,
+    manifest: Manifest,
+    pairs: Iterable[Pair] = (),
+    source: Source | None = None,
+    splits: Sequence[str] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 42,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures; the
+    model card of an export learns the scores.
+
+    Every opening is logged before a pixel is read; whoever calls has asked the user.
+
+    Args:
+        checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
+        manifest: the dataset, for groups and subgroups; pairs: its duplicate images.
+        source: where pixels lie; default: as `search.json` says.
+        splits: names of those to evaluate; default: all that were retrained.
+        replicates: bootstrap draws; seed: decides them.
+
+    Raises:
+        ResultError: no checkpoints, a damaged one, an unknown split, a folder that cannot be written.
+        DataError: the cache is gone, or the split does not fit the dataset.
+    """
+    source = source or source_of(results)
+    chosen = chosen_splits(checkpoints, splits)
+    parts = {item.stem: load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name) for item in chosen}
+    groups: GroupKind = "patients" if names_persons(manifest) or manifest.groups is not None else "duplicates"
+    job = SplitJob(
+        results=results,
+        manifest=manifest,
+        source=source,
+        cache=ImageCache.open(Path(source.cache)),
+        numbers=group_numbers(manifest, pairs, groups),
+        groups=groups,
+        replicates=replicates,
+        seed=seed,
+        device=device,
+        advance=_counter(chosen, parts, progress),
+    )
+    evaluated = tuple(evaluate_split(item, parts[item.stem], job) for item in chosen)
+    for item in chosen:
+        if (item.folder / "export" / MANIFEST_FILE).is_file():
+            write_card(item.folder / "export", results=results, split_folder=item.folder)
+    gap = _gap(evaluated, list(parts.values()), job)
+    if len(gap):
+        gap["opened"] = max(item.opened for item in evaluated)
+        write_whole(checkpoints / "evaluation" / "gap.csv", gap.to_csv(index=False))
+    return Evaluation(
+        splits=evaluated,
+        gap=gap,
+        groups=groups,
+        class_names=manifest.class_names,
+        positive_class=manifest.positive_class,
+    )
+
+
+def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str], positive_class: int) -> list[tuple[str, ...]]:
+    """For the screen: metric, winner, hand-made, difference, each with its 95 % interval; of the classes, the positive."""
+    return model_rows(evaluation.models, class_names, positive_class)
+
+
+def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: SplitJob) -> pd.DataFrame:
+    """Both test parts see the same drawn groups of their union, so that patients in both are drawn for both."""
+    if len(evaluated) < 2:
+        return pd.DataFrame()
+    rows = [job.manifest.rows(split.parts["test"]) for split in splits]
+    union = np.unique(np.concatenate(rows))
+    weights_RN = draw_weights(job.numbers[union], replicates=job.replicates, seed=job.seed)
+    draws = {}
+    for item, own in zip(evaluated, rows, strict=True):
+        columns = np.searchsorted(union, own)
+        draws[item.split] = scores(item.winner.probabilities, item.winner.targets, weights_RN[:, columns])
+    return gap_table({item.split: item.winner for item in evaluated}, draws, job.manifest.class_names)
+
+
+def _counter(chosen: Sequence[FinishedSplit], parts: dict[str, Split], progress: Progress | None) -> Callable[[int], None]:
+    """Adds up images over all splits and models."""
+    done, total = 0, 0
+    for item in chosen:
+        images = len(parts[item.stem].parts["val"]) + len(parts[item.stem].parts["test"])
+        total += images * (len(item.models) + len(item.seeds))
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, total)
+
+    return advance

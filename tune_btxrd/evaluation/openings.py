@@ -1,0 +1,50 @@
+"""How often the test part of a split was opened: every evaluation is written down before it reads a pixel."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tune_btxrd.errors import ResultError
+from tune_btxrd.search.record import write_whole
+
+LOG_FILE = "test_log.json"
+
+
+def read_openings(folder: Path) -> list[dict[str, Any]]:
+    """The openings so far, oldest first, of the `evaluation` folder of a split; empty where there was none.
+
+    Raises:
+        ResultError: the log is damaged. It is not started anew: an opening that is forgotten counts as none.
+    """
+    path = folder / LOG_FILE
+    if not path.exists():
+        return []
+    try:
+        openings = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(openings, list) and all(isinstance(entry, dict) for entry in openings)
+    except (OSError, ValueError, AssertionError) as error:
+        raise ResultError(f"{path} must be whole, since it counts how often a test part was opened: restore it.") from error
+    return openings
+
+
+def log_opening(folder: Path, *, split: str, split_sha256: str, checkpoints: dict[str, str], images: int) -> int:
+    """Adds an opening of `images` test images and returns how many there are now.
+
+    Args:
+        checkpoints: model -> SHA-256 of the checkpoint that is scored.
+
+    Raises:
+        ResultError: the log is damaged or cannot be written.
+    """
+    openings = read_openings(folder)
+    entry = {
+        "count": len(openings) + 1,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "split": split,
+        "split_sha256": split_sha256,
+        "checkpoints": checkpoints,
+        "images": images,
+    }
+    write_whole(folder / LOG_FILE, json.dumps([*openings, entry], indent=2) + "\n")
+    return len(openings) + 1

@@ -1,0 +1,142 @@
+"""The pictures of an evaluation: confusion matrices, ROC and PR curves, reliability diagrams (Okabe-Ito colours)."""
+# ruff: noqa: N803
+# (shape suffixes: N = images, C = classes)
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from tune_btxrd.scoring.intervals import Proportion
+from tune_btxrd.scoring.metrics import CALIBRATION_BINS, Metric, bin_of, confusions, ones
+from tune_btxrd.scoring.score_tables import Judged
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # blue, vermilion, green, purple: distinct to all kinds of sight
+STYLES = ("-", "--")
+MARKERS = ("o", "s", "^")
+STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 7.5}
+
+
+def draw_figures(
+    models: Sequence[Judged], folder: Path, *, title: str, class_names: Sequence[str], positive_class: int
+) -> None:
+    """Writes confusion.png, roc.png, pr.png, reliability.png; `title` stands above each of them."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are plain rc names
+        _save(_confusion_figure(models, class_names), folder / "confusion.png", title)
+        _save(_curves(models, class_names, positive_class, kind="roc"), folder / "roc.png", title)
+        _save(_curves(models, class_names, positive_class, kind="pr"), folder / "pr.png", title)
+        _save(_reliability(models, class_names, positive_class), folder / "reliability.png", title)
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left", wrap=True)
+    figure.savefig(path, dpi=150)
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * count, height + 0.35), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> Figure:
+    """Counts; the shade is the share of the true class, so that a rare class is seen."""
+    figure, panels = _panels(len(models), 3.6, 3.3)
+    for axis, model in zip(panels, models, strict=True):
+        counts = confusions(model.targets, model.predicted, len(class_names), ones(len(model.targets)))[0]
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(counts.shape):
+            colour = "white" if share[row, column] > 0.6 else "black"
+            text = f"{counts[row, column]:.0f}\n{share[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", color=colour)
+        ticks = range(len(class_names))
+        axis.set_xticks(ticks, class_names)
+        axis.set_yticks(ticks, class_names, rotation=90, va="center")
+        axis.set(xlabel="predicted", ylabel="true", title=model.name)
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class: int, *, kind: str) -> Figure:
+    """One panel per class against the rest, every model, operating points on the positive class's panel."""
+    figure, panels = _panels(len(class_names), 3.2, 3.7)
+    for index, axis in enumerate(panels):
+        for number, model in enumerate(models):
+            positive = model.targets == index
+            metric = Metric("auc" if kind == "roc" else "average_precision", index)
+            label = f"{model.name} {model.point[metric]:.3f} ({model.interval(metric)})"
+            line: dict[str, Any] = {
+                "color": COLOURS[number],
+                "linestyle": STYLES[number % 2],
+                "label": label,
+                "linewidth": 1.6,
+            }
+            if kind == "roc":
+                false_rate, true_rate, _ = roc_curve(positive, model.probabilities[:, index])
+                axis.plot(false_rate, true_rate, **line)
+            else:
+                precision, recall, _ = precision_recall_curve(positive, model.probabilities[:, index])
+                axis.step(recall, precision, where="post", **line)
+        if index == positive_class:
+            _mark_points(axis, models[0], positive_class, kind)
+        _frame(axis, kind, share=float((models[0].targets == index).mean()))
+        axis.set_title(f"{class_names[index]} against the rest")
+        axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False)  # below: no curve runs there
+    return figure
+
+
+def _mark_points(axis: Axes, model: Judged, positive_class: int, kind: str) -> None:
+    positive = model.targets == positive_class
+    for marker, (name, called) in zip(MARKERS, model.decisions.calls(model.logits).items(), strict=True):
+        sensitivity, false_rate = float(called[positive].mean()), float(called[~positive].mean())
+        if kind == "pr" and not called.any():
+            continue
+        place = (false_rate, sensitivity) if kind == "roc" else (sensitivity, float(positive[called].mean()))
+        axis.plot(
+            *place, marker, color="black", markersize=5, markerfacecolor="white", label=name, linestyle="none", clip_on=False
+        )
+
+
+def _frame(axis: Axes, kind: str, *, share: float) -> None:
+    chance = ([0, 1], [0, 1]) if kind == "roc" else ([0, 1], [share, share])
+    axis.plot(*chance, color="0.6", linewidth=1, linestyle=":")
+    names = ("1 - specificity", "sensitivity") if kind == "roc" else ("sensitivity (recall)", "PPV (precision)")
+    axis.set(xlabel=names[0], ylabel=names[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+
+
+def _reliability(models: Sequence[Judged], class_names: Sequence[str], positive_class: int) -> Figure:
+    """Winner (first model): share right in each bin of probability, before and after calibration, with Wilson intervals."""
+    model = models[0]
+    after = model.decisions.calibration.probabilities(model.logits)
+    figure, panels = _panels(2, 3.8, 3.4)
+    stages = {"before": model.probabilities, "after calibration": after}
+    for number, (stage, probabilities) in enumerate(stages.items()):
+        top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == model.targets
+        _bins(panels[0], top, right, number, stage)
+        _bins(panels[1], probabilities[:, positive_class], model.targets == positive_class, number, stage)
+    titles = (f"{model.name}: predicted class", f"{model.name}: {class_names[positive_class]}")
+    for axis, title in zip(panels, titles, strict=True):
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+        axis.set(xlabel="probability", ylabel="share that is so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def _bins(axis: Axes, probability_N: np.ndarray, true_N: np.ndarray, number: int, label: str) -> None:
+    """Mean probability against share, area by count; bins with no image are left out."""
+    where = bin_of(probability_N)
+    for index in (index for index in range(CALIBRATION_BINS) if (where == index).any()):
+        inside = where == index
+        count = Proportion(found=int(true_N[inside].sum()), asked=int(inside.sum()))
+        x, colour = float(probability_N[inside].mean()), COLOURS[number]
+        axis.plot([x, x], [count.wilson.low, count.wilson.high], color=colour, linewidth=1, alpha=0.6)
+        size = 12 + 90 * count.asked / len(where)
+        axis.scatter(
+            [x], [count.value], s=size, color=colour, marker=MARKERS[number], edgecolors="white", linewidths=0.6, zorder=3
+        )
+    axis.plot([], [], MARKERS[number], color=COLOURS[number], label=label)

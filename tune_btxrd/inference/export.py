@@ -1,0 +1,251 @@
+"""export NAME: the winning checkpoint of each split in portable formats, each loaded back and compared on real images.
+
+checkpoints/<name>/<split>/export/      replaced as a whole
+    best_<split>.pt                     the checkpoint itself, byte for byte
+    tune_btxrd.json                     preprocessing, classes, calibration and operating points
+    timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True); not for `head: mlp` and
+                                        `head: cosine`, which plain timm cannot build: there ONNX alone is portable
+    model.onnx                          dynamic batch; the content of tune_btxrd.json in its metadata
+    MODEL_CARD.md                       `evaluate` adds its scores later
+    manifest.json                       SHA-256 of every file, versions, the differences found
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import timm
+import torch
+from torch import nn
+
+from tune_btxrd import __version__
+from tune_btxrd.errors import ResultError
+from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
+from tune_btxrd.inference.open_model import (
+    INFO_FILE,
+    INFO_KEY,
+    Predictor,
+    file_sha256,
+    open_checkpoint,
+    open_model,
+    stack_images,
+)
+from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits, source_of
+from tune_btxrd.scoring.calibration import softmax
+from tune_btxrd.scoring.decisions import fit_decisions
+from tune_btxrd.search.record import write_whole
+from tune_btxrd.training.source import Source
+
+COMPARED = 16  # validation images on which the formats are compared
+TOLERANCE = 1e-4  # largest difference of a logit, float32; relative to the largest logit where that is above 1
+OPSET = 17
+PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "safetensors", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """One split's export.
+
+    Attributes:
+        folder: where it lies.
+        checkpoint_sha256: of the checkpoint that was exported.
+        files: path within the folder -> SHA-256.
+        images: how many real images the formats were compared on.
+        differences: format ("timm", "onnx") -> largest absolute difference of a logit from the checkpoint's own.
+        probability_differences: the same of a probability.
+    """
+
+    split: str
+    folder: Path
+    checkpoint_sha256: str
+    files: dict[str, str]
+    images: int
+    differences: dict[str, float]
+    probability_differences: dict[str, float]
+
+
+def export_search(
+    checkpoints: Path,
+    *,
+    results: Path,
+    source: Source | None = None,
+    images: Sequence[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Exported]:
+    """Exports every `best_<split>.pt` of a search; calibration and operating points are fitted on its validation part.
+
+    Args:
+        checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
+        source: where pixels and parts lie; default: as `search.json` says.
+        images: files to compare the formats on; default: images of the validation part.
+        progress: called with (splits done, splits).
+
+    Raises:
+        ResultError: no checkpoint, a damaged one, or a format that gives other numbers.
+        DataError: the image cache is gone.
+    """
+    source = source or source_of(results)
+    splits = finished_splits(checkpoints)
+    exported = []
+    for done, split in enumerate(splits, start=1):
+        folder = split.folder / "export"
+        exported.append(export_checkpoint(split, folder, source=source, results=results, images=images))
+        if progress is not None:
+            progress(done, len(splits))
+    return exported
+
+
+def export_checkpoint(
+    split: FinishedSplit, folder: Path, *, source: Source, results: Path, images: Sequence[Path] = ()
+) -> Exported:
+    """One split's winner into `folder`, written aside and moved there only when every format has been checked.
+
+    Raises: as `export_search`.
+    """
+    original = with_decisions(open_checkpoint(split.winner), source=source, split=split.stem)
+    samples = _samples(original, source=source, split=split.stem, images=images)
+    wanted = original.logits(samples)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _write_formats(original, split.winner, aside)
+        logits, probabilities = _compare(wanted, aside, samples)
+        exported = Exported(
+            split=split.name,
+            folder=folder,
+            checkpoint_sha256=original.info.checkpoint_sha256,
+            files=_hashes(aside),
+            images=len(samples),
+            differences=logits,
+            probability_differences=probabilities,
+        )
+        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported), indent=2) + "\n")
+        write_card(aside, results=results, split_folder=split.folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.replace(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ResultError(f"{folder.parent} must be writable, but: {reason}. Free space or change permissions.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return exported
+
+
+def with_decisions(predictor: Predictor, *, source: Source, split: str) -> Predictor:
+    """The predictor with calibration and operating points fitted on the validation part of the split."""
+    data = source.training_data(split)
+    logits = predictor.logits(data.images, data.val_rows)
+    decisions = fit_decisions(logits, data.targets[data.val_rows], positive_class=source.positive_class)
+    return replace(predictor, info=replace(predictor.info, decisions=decisions))
+
+
+def write_timm_folder(predictor: Predictor, folder: Path) -> None:
+    """config.json and model.safetensors; the folder is all that is needed."""
+    model, info = predictor.model, predictor.info
+    assert model is not None
+    size = (3, info.image_size, info.image_size)
+    preprocessing = {"mean": info.mean, "std": info.std, "input_size": size, "test_input_size": size}
+    # timm's nearest name for our letterbox is "border"; the exact rule stands under our own key
+    rule = {"interpolation": "bicubic", "crop_pct": 1.0, "test_crop_pct": 1.0, "crop_mode": "border"}
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]  # timm's models carry it as plain data
+    own = {"num_classes": len(info.class_names), "tag": "", "license": "other"}  # no longer timm's own weights
+    model.pretrained_cfg = {**config, **preprocessing, **rule, **own}  # type: ignore[assignment]  # as above
+    more = {"label_names": list(info.class_names), INFO_KEY: info.to_dict()}
+    timm.models.save_for_hf(_contiguous(model), str(folder), model_config=more, safe_serialization=True)
+
+
+def write_onnx(predictor: Predictor, path: Path) -> None:
+    """One file: input `pixels` float32 (batch, 3, S, S), output `logits` (batch, C); the info in its metadata.
+
+    Raises:
+        ResultError: the backbone cannot be expressed in ONNX.
+    """
+    model, info = predictor.model, predictor.info
+    assert model is not None
+    sample = torch.zeros(2, 3, info.image_size, info.image_size)
+    try:
+        with warnings.catch_warnings():  # the exporter that traces: 1.3 s where torch.export's takes 27 s for the same graph
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", message="Converting a tensor to a Python")  # shapes that timm checks
+            torch.onnx.export(
+                model.cpu(),
+                (sample,),
+                str(path),
+                input_names=["pixels"],
+                output_names=["logits"],
+                dynamic_axes={"pixels": {0: "batch"}, "logits": {0: "batch"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        raise ResultError(f"A backbone must be expressible in ONNX, but {info.backbone} is not: {reason}.") from error
+    graph = onnx.load(str(path))
+    described = {INFO_KEY: json.dumps(info.to_dict()), "preprocessing": info.preprocessing, "use": "Not for clinical use."}
+    onnx.helper.set_model_props(graph, described)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(path))
+
+
+def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
+    shutil.copyfile(file, folder / file.name)
+    write_whole(folder / INFO_FILE, json.dumps(original.info.to_dict(), indent=2) + "\n")
+    if original.info.head == "linear":
+        write_timm_folder(original, folder / "timm")
+    write_onnx(original, folder / "model.onnx")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
+def _contiguous(model: nn.Module) -> nn.Module:
+    """In the plain memory layout, which safetensors asks for."""
+    return model.to(memory_format=torch.contiguous_format)
+
+
+def _samples(original: Predictor, *, source: Source, split: str, images: Sequence[Path]) -> np.ndarray:
+    """Decoded images to compare on: the given files, or some of the validation part, evenly spread."""
+    if images:
+        return stack_images([original.decode(path) for path in images])
+    data = source.training_data(split)
+    chosen = np.linspace(0, len(data.val_rows) - 1, min(COMPARED, len(data.val_rows))).astype(int)
+    return np.asarray(data.images[data.val_rows[chosen]])
+
+
+def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Loads each format back; its largest difference from the (B, C) logits, and of probabilities.
+
+    Raises:
+        ResultError: a logit differs by more than the tolerance.
+    """
+    allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+    logits, probabilities = {}, {}
+    formats = {"timm": folder / "timm", "onnx": folder / "model.onnx"}
+    for name, path in ((name, path) for name, path in formats.items() if path.exists()):
+        found = open_model(path).logits(samples)
+        logits[name] = float(np.abs(found - wanted).max())
+        probabilities[name] = float(np.abs(softmax(found) - softmax(wanted)).max())
+        if not logits[name] <= allowed:
+            raise ResultError(
+                f"Exports must give the checkpoint's logits, but {name} is off by {logits[name]:.2g}: not exported."
+            )
+    return logits, probabilities
+
+
+def _manifest(exported: Exported) -> dict[str, Any]:
+    values = asdict(exported) | {"folder": exported.folder.name}
+    return values | {
+        "tolerance": TOLERANCE,
+        "versions": {name: version(name) for name in PACKAGES} | {"tune_btxrd": __version__},
+    }

@@ -1,0 +1,252 @@
+"""MODEL_CARD.md in the form of Hugging Face: what a checkpoint is, whence it comes, what it achieves, what it is not for.
+
+Everything is read from disk: `search.json`, splits, audit, `evaluation/`. What is not there is said to be absent.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.inference.open_model import INFO_FILE, ModelInfo, file_sha256
+from tune_btxrd.search.journal import FILE as JOURNAL_FILE
+from tune_btxrd.search.record import read_search, read_settings, write_whole
+
+CARD_FILE = "MODEL_CARD.md"
+MANIFEST_FILE = "manifest.json"
+SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "calibration_error")
+CLASS_METRICS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
+BTXRD = (
+    "BTXRD (Yao et al., A Radiograph Dataset for the Classification, Localization, and Segmentation of Primary Bone Tumors, "
+    "Scientific Data 12:88, 2025), licence CC BY-NC-ND 4.0: **not for commercial use**, cite the authors, do not pass the "
+    "images on in changed form"
+)
+PHANTOM = "the phantom: images drawn by tune_btxrd itself in BTXRD's layout. Scores on it say nothing about patients"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card is written from.
+
+    Attributes:
+        results: `ray_results/<name>`; split_folder: `checkpoints/<name>/<stem>`; stem, split: the split's names.
+        info: the exported model.
+        files: exported file -> SHA-256; differences: format -> largest difference of a logit.
+    """
+
+    results: Path
+    split_folder: Path
+    stem: str
+    split: str
+    info: ModelInfo
+    files: Mapping[str, str]
+    differences: Mapping[str, float]
+
+
+def write_card(export: Path, *, results: Path, split_folder: Path) -> None:
+    """Writes `MODEL_CARD.md` into an export folder, again whenever more is known, and its hash into the manifest.
+
+    Args:
+        export: the folder with `manifest.json` and `tune_btxrd.json`.
+        results: `ray_results/<name>`; split_folder: `checkpoints/<name>/<stem>`, where `evaluation/` may lie.
+
+    Raises:
+        ResultError: `search.json` is missing or damaged, or the folder cannot be written.
+    """
+    manifest = json.loads((export / MANIFEST_FILE).read_text(encoding="utf-8"))
+    files = {name: digest for name, digest in manifest["files"].items() if name != CARD_FILE}
+    facts = CardFacts(
+        results=results,
+        split_folder=split_folder,
+        stem=split_folder.name,
+        split=manifest["split"],
+        info=ModelInfo.from_dict(json.loads((export / INFO_FILE).read_text(encoding="utf-8"))),
+        files=files,
+        differences=manifest["differences"],
+    )
+    write_whole(export / CARD_FILE, model_card(facts))
+    manifest["files"] = {**files, CARD_FILE: file_sha256(export / CARD_FILE)}
+    write_whole(export / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown with its YAML head. Raises: ResultError where `search.json` is missing or damaged."""
+    settings = read_settings(facts.results)
+    sections = {
+        "Use": _use(facts),
+        "Data": _data(settings, facts),
+        "Audit findings": _audit(facts.results),
+        "Search": _search(settings, facts.results),
+        "Results": _results(facts),
+        "Subgroups": _subgroups(facts),
+        "Limits": _limits(settings),
+        "Files": _files(facts),
+    }
+    name = settings.get("name", facts.results.name)
+    title = f"# {facts.info.backbone} for {', '.join(facts.info.class_names)} ({name}, split {facts.split})"
+    warning = "> **Not for clinical use.** A research model; no statement about a patient may rest on it."
+    body = [part for heading, lines in sections.items() for part in (f"## {heading}", "\n".join(lines))]
+    return "\n\n".join([_head(settings, facts), title, warning, *body]) + "\n"
+
+
+def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
+    """Hugging Face's YAML metadata."""
+    dataset = str(settings.get("dataset", {}).get("name", "unknown"))
+    terms = "non-commercial-research" if dataset == "btxrd" else "that-of-the-data"
+    lines = ["library_name: timm", "pipeline_tag: image-classification", "license: other", f"license_name: {terms}"]
+    lines += ["tags:", "- radiograph", "- bone-tumor", "- not-for-clinical-use", f"datasets:\n- {json.dumps(dataset)}"]
+    return "\n".join(["---", *lines, f"base_model: timm/{facts.info.backbone}", "---"])
+
+
+def _use(facts: CardFacts) -> Iterator[str]:
+    yield "For research on imbalanced radiograph classification. Loading, from this folder:\n"
+    if facts.info.head == "linear":
+        yield '```python\nimport timm\nmodel = timm.create_model("local-dir:timm", pretrained=True).eval()\n```\n'
+    else:
+        yield "```python\nimport onnxruntime\nmodel = onnxruntime.InferenceSession('model.onnx')\n```\n"
+        yield f"Its {facts.info.head} head is none of timm's, so there is no timm folder.\n"
+    yield f"Input: {facts.info.preprocessing}\n"
+    yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
+    decisions = facts.info.decisions
+    if decisions is not None:
+        bias = ", ".join(f"{value:+.3f}" for value in decisions.calibration.bias)
+        yield f"\nCalibrated: softmax(logits / {decisions.calibration.temperature:.3f} + [{bias}]), fitted on validation."
+        for point in decisions.operating_points:
+            yield (
+                f"- {facts.info.class_names[decisions.positive_class]}, {point.name}: calibrated probability >= "
+                f"{point.threshold:.4f} (on validation: sensitivity {point.val_sensitivity:.3f}, "
+                f"specificity {point.val_specificity:.3f})"
+            )
+
+
+def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
+    dataset = settings.get("dataset", {})
+    name = dataset.get("name", "unknown")
+    about = {"btxrd": BTXRD, "phantom": PHANTOM}.get(name, f"{name}: its licence is that of its owner")
+    yield f"Trained on {about}. Identity of table and labels: sha256 `{dataset.get('sha256', 'unknown')}`.\n"
+    table = pd.read_csv(facts.results / "splits" / f"{facts.stem}.csv", dtype=str, keep_default_na=False)
+    counts = table.groupby(["part", "label"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=["train", "val", "test"], columns=list(facts.info.class_names), fill_value=0)
+    yield f"Split `{facts.split}` ({table['group'].nunique()} groups, none in two parts):\n"
+    yield from _table(
+        ["part", *counts.columns], [[part, *row] for part, row in zip(counts.index, counts.to_numpy(), strict=True)]
+    )
+
+
+def _audit(results: Path) -> Iterator[str]:
+    path = results / "tables" / "audit.csv"
+    if not path.is_file():
+        yield "No audit lies beside the search."
+        return
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not len(table):
+        yield "The audit found nothing to report."
+        return
+    shown = [name for name in ("finding", "where", "strength", "meaning") if name in table]
+    yield from _table(shown, table[shown].to_numpy().tolist())
+
+
+def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
+    environment = settings.get("environment", {})
+    command = " ".join(map(str, environment.get("command", ["unknown"])))
+    yield f"- Made by `{command}`, commit {environment.get('git_commit')}"
+    if settings.get("kind") == "train":
+        yield "- One config, not searched"
+        return
+    yield f"- Searched on split `{settings.get('searched', 'unknown')}`, never on a test part (Optuna and ASHA on Ray Tune)"
+    if (results / JOURNAL_FILE).is_file():
+        record = read_search(results)
+        states = pd.Series([trial.state for trial in record.search_trials], dtype=str).value_counts().to_dict()
+        ended = ", ".join(f"{count} {state}" for state, count in states.items())
+        repeats = len(record.confirmations)
+        yield f"- {len(record.search_trials)} trials ({ended}); {repeats} confirmation trainings, fresh seeds and partitions"
+        rule = "best mean over its confirmations" if repeats else "best epoch of a trial that ran to its end, not confirmed"
+        yield f"- Winner: {rule}; the hand-made config competed as trial 0"
+    space = results / "space.yaml"
+    if space.is_file():
+        yield f"- Space:\n\n```yaml\n{space.read_text(encoding='utf-8').strip()}\n```"
+
+
+def _results(facts: CardFacts) -> Iterator[str]:
+    path = facts.split_folder / "evaluation" / "scores.csv"
+    scores = pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
+    if scores is None or not _same_checkpoint(facts):
+        yield "The test part has not been opened for this checkpoint (`evaluate` does so)."
+        return
+    summary = json.loads((path.parent / "summary.json").read_text(encoding="utf-8"))
+    yield from (f"- {note}" for note in summary["notes"])
+    yield ""
+    models = list(dict.fromkeys(scores["model"]))
+    rows = []
+    for metric in (*SHOWN_METRICS, *CLASS_METRICS):
+        for label in scores.loc[scores["metric"] == metric, "class"].fillna("").unique():
+            chosen = scores[(scores["metric"] == metric) & (scores["class"].fillna("") == label)].set_index("model")
+            rows.append([f"{metric.replace('_', ' ')} {label}".strip(), *(_cell(chosen.loc[model]) for model in models)])
+    yield from _table(["test part, 95 % interval", *models], rows)
+
+
+def _subgroups(facts: CardFacts) -> Iterator[str]:
+    path = facts.split_folder / "evaluation" / "subgroups.csv"
+    if not path.is_file() or not _same_checkpoint(facts):
+        yield "Not evaluated."
+        return
+    table = pd.read_csv(path)
+    table = table[(table["model"] == "winner") & (table["asked"] > 0)]
+    yield "Winner; Clopper-Pearson intervals; * fewer than 10 images.\n"
+    rows = []
+    for (kind, level, images), group in table.groupby(["kind", "level", "images"], sort=False):
+        cells = {row["metric"]: _count_cell(row) for _, row in group.iterrows()}
+        rows.append([kind, level, images, *(cells.get(name, "-") for name in ("accuracy", "sensitivity", "specificity"))])
+    yield from _table(["by", "level", "images", "accuracy", "sensitivity (positive class)", "specificity"], rows)
+
+
+def _limits(settings: Mapping[str, Any]) -> Iterator[str]:
+    yield "- No clinical validation; no external test beyond the split named here."
+    yield "- Patients are rebuilt from the table (same center, class, age, sex, type, site in neighbouring rows), not given."
+    yield "- Labels, centers and views are those of the released table; acquisition marks may be learned instead of bone."
+    yield "- Probabilities shift with the share of tumours; recalibrate before any other use."
+    if settings.get("dataset", {}).get("name") == "btxrd":
+        yield "- The data's licence forbids commercial use; so the weights are offered for non-commercial research only."
+
+
+def _files(facts: CardFacts) -> Iterator[str]:
+    yield from _table(["file", "sha256"], [[f"`{name}`", f"`{digest}`"] for name, digest in facts.files.items()])
+    yield ""
+    found = ", ".join(f"{name} {value:.2g}" for name, value in facts.differences.items())
+    yield f"Largest difference of a logit from the checkpoint's own: {found}."
+
+
+def _same_checkpoint(facts: CardFacts) -> bool:
+    path = facts.split_folder / "evaluation" / "summary.json"
+    if not path.is_file():
+        return False
+    return bool(json.loads(path.read_text(encoding="utf-8"))["checkpoints"]["winner"] == facts.info.checkpoint_sha256)
+
+
+def _cell(row: Any) -> str:
+    if pd.isna(row["value"]):
+        return "-"
+    counted = f", {row['found']:.0f}/{row['asked']:.0f}" if not pd.isna(row["found"]) else ""
+    return f"{row['value']:.3f} ({row['bootstrap_low']:.3f}-{row['bootstrap_high']:.3f}{counted})"
+
+
+def _count_cell(row: Any) -> str:
+    mark = "*" if row["small"] else ""
+    return (
+        f"{row['found']:.0f}/{row['asked']:.0f} ({row['clopper_pearson_low']:.2f}-{row['clopper_pearson_high']:.2f}){mark}"
+    )
+
+
+def _table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """A Markdown table; a bar within a cell would end it."""
+    yield "| " + " | ".join(map(_escaped, head)) + " |"
+    yield "|" + " --- |" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(map(_escaped, row)) + " |"
+
+
+def _escaped(cell: Any) -> str:
+    return str(cell).replace("|", "\\|")

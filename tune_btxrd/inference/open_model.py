@@ -1,0 +1,231 @@
+"""A trained model in any form in which it travels: our `.pt`, one from elsewhere, a timm folder, ONNX. All answer alike.
+
+`open_model(path)` gives a Predictor: uint8 images in, logits out. For ONNX neither torch nor timm is imported.
+"""
+# ruff: noqa: N806
+# (shape suffixes: images_BSS, logits_BC; B = batch, S = side in px, C = classes)
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tune_btxrd.data.cache.decode import decode_image
+from tune_btxrd.errors import ResultError
+from tune_btxrd.scoring.decisions import Decisions
+
+if TYPE_CHECKING:  # ONNX models are used without torch
+    from torch import nn
+
+INFO_FILE = "tune_btxrd.json"
+INFO_KEY = "tune_btxrd"  # in config.json and in ONNX's metadata
+BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model needs beside its weights.
+
+    Attributes:
+        backbone: timm model name; head: one of config.HEADS, plain timm has "linear" alone.
+        image_size: side of the square input, px.
+        mean, std: three numbers each, for pixels in [0, 1].
+        class_names: index -> name.
+        checkpoint_sha256: of the `.pt` that the model comes from.
+        decisions: fitted on validation; None for a checkpoint without them.
+    """
+
+    backbone: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    checkpoint_sha256: str
+    decisions: Decisions | None = None
+    head: str = "linear"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the preprocessing in words."""
+        return {
+            "backbone": self.backbone,
+            "head": self.head,
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "class_names": list(self.class_names),
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "decisions": self.decisions.to_dict() if self.decisions else None,
+            "preprocessing": self.preprocessing,
+        }
+
+    @property
+    def preprocessing(self) -> str:
+        """From a file to the model's input, in words."""
+        return (
+            f"Turn upright by EXIF; scale the longer side to {self.image_size} px (bicubic, aspect kept); centre on a black "
+            f"{self.image_size} x {self.image_size} square; grey becomes three equal channels (RGB order); divide by 255; "
+            f"subtract mean {list(self.mean)}, divide by std {list(self.std)}; float32 (batch, 3, height, width)."
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
+        """The inverse of `to_dict`."""
+        decisions = values.get("decisions")
+        return cls(
+            backbone=str(values["backbone"]),
+            head=str(values.get("head", "linear")),
+            image_size=int(values["image_size"]),
+            mean=tuple(map(float, values["mean"])),
+            std=tuple(map(float, values["std"])),
+            class_names=tuple(map(str, values["class_names"])),
+            checkpoint_sha256=str(values["checkpoint_sha256"]),
+            decisions=Decisions.from_dict(decisions) if decisions else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A model that is ready to answer.
+
+    Attributes:
+        info: what it is.
+        forward: uint8 (B, S, S) or (B, S, S, 3) -> (B, C) float32 logits.
+        model: the torch module; None for ONNX.
+    """
+
+    info: ModelInfo
+    forward: Callable[[np.ndarray], np.ndarray]
+    model: "nn.Module | None" = None
+
+    def logits(
+        self, images: np.ndarray, rows: np.ndarray | None = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """(N, C) float32 logits of decoded images, or of these rows of them, in batches of BATCH."""
+        wanted = np.arange(len(images)) if rows is None else rows
+        parts = [np.zeros((0, len(self.info.class_names)), dtype=np.float32)]
+        for start in range(0, len(wanted), BATCH):
+            parts.append(self.forward(np.asarray(images[wanted[start : start + BATCH]])))
+            if progress is not None:
+                progress(min(start + BATCH, len(wanted)), len(wanted))
+        return np.concatenate(parts)
+
+    def decode(self, file: Path) -> np.ndarray:
+        """One file as this model's input: uint8 (S, S) or (S, S, 3). Raises: UnreadableError."""
+        return decode_image(file, self.info.image_size)
+
+
+def open_model(path: Path, *, device: str = "cpu") -> Predictor:
+    """The model in `path`: a `.pt` checkpoint, a timm folder (`config.json` + `model.safetensors`) or an `.onnx` file.
+
+    Args:
+        device: "auto", "cuda", "mps" or "cpu"; ONNX always runs on the CPU.
+
+    Raises:
+        ResultError: in one line, what is wrong with the file.
+        ConfigError: no such device.
+    """
+    if path.is_dir():
+        return _open_folder(path, device)
+    if not path.is_file():
+        raise ResultError(f"A checkpoint must be a file or an exported folder, but {path} is none: check the path.")
+    return open_onnx(path) if path.suffix == ".onnx" else open_checkpoint(path, device=device)
+
+
+def open_checkpoint(path: Path, *, device: str = "cpu") -> Predictor:
+    """A `.pt` of ours, or one from elsewhere in the common style. Raises: ResultError, ConfigError."""
+    from tune_btxrd.inference.checkpoint_formats import read_checkpoint
+
+    digest = file_sha256(path)
+    model, info = read_checkpoint(path, sha256=digest)
+    return torch_predictor(model, replace(info, decisions=_decisions_beside(path, digest)), device=device)
+
+
+def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu") -> Predictor:
+    """A module with the given info; it is moved to the device and set to eval mode. Computes in float32."""
+    import torch
+
+    from tune_btxrd.training.augment.images import normalise, to_float
+    from tune_btxrd.training.device import memory_format, resolve_device
+
+    place = resolve_device(device)
+    model.to(device=place, memory_format=memory_format(place)).eval()  # type: ignore[call-overload]  # known to torch, not its stubs
+    mean, std = torch.tensor(info.mean, device=place), torch.tensor(info.std, device=place)
+
+    @torch.inference_mode()
+    def forward(images: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(np.array(images)).to(place)  # a copy: the cache is read-only
+        logits: np.ndarray = model(normalise(to_float(batch), mean, std)).float().cpu().numpy()
+        return logits
+
+    return Predictor(info=info, forward=forward, model=model)
+
+
+def open_onnx(path: Path) -> Predictor:
+    """An ONNX file of ours, run by onnxruntime on the CPU, without torch. Raises: ResultError."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        info = ModelInfo.from_dict(json.loads(session.get_modelmeta().custom_metadata_map[INFO_KEY]))
+    except KeyError as error:
+        raise ResultError(
+            f"An ONNX file must carry its preprocessing, but {path} has none: export it with `export`."
+        ) from error
+    except Exception as error:  # onnxruntime raises its own kinds on damaged files
+        raise ResultError(f"An ONNX file must be complete, but {path} cannot be read ({_first_line(error)}).") from error
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {"pixels": network_input(images, info)})[0], dtype=np.float32)
+
+    return Predictor(info=info, forward=forward)
+
+
+def network_input(images: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """uint8 (B, S, S) or (B, S, S, 3) -> normalised float32 (B, 3, S, S), without torch."""
+    images_BSSK = images[..., None] if images.ndim == 3 else images
+    mean, std = np.array(info.mean, dtype=np.float32), np.array(info.std, dtype=np.float32)
+    pixels = images_BSSK.astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
+
+
+def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, S, S) where all are grey, else (B, S, S, 3)."""
+    if all(image.ndim == 2 for image in images):
+        return np.stack(images)
+    return np.stack([image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images])
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_folder(path: Path, device: str) -> Predictor:
+    from tune_btxrd.inference.checkpoint_formats import read_timm_folder
+
+    model, values = read_timm_folder(path)
+    if INFO_KEY not in values:
+        raise ResultError(
+            f"A timm folder must carry its preprocessing, but {path}/config.json does not: export it with `export`."
+        )
+    return torch_predictor(model, ModelInfo.from_dict(values[INFO_KEY]), device=device)
+
+
+def _decisions_beside(path: Path, digest: str) -> Decisions | None:
+    """Those that an export has fitted for exactly this checkpoint: beside it, or in `<split>/export/`."""
+    split = path.stem.removeprefix("best_")
+    for candidate in (path.parent / INFO_FILE, path.parent / split / "export" / INFO_FILE):
+        if candidate.is_file():
+            info = ModelInfo.from_dict(json.loads(candidate.read_text(encoding="utf-8")))
+            if info.checkpoint_sha256 == digest:
+                return info.decisions
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0][:120]

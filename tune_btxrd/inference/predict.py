@@ -1,0 +1,189 @@
+"""predict CHECKPOINT IMAGE_OR_FOLDER...: probabilities, calibrated ones and operating-point decisions for image files.
+
+    from tune_btxrd.inference.predict import predict_images
+    found = predict_images("checkpoints/NAME/best_stratified.pt", ["radiographs/"])
+    print(found.table)
+
+CHECKPOINT may be a `.pt`, an exported timm folder or an `.onnx` file; the last is used without torch.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tune_btxrd.data.cache.decode import UnreadableError, decode_image
+from tune_btxrd.data.readers.ids import is_formula
+from tune_btxrd.errors import DataError
+from tune_btxrd.inference.open_model import BATCH, ModelInfo, Predictor, open_model, stack_images
+from tune_btxrd.scoring.calibration import softmax
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".mpo")  # in folders
+)
+DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model says of some files.
+
+    Attributes:
+        info: the model.
+        files: those that could be read, in order; N of them.
+        logits: (N, C) float32.
+        broken: (file, reason) of those that could not; whoever asked for them must be told (exit code 2).
+    """
+
+    info: ModelInfo
+    files: tuple[Path, ...]
+    logits: np.ndarray
+    broken: tuple[tuple[Path, str], ...]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, C), as the model gives them."""
+        return softmax(self.logits)
+
+    @property
+    def calibrated(self) -> np.ndarray | None:
+        """(N, C), or None for a model without a calibration."""
+        return self.info.decisions.calibration.probabilities(self.logits) if self.info.decisions else None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Per readable file: predicted class, probabilities, calibrated ones, yes or no at each operating point."""
+        names, decisions = self.info.class_names, self.info.decisions
+        columns: dict[str, Any] = {
+            "file": [safe_text(file) for file in self.files],
+            "predicted": [names[index] for index in self.logits.argmax(axis=1)],
+        }
+        for prefix, values in (("probability", self.probabilities), ("calibrated", self.calibrated)):
+            if values is not None:
+                columns |= {f"{prefix}_{name}": values[:, index] for index, name in enumerate(names)}
+        if decisions is not None:
+            positive = names[decisions.positive_class]
+            columns |= {f"{positive} at {name}": called for name, called in decisions.calls(self.logits).items()}
+        return pd.DataFrame(columns)
+
+    def to_csv(self) -> str:
+        """The table as CSV."""
+        return self.table.to_csv(index=False)
+
+    def to_json(self) -> str:
+        """{"model": ..., "images": [...], "broken": [...]}."""
+        images = json.loads(self.table.to_json(orient="records"))
+        broken = [{"file": str(file), "reason": reason} for file, reason in self.broken]
+        return json.dumps({"model": self.info.to_dict(), "images": images, "broken": broken}, indent=1, ensure_ascii=False)
+
+
+def predict_images(
+    checkpoint: Path | str,
+    images: Sequence[Path | str],
+    *,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Predicts files and whole folders (with all that is in them); an unreadable file is reported, the rest goes on.
+
+    Args:
+        device: "auto", "cuda", "mps" or "cpu"; ONNX always runs on the CPU.
+        progress: called with (files done, files).
+
+    Raises:
+        ResultError: the checkpoint cannot be used.
+        DataError: a path does not exist, or there is no image.
+    """
+    files = image_files([Path(item) for item in images])
+    return predict_files(open_model(Path(checkpoint), device=device), files, progress=progress)
+
+
+def predict_files(
+    predictor: Predictor, files: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
+) -> Predictions:
+    """As `predict_images`, with an opened model and a list of files."""
+    readable: list[Path] = []
+    broken: list[tuple[Path, str]] = []
+    logits = [np.zeros((0, len(predictor.info.class_names)), dtype=np.float32)]
+    for batch in _decoded(files, predictor.info.image_size):
+        good = [(file, pixels) for file, pixels in batch if isinstance(pixels, np.ndarray)]
+        broken += [(file, pixels) for file, pixels in batch if isinstance(pixels, str)]
+        if good:
+            logits.append(predictor.forward(stack_images([pixels for _, pixels in good])))
+            readable += [file for file, _ in good]
+        if progress is not None:
+            progress(len(readable) + len(broken), len(files))
+    return Predictions(info=predictor.info, files=tuple(readable), logits=np.concatenate(logits), broken=tuple(broken))
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files named, and those in the folders named that look like images, each once, folders in alphabetical order.
+
+    Raises:
+        DataError: a path does not exist, or there is no image at all.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file())
+            found |= dict.fromkeys(file for file in inside if not file.name.startswith("."))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise DataError(f"Every image must exist, but {path} does not: check the path.")
+    if not found:
+        raise DataError(f"There must be an image to predict, but {', '.join(map(str, paths))} holds none: name another.")
+    return list(found)
+
+
+def rank_uncertain(predictions: Predictions, *, labelled: Collection[str] = ()) -> pd.DataFrame:
+    """The images to label first: by entropy of the (calibrated) probabilities, highest first, then by the smallest margin.
+
+    Entropy is in nats; the margin is the difference between the two most probable classes. `label` is empty, to be
+    filled in. Source: Settles, Active Learning Literature Survey, 2009, section 3.1.
+
+    Args:
+        labelled: names of files to leave out, since their label is known.
+    """
+    probabilities = predictions.calibrated if predictions.calibrated is not None else predictions.probabilities
+    ordered = np.sort(probabilities, axis=1)
+    table = pd.DataFrame(
+        {
+            "file": [safe_text(file) for file in predictions.files],
+            "label": "",
+            "entropy": -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(axis=1),
+            "margin": ordered[:, -1] - ordered[:, -2],
+            "predicted": [predictions.info.class_names[index] for index in probabilities.argmax(axis=1)],
+        }
+    )
+    table = table[[file.name not in labelled for file in predictions.files]]
+    ranked = table.sort_values(["entropy", "margin"], ascending=[False, True], kind="stable", ignore_index=True)
+    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
+    return ranked
+
+
+def safe_text(file: Path) -> str:
+    """The path as text that no spreadsheet takes for a formula."""
+    return f"./{file}" if is_formula(str(file)) else str(file)
+
+
+def _decoded(files: Sequence[Path], image_size: int) -> Iterator[list[tuple[Path, "np.ndarray | str"]]]:
+    """Batches of (file, pixels or the reason why there are none); one batch is decoded while another is predicted."""
+
+    def decode(file: Path) -> "np.ndarray | str":
+        try:
+            return decode_image(file, image_size)
+        except UnreadableError as error:
+            return error.reason
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+        ahead = [pool.submit(decode, file) for file in batches[0]]
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            current, ahead = ahead, [pool.submit(decode, file) for file in following]
+            yield [(file, future.result()) for file, future in zip(batch, current, strict=True)]

@@ -1,0 +1,145 @@
+"""A search as a person watches it: running trials, the best so far, what is left."""
+
+import statistics
+import time
+from typing import Any
+
+from tune_btxrd import console
+from tune_btxrd.console import tell, tell_more
+from tune_btxrd.distributed.measure import confirm_epochs, expected_epochs, minutes
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.columns import recall_column
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.space.spec import SearchSpec
+
+ROWS = 12  # running trials in the live block
+MARKS = {"complete": "done", "pruned": "cut", "diverged": "diverged", "failed": "FAILED"}
+
+
+class SearchProgress(Listener):
+    """Hears of trials; `render` is the live block, and each trial's end is a line.
+
+    Args:
+        asked: when the command was given, seconds since 1970; the first training step is told relative to it.
+        past: the search so far, where it goes on.
+        refresh: draws the live block anew.
+    """
+
+    def __init__(
+        self,
+        spec: SearchSpec,
+        *,
+        positive_class: str,
+        asked: float,
+        past: SearchRecord | None = None,
+        refresh: Any = None,
+    ) -> None:
+        self.spec, self.asked = spec, asked
+        self.recall, self.positive_class = recall_column(positive_class), positive_class
+        self.refresh = refresh or (lambda: None)
+        self.trials: dict[str, TrialRecord] = dict(past.trials) if past else {}
+        self.running: set[str] = set()  # labels of the trials that have a slot now
+        self.began = time.monotonic()
+        self.epochs = 0
+
+    def started(self, trial: TrialRecord) -> None:
+        """A trial got its slot."""
+        self.trials[trial.label] = trial
+        self.running.add(trial.label)
+        self.refresh()
+
+    def epoch(self, trial: TrialRecord) -> None:
+        """An epoch was reported."""
+        self.epochs += 1
+        if self.epochs == 1:
+            row = trial.epochs[-1]
+            seconds = row["time"] - row["train_seconds"] - row["val_seconds"] - self.asked
+            tell(f"  first training step {seconds:.1f} s after the command")
+        if trial.epochs[-1]["zero_recall_epochs"] == 2 and len(trial.epochs) > 2:
+            when = f"two epochs in a row (epoch {len(trial.epochs)})"
+            tell(f"  trial {trial.label}: no {self.positive_class} image found in {when}")
+        row = trial.epochs[-1]
+        done = f"epoch {row['epoch']}/{self.spec.epochs}"
+        tell_more(f"  trial {trial.label:>4} {done}  val loss {row['val_loss']:.4f}  {self._recall(row)}")
+        self.refresh()
+
+    def noted(self, trial: TrialRecord) -> None:
+        """Something happened to a trial that goes on."""
+        tell(f"  trial {trial.label}: {trial.notes[-1]}")
+        self.refresh()
+
+    def ended(self, trial: TrialRecord) -> None:
+        """A trial ended: one line for the log."""
+        values = " ".join(
+            f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
+        )
+        score = trial.shown or trial.reason
+        recall = f", {self._recall(trial.best)}" if trial.best else ""
+        epochs = f"{len(trial.epochs)} epoch{'s' if len(trial.epochs) != 1 else ''}"
+        left = "" if console.OUT.is_terminal else f"  {self._left()}"  # on a terminal the block says it
+        tell(f"  trial {trial.label:>4} {MARKS[trial.state]:<5} {epochs:>9}  {score}{recall}  ({values}){left}")
+        self.running.discard(trial.label)
+        self.refresh()
+
+    def render(self) -> Any:
+        """The live block: one line per running trial, then the best so far and the time left."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for column in (
+            "trial",
+            "epoch",
+            "val loss",
+            f"{self.positive_class} recall",
+            f"best {MONITORS[self.spec.monitor].label}",
+        ):
+            table.add_column(column, justify="right")
+        running = [self.trials[label] for label in self.trials if label in self.running]
+        for trial in running[:ROWS]:
+            table.add_row(trial.label, *_cells(trial, self.spec.epochs, self.recall))
+        more = f"and {len(running) - ROWS} more running; " if len(running) > ROWS else ""
+        words = f"{more}{self._ended()}; {self._best()}", self._left()
+        return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis", style="italic") for line in words if line))
+
+    def _recall(self, row: dict[str, Any]) -> str:
+        return f"{self.positive_class} recall {row[self.recall]:.2f}"
+
+    def _ended(self) -> str:
+        done = [
+            t for t in self.trials.values() if t.role == "search" and t.state != "running" and t.label not in self.running
+        ]
+        return f"{len(done)} of {self.spec.trials} trials ended"
+
+    def _best(self) -> str:
+        scored = [t for t in self.trials.values() if t.role == "search" and t.objective is not None]
+        if not scored:
+            return "no result yet"
+        best = min(scored, key=lambda trial: trial.rank)
+        return f"best so far: trial {best.label}, {best.shown}"
+
+    def _left(self) -> str:
+        """Time left from the epochs seen so far; an upper bound, since patience saves some."""
+        if not self.epochs:
+            return ""
+        ended = [len(t.epochs) for t in self.trials.values() if t.role == "search" and t.state != "running"]
+        per_trial = statistics.fmean(ended) if ended else expected_epochs(self.spec) / self.spec.trials
+        done = sum(len(t.epochs) for t in self.trials.values() if t.role == "search")
+        confirmed = sum(len(t.epochs) for t in self.trials.values() if t.role == "confirm")
+        left = max(0.0, per_trial * self.spec.trials - done) + max(0, confirm_epochs(self.spec) - confirmed)
+        return f"about {minutes(left * (time.monotonic() - self.began) / self.epochs)} left"
+
+
+def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str, str]:
+    if not trial.epochs:
+        return f"0/{epochs}", "", "", ""
+    row = trial.epochs[-1]
+    return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", f"{row[recall]:.2f}", f"{trial.score:.4f}"
+
+
+def state_of(record: SearchRecord) -> str:
+    """A search's state for `list`: how many trials ended how."""
+    counts = {state: sum(t.state == state for t in record.search_trials) for state in (*MARKS, "running")}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trial yet"

@@ -1,0 +1,312 @@
+"""Verb `prepare`: reads, checks and audits the dataset, makes the splits, decodes once; says what it found."""
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from rich.table import Table
+
+from tune_btxrd.console import heading, make_table, progress, tell
+from tune_btxrd.data.audit.audit import Audit, audit
+from tune_btxrd.data.cache.cache import ImageCache, build_cache
+from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.phantom import PhantomSpec, make_phantom
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.readers.spreadsheet import read_ids
+from tune_btxrd.data.sheets import contact_sheet
+from tune_btxrd.data.splits.groups import GroupKind, Pair, duplicate_pairs, group_numbers, read_pairs
+from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_stem
+from tune_btxrd.data.splits.splits import (
+    FOLDERS,
+    Split,
+    common_split,
+    has_own_split,
+    make_split,
+    repartition,
+    unavailable_splits,
+)
+from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.search.record import write_whole
+from tune_btxrd.training.source import Source
+
+COMMON = "common"
+DEFAULT_SPLITS = ("stratified", "center")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """Which dataset, and how it is read. Plain data: `search.json` keeps it, so that later verbs find the dataset again."""
+
+    data: Path | None = None  # None: the phantom
+    cache: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("tune_btxrd")))
+    groups: GroupKind = "duplicates"
+    exclude: Path | None = None
+    duplicates: Path | None = None
+    positive_class: str | None = None
+    accept_revision: bool = False
+    table_only: bool = False
+    phantom: PhantomSpec = field(default_factory=PhantomSpec)
+    seed: int = 42
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the embedded synthetic dataset is meant."""
+        return self.data is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A dataset ready for training; `cache` is None where only the table is at hand."""
+
+    request: DataRequest
+    manifest: Manifest
+    hashes: dict[str, str]
+    pairs: list[Pair]
+    numbers: np.ndarray  # (N,) group per image
+    splits: dict[str, Split]  # those to be retrained, in order
+    searched: Split  # the one that the search sees
+    skipped: dict[str, str]  # split -> why this dataset cannot have it
+    audit: Audit
+    cache: ImageCache | None
+
+    def source(self, folder: Path) -> Source:
+        """What trainings need to know, with the splits of a results folder."""
+        assert self.cache is not None
+        return Source(
+            cache=str(self.cache.path.resolve()),
+            splits=str((folder / "splits").resolve()),
+            class_names=self.manifest.class_names,
+            positive_class=self.manifest.positive_class,
+        )
+
+    @property
+    def val_share(self) -> float:
+        """Validation images / (train and validation images) of the searched split."""
+        train, val = len(self.searched.parts["train"]), len(self.searched.parts["val"])
+        return val / (train + val)
+
+
+def prepare(
+    request: DataRequest, *, image_size: int, splits: tuple[str, ...] | None = None, searched: str = COMMON
+) -> Prepared:
+    """Reads, checks, splits, audits and decodes; prints what it found.
+
+    Args:
+        image_size: side of the decoded images, px.
+        splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
+        searched: the split that the search sees; `common` leaves out every test part of `splits`.
+
+    Raises:
+        DataError, ConfigError: what is wrong and what mends it, in one line.
+    """
+    heading("Prepare")
+    manifest = read_manifest(request)
+    counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
+    tell(f"{len(manifest)} images in {manifest.root}: {counts}")
+    for note in manifest.notes:
+        tell(f"  {note}")
+    hashes = _hashes(request, manifest)
+    pairs = duplicates_of(request, manifest, hashes=hashes)
+    numbers = group_numbers(manifest, pairs, request.groups)
+    made, skipped = _splits(manifest, request, pairs, splits)
+    searched_split = _searched(searched, manifest, request, pairs, made)
+    cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
+    with progress("audited") as advance:
+        parts = {split.name: split for split in (searched_split, *made.values())}
+        found = audit(manifest, pairs=pairs, hashes=hashes or None, splits=parts, cache=cache, progress=advance)
+    prepared = Prepared(
+        request=request,
+        manifest=manifest,
+        hashes=hashes,
+        pairs=pairs,
+        numbers=numbers,
+        splits=made,
+        searched=searched_split,
+        skipped=skipped,
+        audit=found,
+        cache=cache,
+    )
+    tell(splits_table(prepared))
+    for line in found.short_lines():
+        tell(f"  {line}")
+    return prepared
+
+
+def read_manifest(request: DataRequest) -> Manifest:
+    """The dataset of a request; the phantom is drawn where it is not there yet. Raises: DataError."""
+    root = request.data
+    if root is None:
+        spec = request.phantom
+        root = request.cache / spec.name
+        with progress("phantom drawn") as advance:
+            make_phantom(root, spec, progress=advance)
+    return read_dataset(
+        root.resolve(),
+        dataset="phantom" if request.is_phantom else None,
+        positive_class=request.positive_class,
+        table_only=request.table_only,
+        accept_revision=request.accept_revision,
+        exclude=read_ids(request.exclude) if request.exclude else (),
+    )
+
+
+def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str, str] | None = None) -> list[Pair]:
+    """Pairs of identical images: as given (--duplicates FILE), or found by their bytes. Raises: DataError."""
+    if request.duplicates is None:
+        return duplicate_pairs(hashes if hashes is not None else _hashes(request, manifest), manifest.image_ids)
+    known = set(manifest.image_ids)
+    left_out = set(read_ids(request.exclude)) if request.exclude else set()
+    pairs = [pair for pair in read_pairs(request.duplicates) if not set(pair) & left_out]
+    if unknown := [image_id for pair in pairs for image_id in pair if image_id not in known]:
+        raise DataError(
+            f"Duplicate pairs must name images of the dataset, but {request.duplicates} has {unknown[0]!r}: remove it."
+        )
+    return pairs
+
+
+def open_cache(
+    request: DataRequest, manifest: Manifest, image_size: int, *, hashes: dict[str, str] | None = None
+) -> ImageCache:
+    """The decoded images; what is not there yet is decoded. Raises: DataError."""
+    hashes = hashes if hashes is not None else _hashes(request, manifest)
+    with progress("decoded") as advance:
+        cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache, hashes=hashes, progress=advance)
+    tell(f"decoded to {image_size} px: {cache.path}")
+    return cache
+
+
+def write_prepared(prepared: Prepared, folder: Path, *, repeats: int = 0) -> None:
+    """Writes splits (and `repeats` fresh train/val partitions of the searched images), audit and pictures into a folder.
+
+    Raises:
+        ResultError: the folder is not writable.
+    """
+    splits = [*prepared.splits.values(), prepared.searched, *_partitions(prepared, repeats)]
+    for split in splits:
+        path = folder / "splits" / f"{split_stem(split.name)}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_split(split, path, manifest=prepared.manifest, numbers=prepared.numbers)
+    write_whole(folder / "audit.json", json.dumps(prepared.audit.to_dict(), indent=1, ensure_ascii=False))
+    write_whole(folder / "tables" / "audit.csv", prepared.audit.table().to_csv(index=False))
+    if prepared.cache is not None:
+        write_pictures(prepared, folder / "figures")
+
+
+def write_pictures(prepared: Prepared, folder: Path) -> None:
+    """Contact sheets: images by class and center, and images before and after augmentation (training parts only)."""
+    assert prepared.cache is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = prepared.searched.parts["train"]
+    contact_sheet(prepared.cache, prepared.manifest, folder / "images.png", ids=ids)
+    # augmentation is torch's; a process of its own keeps torch out of the driver
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(draw_augmentation, prepared.cache.path, ids[:6], folder / "augmentation.png").result()
+    tell(f"pictures: {folder / 'images.png'}, {folder / 'augmentation.png'}")
+
+
+def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> None:
+    """A sheet with each image as it is (left) and as five epochs see it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import torch
+
+    from tune_btxrd.config import TrainConfig
+    from tune_btxrd.training.augment.images import augment, to_float
+
+    cache = ImageCache.open(cache_path)
+    images = to_float(torch.from_numpy(cache.images[cache.rows(ids)].copy()))
+    columns = [images, *(augment(images, torch.Generator().manual_seed(epoch), TrainConfig()) for epoch in range(1, 6))]
+    figure, axes = plt.subplots(len(ids), len(columns), figsize=(1.5 * len(columns), 1.5 * len(ids) + 0.4), squeeze=False)
+    for row, image_id in enumerate(ids):
+        for column, batch in enumerate(columns):
+            axis = axes[row, column]
+            axis.imshow(batch[row].permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.set_axis_off()
+            if row == 0:
+                axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9)
+        axes[row, 0].text(0, -2, image_id, fontsize=6, va="bottom")
+    figure.tight_layout(pad=0.4)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def splits_table(prepared: Prepared) -> Table:
+    """Images per part and class of every split, and why a split was skipped."""
+    manifest = prepared.manifest
+    rows: list[tuple[str, ...]] = []
+    for split in (*prepared.splits.values(), prepared.searched):
+        if any(row[0].startswith(split.name) for row in rows):
+            continue
+        cells = ["/".join(map(str, counts)) for counts in split.counts(manifest).values()]
+        rows.append((split.name + (" (search)" if split is prepared.searched else ""), *cells, split.note))
+    rows += [(name, "skipped", "", "", reason) for name, reason in prepared.skipped.items()]
+    return make_table(f"Splits: images of {'/'.join(manifest.class_names)}", ("split", "train", "val", "test", "note"), rows)
+
+
+def _hashes(request: DataRequest, manifest: Manifest) -> dict[str, str]:
+    if request.table_only:
+        return {}
+    request.cache.mkdir(parents=True, exist_ok=True)
+    with progress("files checked") as advance:
+        return file_hashes(manifest, cache_dir=request.cache, progress=advance)
+
+
+def _splits(
+    manifest: Manifest, request: DataRequest, pairs: list[Pair], names: tuple[str, ...] | None
+) -> tuple[dict[str, Split], dict[str, str]]:
+    missing = unavailable_splits(manifest)
+    skipped = missing if names is None else {}
+    if names is None:
+        names = tuple(name for name in DEFAULT_SPLITS if name not in missing)
+        names = (FOLDERS,) if has_own_split(manifest) else names
+    return {name: _split(name, manifest, request, pairs) for name in names}, skipped
+
+
+def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair]) -> Split:
+    if name.endswith(".csv"):
+        numbers = group_numbers(manifest, pairs, request.groups)
+        return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
+    split = make_split(name, manifest, pairs=pairs, groups=request.groups, seed=request.seed)
+    if name == FOLDERS:  # others keep groups together as they are made
+        require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.groups))
+    return split
+
+
+def _searched(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], made: dict[str, Split]) -> Split:
+    if name == COMMON:
+        return common_split(manifest, list(made.values()), pairs=pairs, groups=request.groups, seed=request.seed)
+    return made[name] if name in made else _split(name, manifest, request, pairs)
+
+
+def _partitions(prepared: Prepared, repeats: int) -> list[Split]:
+    """Fresh grouped partitions of the searched images for confirmation, the same for every candidate."""
+    ids = (*prepared.searched.parts["train"], *prepared.searched.parts["val"])
+    share, seed = prepared.val_share, prepared.request.seed
+    made = [
+        repartition(prepared.manifest, ids, numbers=prepared.numbers, val_share=share, seed=seed + repeat)
+        for repeat in range(1, repeats + 1)
+    ]
+    return [Split(name=f"confirm_{repeat}", parts=split.parts) for repeat, split in enumerate(made, start=1)]
+
+
+def check_same_data(manifest: Manifest, expected: str) -> None:
+    """Raises DataError where the dataset is not the one that a search was made on."""
+    if manifest.sha256 != expected:
+        raise DataError(
+            f"The dataset must be the one of the search, but {manifest.root} has other ids or labels: check --data."
+        )
+
+
+def require_weights_allowed(request: DataRequest, *, pretrained: bool | None, weights: str | None) -> None:
+    """Raises ConfigError where the phantom is asked to start from pretrained weights."""
+    if request.is_phantom and (pretrained or weights):
+        raise ConfigError(
+            "The phantom always starts from random weights, but pretrained ones were asked for: add --data DIR."
+        )

@@ -1,0 +1,70 @@
+"""Pictures of a training: loss and recall alone, and all in 2 x 2 with the borders between its stages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tune_btxrd.distributed.retrain import RetrainJob, best_row
+from tune_btxrd.search.columns import RECALL
+
+LOSSES = {"train_loss": "train (as trained)", "val_loss": "validation (unweighted)"}
+RATES = {"lr": "head", "lr_backbone": "last layers of the backbone"}
+MARKS = "os^Dv*PX" * 8
+
+
+def draw_curves(job: RetrainJob) -> None:
+    """`loss_curve.png`, `recall_curve.png` and `training_curves.png` of a job, the best epoch marked."""
+    log = job.log()
+    recalls = {str(name): str(name).removeprefix(RECALL) for name in log if str(name).startswith(RECALL)}
+    f1 = {"val_macro_f1": "macro-F1"}
+    one = "validation recall"
+    _draw(job, {"cross-entropy": LOSSES}, job.folder / "loss_curve.png")
+    _draw(job, {one: recalls}, job.folder / "recall_curve.png")
+    panels: dict[str, Mapping[str, str]] = {
+        "loss": LOSSES,
+        "validation accuracy": {"val_acc": "accuracy"},
+        "validation macro-F1 and recalls": f1 | {name: f"recall {text}" for name, text in recalls.items()},
+        "learning rate": RATES,
+    }
+    _draw(job, panels, job.folder / "training_curves.png")
+
+
+def stage_borders(log: pd.DataFrame) -> list[float]:
+    """Places on the epoch axis between the last epoch of a stage and the first of the next."""
+    changed = log["stage"].diff().fillna(0) != 0
+    return [float(epoch) - 0.5 for epoch in log["epoch"][changed]]
+
+
+def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) -> None:
+    """One panel, or 2 x 2: y label -> column -> its name in the legend."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    log, best = job.log(), int(best_row(job.log())["epoch"])
+    side = 1 if len(panels) == 1 else 2
+    figure, axes = plt.subplots(side, side, figsize=(5 * side, 3.2 * side), squeeze=False)
+    for axis, (label, columns) in zip(axes.flat, panels.items(), strict=True):
+        for mark, (column, text) in zip(MARKS, columns.items(), strict=False):
+            values = log[column].where(log[column] > 0) if column in RATES else log[column]  # frozen layers have no rate
+            axis.plot(log["epoch"], values, marker=mark, markersize=3.5, label=text)
+        axis.axvline(best, color="0.6", linewidth=1, label=f"best epoch {best}")
+        for number, border in enumerate(stage_borders(log)):
+            axis.axvline(border, color="0.3", linestyle="--", linewidth=1, label="next stage" if number == 0 else None)
+        axis.set(xlabel="epoch", ylabel=label, title=job.label if side == 1 else "")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if label.startswith("validation"):
+            axis.set_ylim(-0.03, 1.03)
+        if columns is RATES:
+            axis.set_yscale("log")
+        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3, "frameon": False}  # covers nothing
+        axis.legend(fontsize=8, **(above if side == 2 else {}))
+        axis.grid(alpha=0.25)
+    if side == 2:
+        figure.suptitle(job.label)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,79 @@
+"""A search space in words, with samples: what `space FILE` prints. Pure functions that return lines."""
+
+from collections.abc import Collection
+
+from tune_btxrd.config import FIELDS, TrainConfig
+from tune_btxrd.distributed.measure import confirm_epochs, expected_epochs
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import blind_trials
+
+SAMPLERS = {
+    "tpe": "TPE (multivariate, grouped, constant liar), random for the first {startup_trials} trials",
+    "gp": "a Gaussian process, random for the first {startup_trials} trials",
+    "random": "random proposals",
+}
+
+
+def explain(spec: SearchSpec, *, samples: int = 5) -> list[str]:
+    """What the search does, what it searches, and some random configs of its space, one line each."""
+    return [*_plan(spec), "", *_space(spec), "", *_samples(spec, samples)]
+
+
+def rungs(spec: SearchSpec) -> list[int]:
+    """Epochs at which ASHA compares trials; empty without a scheduler."""
+    epochs, found = float(spec.grace_period), []
+    while spec.scheduler == "asha" and epochs < spec.epochs:
+        found.append(-int(-epochs // 1))
+        epochs *= spec.reduction_factor
+    return found
+
+
+def _plan(spec: SearchSpec) -> list[str]:
+    share = f"the best 1 in {spec.reduction_factor:g} goes on" if spec.scheduler == "asha" else "every trial runs to its end"
+    stops = ", ".join(map(str, rungs(spec)))
+    scheduler = f"ASHA compares at epoch {stops}: {share}" if stops else f"no rung: {share}"
+    confirmed = (
+        f"the top {spec.confirm} and the hand-made config, {spec.repeats} times each: {confirm_epochs(spec)} epochs at most"
+        if spec.confirm
+        else "none: the search score of the winner is flattered by luck, and nobody will know by how much"
+    )
+    return [
+        f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
+        f"objective     best {spec.monitor} so far, {MONITORS[spec.monitor].better} is better",
+        f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}",
+        f"scheduler     {scheduler}",
+        f"confirmation  {confirmed}",
+        *[f"constraint    {item}" for item in spec.constraint],
+        f"seed          {spec.seed}",
+    ]
+
+
+def _space(spec: SearchSpec) -> list[str]:
+    width = max(len(name) for name in [*(item.name for item in spec.space), *spec.fixed])
+    searched = [
+        f"  {item.name:<{width}}  {item.describe()}   ({FIELDS[item.name].metadata['meaning']})" for item in spec.space
+    ]
+    fixed = [f"  {name:<{width}}  {value}   ({FIELDS[name].metadata['meaning']})" for name, value in spec.fixed.items()]
+    starts = [
+        f"  trial {number}{' (hand-made)' if number == 0 else ''}: {_values(spec, spec.complete(values), values)}"
+        for number, values in enumerate(spec.start)
+    ]
+    return ["searched", *searched, *(["fixed", *fixed] if fixed else []), "first trials", *starts]
+
+
+def _samples(spec: SearchSpec, count: int) -> list[str]:
+    lines = []
+    for trial in blind_trials(spec, count):
+        config = spec.suggest(trial)
+        lines.append(f"  {_values(spec, config, trial.params)}")
+    return [f"{count} random samples", *lines]
+
+
+def _values(spec: SearchSpec, config: TrainConfig, asked: Collection[str]) -> str:
+    names = [item.name for item in spec.space if item.name in asked]
+    return "  ".join(f"{name}={_short(getattr(config, name))}" for name in names)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,234 @@
+"""SearchSpec: what a search does, checked. `suggest(trial)` makes an Optuna trial a complete config. No Ray, no Optuna."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tune_btxrd.config import FIELDS, TrainConfig, check_name
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
+from tune_btxrd.search.space.yaml_file import METRICS, nearest, parse, read_file, rule
+
+Sampler = Literal["tpe", "gp", "random"]
+Scheduler = Literal["asha", "none"]
+MonitorName = Literal["val_loss", "macro_f1", "macro_auc"]  # it may depend on nothing that is searched, as a train loss does
+
+FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
+WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
+    "epochs": "is a setting of the whole search: move it to the top",
+    "seed": "is a setting of the whole search: move it to the top",
+    "monitor": "is a setting of the whole search: move it to the top",
+    "image_size": "is that of the image cache, which all trials share: put it under `fixed:`",
+}
+
+
+def setting(default: Any, invariant: str, check: Callable[[Any], bool], meaning: str) -> Any:
+    """A dataclass field with its rule (as the user reads it), its check and its meaning; no default where it is MISSING."""
+    metadata = {"rule": invariant, "check": check, "meaning": meaning}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _one_of(name: str, default: str, kind: Any, meaning: str) -> Any:
+    words = get_args(kind)
+    return setting(default, f"{name} is one of {', '.join(words)}", lambda value: value in words, meaning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """What a search does (the science); flags say where and how much.
+
+    Raises:
+        ConfigError: a rule is broken; one line with the invariant, what was found, and the cure.
+    """
+
+    space: tuple[Dimension, ...] = setting(
+        dataclasses.MISSING, "space has at least one hyperparameter", bool, "searched hyperparameters, in order"
+    )
+    start: tuple[Mapping[str, Any], ...] = setting(
+        dataclasses.MISSING, "start has at least one config", bool, "first trials; trial 0 is the hand-made config"
+    )
+    fixed: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"meaning": "hyperparameters of every trial that differ from their defaults"}
+    )
+    trials: int = setting(24, "trials >= 1", lambda v: v >= 1, "trials of the search, without confirmation")
+    epochs: int = setting(30, "epochs >= 1", lambda v: v >= 1, "epoch budget of a trial; its cosine ends here")
+    seed: int = setting(42, "seed >= 0", lambda v: v >= 0, "of proposals and of all search trials' training")
+    monitor: MonitorName = _one_of("monitor", "val_loss", MonitorName, "value whose best so far is the objective")  # noqa: RUF009  # it makes a field
+    sampler: Sampler = _one_of("sampler", "tpe", Sampler, "who proposes configs")  # noqa: RUF009  # it makes a field
+    startup_trials: int = setting(8, "startup_trials >= 1", lambda v: v >= 1, "random trials before the sampler learns")
+    scheduler: Scheduler = _one_of("scheduler", "asha", Scheduler, "who stops weak trials early")  # noqa: RUF009  # it makes a field
+    grace_period: int = setting(4, "grace_period >= 1", lambda v: v >= 1, "epochs before the first rung")
+    reduction_factor: float = setting(
+        3.0,
+        "reduction_factor > 1",
+        lambda v: v > 1,
+        "best one in so many goes on at a rung; the next is so many times later",
+    )
+    confirm: int = setting(3, "confirm >= 0", lambda v: v >= 0, "best configs that are repeated; 0 skips confirmation")
+    repeats: int = setting(
+        3, "repeats >= 2", lambda v: v >= 2, "repeats of each, on fresh partitions; one alone would have no spread"
+    )
+    constraint: tuple[Constraint, ...] = dataclasses.field(
+        default=(), metadata={"meaning": "demands on values of the best epoch"}
+    )
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if "rule" in item.metadata:
+                value = getattr(self, item.name)
+                rule(item.metadata["check"](value), item.metadata["rule"], f"{item.name}={value}")
+        if self.scheduler == "asha":
+            found = f"grace_period={self.grace_period}, epochs={self.epochs}"
+            rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
+        if self.sampler == "gp" and self.scheduler == "asha":
+            raise ConfigError(
+                "`sampler: gp` learns from complete trials only, but `scheduler: asha` stops most of them: "
+                "set scheduler: none, or sampler: tpe."
+            )
+        self._check_names()
+        self._check_lr()
+        self._check_monitor()
+        for config in self.start:
+            self.complete(config)
+
+    def _check_names(self) -> None:
+        by_name = {dimension.name: dimension for dimension in self.space}
+        for name in [*by_name, *self.fixed]:
+            check_name(name)
+            if name in WHOLE_SEARCH and (name in by_name or name != "image_size"):
+                raise ConfigError(f"`{name}` {WHOLE_SEARCH[name]}.")
+        if both := sorted(set(by_name) & set(self.fixed)):
+            raise ConfigError(f"A name is either searched or fixed, but {both[0]!r} is both: remove one.")
+        TrainConfig.from_dict({"lr": self._values("lr", max), "epochs": self.epochs, **self.fixed})
+        for position, dimension in enumerate(self.space):
+            self._check_conditions(dimension, {item.name: item for item in self.space[:position]})
+
+    @staticmethod
+    def _check_conditions(dimension: Dimension, earlier: Mapping[str, Dimension]) -> None:
+        for name, allowed in dimension.when.items():
+            if name not in earlier:
+                raise ConfigError(
+                    f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: "
+                    "move that one above it, or correct the name."
+                )
+            if never := [value for value in allowed if not earlier[name].contains(value)]:
+                raise ConfigError(
+                    f"`when` names values that can occur, but {dimension.name} waits for {name} = {never[0]!r}, "
+                    f"which is not in {earlier[name].describe()}: correct one of the two."
+                )
+
+    def _check_lr(self) -> None:
+        found = f"min_lr={self._values('min_lr', max):g}, lr={self._values('lr', min):g}"
+        rule(self._values("min_lr", max) <= self._values("lr", min), "min_lr <= lr everywhere in the space", found)
+
+    def _check_monitor(self) -> None:
+        """Configs trained for other class frequencies cannot be compared by a value that rewards the natural ones."""
+        shifting = [item.name for item in self.space if FIELDS[item.name].metadata["shifts"]]
+        if shifting and self.monitor != FAIR_MONITOR:
+            raise ConfigError(
+                f"A space that searches {shifting[0]} must have `monitor: {FAIR_MONITOR}`, but got {self.monitor}: "
+                "it favours configs that train on the natural class frequencies, whatever the others have learned; "
+                "AUC asks only for the right order."
+            )
+
+    def _values(self, name: str, extreme: Callable[[Iterable[float]], float]) -> float:
+        """The smallest or largest value that a numeric hyperparameter can take in this search."""
+        for dimension in self.space:
+            if dimension.name == name:
+                return extreme(dimension.choices or dimension.bounds)
+        return float(self.fixed.get(name, FIELDS[name].default))
+
+    def check_metrics(self, recall_columns: Iterable[str]) -> None:
+        """Raises ConfigError where a constraint names a value that no epoch of this dataset has."""
+        known = (*METRICS, *recall_columns)
+        for item in self.constraint:
+            if item.metric not in known:
+                cure = nearest(item.metric, known)
+                raise ConfigError(f"A constraint names a value of every epoch, but got {item.metric!r}: {cure}")
+
+    def suggest(self, trial: SuggestingTrial) -> TrainConfig:
+        """The complete config of an Optuna trial; conditional dimensions are asked only where they are active."""
+        values: dict[str, Any] = {}
+        for dimension in self.space:
+            if dimension.is_active(values):
+                values[dimension.name] = dimension.suggest(trial)
+        return self.config(values)
+
+    def config(self, values: Mapping[str, Any]) -> TrainConfig:
+        """The complete config of searched values: defaults, then fixed, then the values."""
+        return TrainConfig.from_dict({**self.fixed, **self._whole_search, **values})
+
+    @property
+    def _whole_search(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "seed": self.seed, "monitor": self.monitor}
+
+    def complete(self, values: Mapping[str, Any]) -> TrainConfig:
+        """The complete config of a start config, which must name every active dimension within its range and no other."""
+        names = [dimension.name for dimension in self.space]
+        if unknown := [name for name in values if name not in names]:
+            cure = nearest(str(unknown[0]), names)
+            raise ConfigError(f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {cure}")
+        for dimension in self.space:
+            name, active = dimension.name, dimension.is_active(values)
+            if active and name not in values:
+                raise ConfigError(f"A start config names every searched hyperparameter, but {name} is missing: add it.")
+            if not active and name in values:
+                raise ConfigError(
+                    f"A start config names active hyperparameters only, but {name} is searched as {dimension.describe()}: "
+                    "remove it."
+                )
+            if active and not dimension.contains(values[name]):
+                raise ConfigError(
+                    f"A start config lies in the space, but {name}={values[name]!r} "
+                    f"is outside {dimension.describe()}: widen the range or move the start."
+                )
+        return self.config(values)
+
+    @property
+    def hand_made(self) -> TrainConfig:
+        """The config that every search starts with and every winner is compared with."""
+        return self.complete(self.start[0])
+
+    def override(self, settings: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> "SearchSpec":
+        """The spec with command-line values: settings of the search, and hyperparameters that the YAML does not search.
+
+        Fewer epochs than the grace period draw it down with them, unless it is given too.
+
+        Raises:
+            ConfigError: a hyperparameter is searched by the YAML, so that a fixed value would contradict it.
+        """
+        searched = {dimension.name: dimension for dimension in self.space}
+        for name, value in hyperparameters.items():
+            if name in searched:
+                raise ConfigError(
+                    f"A flag may set what the space leaves open, but {name}={value} is searched there "
+                    f"({searched[name].describe()}): edit the YAML, or leave the flag out."
+                )
+        drawn = {"grace_period": min(self.grace_period, settings["epochs"])} if "epochs" in settings else {}
+        return dataclasses.replace(self, fixed={**self.fixed, **hyperparameters}, **{**drawn, **settings})
+
+    @classmethod
+    def load(cls, path: Path) -> "SearchSpec":
+        """One YAML file, checked.
+
+        Raises:
+            ConfigError: the file is missing, is no YAML, or breaks a rule; the line names the file.
+        """
+        settings = read_file(path, _types(cls))
+        try:
+            return cls(**settings)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_text(cls, text: str) -> "SearchSpec":
+        """A spec from YAML text (see `load`)."""
+        return cls(**parse(text, _types(cls)))
+
+
+def _types(spec: type[SearchSpec]) -> dict[str, Any]:
+    return {item.name: item.type for item in dataclasses.fields(spec)}

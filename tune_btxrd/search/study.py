@@ -1,0 +1,196 @@
+"""What Optuna is told about a trial: every epoch, and how it really ended. No Ray here.
+
+Stock `OptunaSearch` calls a trial that ASHA stopped COMPLETE with its early value. Here it is PRUNED at its epoch; a trial
+that diverged is PRUNED at its last finite epoch, so that the sampler learns that region; an exception is FAIL.
+"""
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.space.dimension import Dimension
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study_database import Mirror
+
+OPTUNA_STATES = {
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+class Bridge:
+    """One Optuna study of the trials of one role, in memory; its copy `optuna.db` is for Optuna's own tools.
+
+    Args:
+        spec: what is searched and how.
+        path: the SQLite file of the copy (see `Mirror`); None makes none.
+        name: the study's name.
+        past: trials of an earlier session, in order of their numbers; the study is made anew from them, so that a damaged
+            or late database does no harm. A trial that was running is RUNNING again.
+        start: values of the first trials.
+    """
+
+    def __init__(
+        self,
+        spec: SearchSpec,
+        path: Path | None,
+        name: str,
+        *,
+        past: tuple[TrialRecord, ...] = (),
+        start: tuple[Mapping[str, Any], ...] = (),
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.spec, self.monitor = spec, MONITORS[spec.monitor]
+        self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
+        self._running: dict[int, Trial] = {}
+        for record in past:
+            assert record.number == len(self.study.get_trials(deepcopy=False))
+            self.study.add_trial(_frozen(record, spec))
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._running[frozen.number] = Trial(
+                self.study, frozen._trial_id
+            )  # the only handle on a trial that was asked before
+        for values in start[len(past) :]:
+            self.study.enqueue_trial(dict(values))
+        self._lock = threading.Lock()
+        self._mirror = Mirror(self.study, path, self._lock) if path else None
+
+    def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
+        """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone.
+
+        Raises:
+            ResultError: the copy cannot be written.
+        """
+        if self._mirror is not None:
+            self._mirror.check()
+        number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
+        self.study.sampler = make_sampler(self.spec, number)
+        with self._lock:
+            trial = self.study.ask()
+            config = self.spec.suggest(trial)
+        self._running[trial.number] = trial
+        return trial.number, dict(trial.params), config
+
+    def repeat(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
+        """Enters a trial with given values (a confirmation) and returns its number."""
+        self.study.sampler = RandomSampler(seed=0)  # every value is given; nothing is drawn
+        with self._lock:
+            self.study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+            trial = self.study.ask()
+            self.spec.suggest(trial)
+        self._running[trial.number] = trial
+        return trial.number
+
+    def report(self, number: int, epoch: int, objective: float) -> None:
+        """An intermediate value: the best monitored value after `epoch` epochs, which Optuna sees with its own sign."""
+        with self._lock:
+            self._running[number].report(self.monitor.score(objective), step=epoch)
+
+    def tell(self, record: TrialRecord) -> None:
+        """How the trial ended."""
+        trial = self._running.pop(record.number)
+        value = record.score if record.state == "complete" else None
+        with self._lock:
+            trial.set_user_attr("reason", record.reason)
+            for name, attribute in _attributes(record).items():
+                trial.set_user_attr(name, attribute)
+            for name, violation in violations(self.spec, record).items():
+                trial.set_constraint(name, violation)
+            self.study.tell(trial, value, state=OPTUNA_STATES[record.state])
+
+    def close(self) -> None:
+        """Completes the copy. Raises: ResultError where it cannot be written."""
+        if self._mirror is not None:
+            self._mirror.close()
+
+
+def fresh_database(folder: Path) -> Path:
+    """`optuna.db` of a search folder, without what an earlier session left: our journal is never behind it."""
+    path = folder / "optuna.db"
+    for old in (path, path.with_name("optuna.db-journal")):  # SQLite's own, left by a kill within a transaction
+        old.unlink(missing_ok=True)
+    return path
+
+
+def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
+    """The sampler of one trial. A new one each time, seeded by (seed, number), so that a resumed search draws the same."""
+    digest = hashlib.blake2b(f"{spec.seed}/{number}".encode(), digest_size=4).digest()
+    seed = int.from_bytes(digest, "little")
+    if spec.sampler == "random":
+        return RandomSampler(seed=seed)
+    if spec.sampler == "gp":
+        return GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
+    with warnings.catch_warnings():  # `group` is marked experimental; conditional dimensions need it
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+
+
+def blind_trials(spec: SearchSpec, count: int) -> Iterator[Trial]:
+    """Random trials of a study in memory, for who wants to see a space rather than search it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=spec.seed))
+    for _ in range(count):
+        yield study.ask()
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's distribution of a dimension; the same as `Dimension.suggest` leaves in the study."""
+    if dimension.choices is not None:
+        return CategoricalDistribution(list(dimension.choices))
+    assert dimension.low is not None
+    assert dimension.high is not None
+    if dimension.is_integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def violations(spec: SearchSpec, record: TrialRecord) -> dict[str, float]:
+    """Per constraint, how far the trial's best epoch is from feasible (0 or less is feasible); empty without an epoch."""
+    best = record.best
+    return {str(item): item.violation(best[item.metric]) for item in spec.constraint} if best else {}
+
+
+def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
+    """A trial of the record as Optuna would hold it."""
+    constraints = {f"constraints:{name}": value for name, value in violations(spec, record).items()}
+    ended = record.state != "running"
+    return FrozenTrial(
+        number=record.number,
+        trial_id=-1,
+        state=OPTUNA_STATES[record.state],
+        value=record.score if record.state == "complete" else None,
+        datetime_start=datetime.fromtimestamp(record.started),
+        datetime_complete=datetime.fromtimestamp(record.ended) if record.ended else None,
+        params=record.params,
+        distributions={item.name: distribution(item) for item in spec.space if item.name in record.params},
+        user_attrs={"reason": record.reason, **_attributes(record)} if ended else {},
+        system_attrs=constraints if ended else {},
+        intermediate_values={row["epoch"]: record.monitor.score(row["objective"]) for row in record.epochs},
+    )
+
+
+def _attributes(record: TrialRecord) -> dict[str, Any]:
+    """What a person wants to see beside a trial in Optuna's tools."""
+    extra: dict[str, Any] = {"state": record.state}
+    if record.state == "diverged":
+        extra["diverged"] = record.reason
+    if record.of is not None:
+        extra |= {"of": record.of, "repeat": record.repeat}
+    if record.best:
+        extra |= {name: value for name, value in record.best.items() if name.startswith("val_")}
+    return extra
