@@ -68,7 +68,8 @@ def load() -> pd.DataFrame:
 
 
 def _curve(slot: Any, data: Any, number: int, values: Mapping[str, float]) -> list[tuple[Any, ...]]:
-    from tune_btxrd.training.loop import Diverged, train
+    from tune_btxrd.training.loop import train
+    from tune_btxrd.training.state import Diverged
 
     state = slot.start(TrainConfig.from_dict({**FIXED, **values}), data, keep_best=False)
     rows: list[tuple[Any, ...]] = []

@@ -1,3 +1,5 @@
-"""From a folder of radiographs to the best checkpoint per split: Ray Tune, Optuna and ASHA on BTXRD."""
+"""From a folder of medical images to the best checkpoint per split: Ray Tune, Optuna and ASHA, made for BTXRD."""
 
-__version__ = "0.1.0"
+from tune_btxrd.version import __version__
+
+__all__ = ["__version__"]

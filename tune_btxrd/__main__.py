@@ -2,7 +2,7 @@
 
 import sys
 
-from tune_btxrd.cli.parser import main
+from tune_btxrd.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -152,6 +152,11 @@ class TrainConfig:
         """The stages that `stages` stands for; one where everything trains at once."""
         return stages_of(self.stages, self.epochs)
 
+    @property
+    def is_staged(self) -> bool:
+        """Whether anything is ever frozen or trained at a rate of its own; else the optimizer has a single group."""
+        return any(stage.trains != "all" or stage.lr_head != stage.lr_backbone for stage in self.stage_list)
+
     def replace(self, **changes: Any) -> "TrainConfig":
         """The same config with some values changed; unknown names raise ConfigError."""
         return TrainConfig.from_dict(self.to_dict() | changes)

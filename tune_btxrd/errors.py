@@ -30,3 +30,9 @@ class JobError(TuneBtxrdError):
     """A job that was sent to a cluster failed there; the text says why."""
 
     exit_code = 1
+
+
+def first_line(error: object, longest: int = 160) -> str:
+    """The first line of an error's text, at most `longest` characters; a library's may run over a page."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip()[:longest] if lines else type(error).__name__

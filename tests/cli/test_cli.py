@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tune_btxrd.cli import verbs as commands
-from tune_btxrd.cli.parser import main
+from tune_btxrd.cli.main import main
 from tune_btxrd.errors import ConfigError
 
 MISTAKE = 2

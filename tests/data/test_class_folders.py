@@ -9,9 +9,10 @@ from PIL import Image
 from tune_btxrd.data.cache.cache import build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.splits import common_split, make_split
 from tune_btxrd.errors import DataError
-from tune_btxrd.pipeline.prepare import DataRequest, prepare
+from tune_btxrd.pipeline.prepare import prepare
 
 
 def draw(path: Path, seed: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.datasets import LABELS, ROWS, small_table, write_dataset, write_folder
-from tune_btxrd.data.readers.ids import inside, is_formula, write_aside
+from tune_btxrd.data.readers.ids import inside, is_formula
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.errors import DataError
 
@@ -131,16 +131,3 @@ def test_inside_opens_nothing_outside(tmp_path: Path) -> None:
     assert inside(tmp_path / "root", "a/../b", "It") == (tmp_path / "root" / "b").resolve()
     with pytest.raises(DataError, match="It must lie inside"):
         inside(tmp_path / "root", "../rootless", "It")  # a prefix of the name is not the folder
-
-
-def test_write_aside_leaves_nothing_half_done(tmp_path: Path) -> None:
-    write_aside(tmp_path / "new" / "a.csv", "one\n")
-    write_aside(tmp_path / "new" / "a.csv", "two\n")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.csv"]
-    assert (tmp_path / "new" / "a.csv").read_text() == "two\n"
-    with pytest.raises(DataError, match="must be writable, but it is not"):
-        write_aside(tmp_path / "new" / "a.csv" / "b.csv", "three\n")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="must be writable"):
-        write_aside(tmp_path / "folder", "four\n")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]

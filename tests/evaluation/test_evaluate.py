@@ -15,7 +15,8 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate import Evaluation, evaluate_search, summary_rows
 from tune_btxrd.evaluation.openings import log_opening, read_openings
 from tune_btxrd.evaluation.reference import reference_for
-from tune_btxrd.inference.open_model import file_sha256, open_checkpoint
+from tune_btxrd.files import file_sha256
+from tune_btxrd.inference.open_model import open_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def evaluation(finished: Finished) -> Evaluation:
 
 
 def run(finished: Finished, **changes: object) -> Evaluation:
-    given = {"results": finished.results, "manifest": finished.manifest, "replicates": 200, "device": "cpu"}
+    given: dict[str, object] = {"source": finished.source}
+    given |= {"results": finished.results, "manifest": finished.manifest, "replicates": 200, "device": "cpu"}
     return evaluate_search(finished.checkpoints, **(given | changes))
 
 

@@ -10,12 +10,13 @@ from PIL import Image
 from torch import nn
 
 from tests.support.finished_search import SIZE, Finished, finished  # noqa: F401  # a fixture
-from tune_btxrd.cli.parser import main
+from tune_btxrd.cli.main import main
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.explain import explain_files, explain_search, feature_layer, grad_cam
 from tune_btxrd.inference.export import write_onnx
-from tune_btxrd.inference.open_model import ModelInfo, open_checkpoint, open_onnx, torch_predictor
+from tune_btxrd.inference.model_info import ModelInfo
+from tune_btxrd.inference.open_model import open_checkpoint, open_onnx, torch_predictor
 
 
 class Spot(nn.Module):
@@ -48,6 +49,7 @@ def test_the_validation_part_is_explained_and_no_other(finished: Finished):
     found = explain_search(
         finished.checkpoints,
         results=finished.results,
+        source=finished.source,
         manifest=finished.manifest,
         splits=["stratified"],
         device="cpu",

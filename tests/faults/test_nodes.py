@@ -7,9 +7,9 @@ import pytest
 from tests.support.sources import make_source
 from tune_btxrd.distributed.connect import Cluster, check_address, room
 from tune_btxrd.distributed.layouts import layouts
-from tune_btxrd.distributed.measure import spent_seconds
 from tune_btxrd.distributed.nodes import _digest, answer_here
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.budget import spent_seconds
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 

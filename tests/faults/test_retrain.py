@@ -8,8 +8,8 @@ from tests.support.sources import FIXED, make_source
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed import retrain
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.retrain import RetrainJob, is_done, plan_jobs
 from tune_btxrd.distributed.sync import pull
+from tune_btxrd.results.checkpoints import RetrainJob, is_done, plan_jobs
 from tune_btxrd.training.checkpoint import load
 
 CONFIG = TrainConfig.from_dict({**FIXED, "epochs": 3, "patience": 3})

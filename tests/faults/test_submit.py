@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.kill import Arena
 from tests.support.paths import ROOT
-from tune_btxrd.cli.parser import build_parser, main
+from tune_btxrd.cli.main import main
+from tune_btxrd.cli.parser import build_parser
 from tune_btxrd.cli.submit import entrypoint, runtime_env, stage
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.record import read_search

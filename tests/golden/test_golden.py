@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tune_btxrd.cli.parser import main
+from tune_btxrd.cli.main import main
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot

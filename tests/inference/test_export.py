@@ -12,15 +12,16 @@ import torch
 from tests.support.finished_search import SIZE, Finished, finished  # noqa: F401  # a fixture
 from tests.support.paths import ROOT
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import file_sha256
 from tune_btxrd.inference import export
 from tune_btxrd.inference.export import export_search, with_decisions
-from tune_btxrd.inference.open_model import file_sha256, network_input, open_checkpoint, open_model
+from tune_btxrd.inference.open_model import network_input, open_checkpoint, open_model
 from tune_btxrd.results.checkpoints import finished_splits
 
 
 @pytest.fixture(scope="module")
 def exported(finished: Finished) -> list[export.Exported]:
-    return export_search(finished.checkpoints, results=finished.results)
+    return export_search(finished.checkpoints, results=finished.results, source=finished.source)
 
 
 def test_each_split_is_exported_and_every_file_is_in_the_manifest(exported, finished):
@@ -106,7 +107,7 @@ def test_a_format_with_other_numbers_is_not_exported(finished, tmp_path, monkeyp
 
 def test_no_checkpoint_is_one_line(tmp_path, finished):
     with pytest.raises(ResultError, match=r"best_<split>\.pt, but holds none: run `retrain"):
-        export_search(tmp_path, results=finished.results)
+        export_search(tmp_path, results=finished.results, source=finished.source)
 
 
 def test_network_input_by_hand(exported):

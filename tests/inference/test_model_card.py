@@ -8,8 +8,8 @@ import yaml
 
 from tests.support.finished_search import SPLITS, Finished, finished  # noqa: F401  # a fixture
 from tune_btxrd.evaluation.evaluate import evaluate_search
+from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.export import export_search
-from tune_btxrd.inference.open_model import file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,16 @@ def cards(finished: Finished) -> tuple[str, str]:
     """The card of `stratified` after `export` and after `evaluate`."""
     for split in SPLITS:  # other tests may have evaluated the same search
         shutil.rmtree(finished.checkpoints / split / "evaluation", ignore_errors=True)
-    folder = export_search(finished.checkpoints, results=finished.results)[0].folder
+    folder = export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
     before = (folder / "MODEL_CARD.md").read_text()
-    evaluate_search(finished.checkpoints, results=finished.results, manifest=finished.manifest, replicates=50, device="cpu")
+    evaluate_search(
+        finished.checkpoints,
+        results=finished.results,
+        source=finished.source,
+        manifest=finished.manifest,
+        replicates=50,
+        device="cpu",
+    )
     return before, (folder / "MODEL_CARD.md").read_text()
 
 
@@ -54,7 +61,7 @@ def test_scores_of_another_checkpoint_are_not_shown(cards, finished):
     text = path.read_text()
     path.write_text(json.dumps(json.loads(text) | {"checkpoints": {"winner": "other"}}))
     try:
-        folder = export_search(finished.checkpoints, results=finished.results)[0].folder
+        folder = export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
     finally:
         path.write_text(text)
     assert "has not been opened" in (folder / "MODEL_CARD.md").read_text()

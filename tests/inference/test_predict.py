@@ -19,7 +19,8 @@ from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.errors import DataError
 from tune_btxrd.evaluation.evaluate import evaluate_search
 from tune_btxrd.inference.export import export_search
-from tune_btxrd.inference.open_model import ModelInfo, open_checkpoint
+from tune_btxrd.inference.model_info import ModelInfo
+from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.inference.predict import Predictions, image_files, predict_images, rank_uncertain
 from tune_btxrd.training.loop import predict as loop_predict
 from tune_btxrd.training.pixels import Pixels
@@ -27,12 +28,19 @@ from tune_btxrd.training.pixels import Pixels
 
 @pytest.fixture(scope="module")
 def exported(finished: Finished) -> Path:
-    return export_search(finished.checkpoints, results=finished.results)[0].folder
+    return export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
 
 
 def test_equal_to_the_evaluation_on_thirty_files(finished):
     """The test parts hold L and RGB files and some that EXIF turns; predict decodes the files, evaluate reads the cache."""
-    evaluate_search(finished.checkpoints, results=finished.results, manifest=finished.manifest, replicates=10, device="cpu")
+    evaluate_search(
+        finished.checkpoints,
+        results=finished.results,
+        source=finished.source,
+        manifest=finished.manifest,
+        replicates=10,
+        device="cpu",
+    )
     table = pd.read_csv(finished.checkpoints / "center" / "evaluation" / "predictions.csv")
     files = [finished.data / "images" / name for name in table["image_id"]]
     kinds = [header(file) for file in files]

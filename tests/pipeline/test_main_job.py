@@ -17,7 +17,7 @@ import timm
 import torch
 
 from tests.support.paths import ROOT
-from tune_btxrd.cli.parser import main
+from tune_btxrd.cli.main import main
 from tune_btxrd.search.record import read_search
 from tune_btxrd.training.checkpoint import load_model
 

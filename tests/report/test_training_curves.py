@@ -6,8 +6,8 @@ import matplotlib.image as mpimg
 import pandas as pd
 
 from tests.support.toy_training import toy_config, toy_data
-from tune_btxrd.distributed.retrain import LOG, WINNER, RetrainJob, write_log
 from tune_btxrd.report.training_curves import draw_curves, stage_borders
+from tune_btxrd.results.checkpoints import LOG, WINNER, RetrainJob, write_log
 from tune_btxrd.search.columns import named_row
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.distributed.retrain import LOG, WINNER, RetrainJob
+from tune_btxrd.results.checkpoints import LOG, WINNER, RetrainJob
 from tune_btxrd.results.summary import closing_table
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.training.source import Source

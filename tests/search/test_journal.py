@@ -7,8 +7,9 @@ import pytest
 
 from tests.support.searches import make_folder, make_record, make_repeat, make_rows, make_trial
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import write_whole
 from tune_btxrd.search.journal import Journal, read_events
-from tune_btxrd.search.record import epochs_table, read_search, trials_table, write_tables, write_whole
+from tune_btxrd.search.record import epochs_table, read_search, trials_table, write_tables
 
 START = {"trial": "0", "number": 0, "role": "search", "config": {"lr": 0.1}, "params": {"lr": 0.1}}
 

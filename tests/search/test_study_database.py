@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tests.search.test_study import all_endings, live
 
+from tests.search.test_study import all_endings, live
 from tests.support.searches import make_rows, make_spec
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.record import TrialRecord

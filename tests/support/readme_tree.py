@@ -1,4 +1,4 @@
-"""The README's tree: every module with the first sentence of its docstring. `python -m tests.support.readme_tree` writes it."""
+"""The README's tree: every module with the first sentence of its docstring. Written by `make format`."""
 
 import ast
 import re

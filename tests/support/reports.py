@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.evaluation.openings import log_opening
-from tune_btxrd.pipeline.prepare import DataRequest
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.search.record import read_search

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.training.loop import TrainState, train
+from tune_btxrd.training.loop import train
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.pixels import TrainingData
+from tune_btxrd.training.state import TrainState
 
 SIZE = 32
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from tests.support.toy_training import run, toy_config, toy_data
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.capture import StaticStep, step_key, threshold_dropout
-from tune_btxrd.training.loop import TrainState
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.state import TrainState
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from tests.support.toy_training import run, toy_config, toy_data
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.training.loop import Diverged, TrainState, batch_bounds, fold, train
+from tune_btxrd.training.device import derive_seed
+from tune_btxrd.training.loop import batch_bounds, train
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import cosine_lr
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.state import Diverged, TrainState
 
 PLAIN = {"flip": 0, "rotation": 0, "scale_min": 1, "shift": 0, "brightness": 0, "contrast": 0, "dropout": 0}
 
@@ -94,10 +96,12 @@ def test_patience_waits_for_min_epochs():
     assert [row["stop"] for row in rows] == ["", "", "", "", "patience"]
 
 
-def test_fold_gives_unrelated_seeds():
-    seeds = {fold(seed, epoch, use) for seed in range(9) for epoch in range(9) for use in ("order", "augment", "dropout")}
+def test_derive_seed_gives_unrelated_seeds():
+    seeds = {
+        derive_seed(seed, epoch, use) for seed in range(9) for epoch in range(9) for use in ("order", "augment", "dropout")
+    }
     assert len(seeds) == 9 * 9 * 3 and all(0 <= seed < 2**63 for seed in seeds)
-    assert fold(42, 1, "order") == fold(42, 1, "order")
+    assert derive_seed(42, 1, "order") == derive_seed(42, 1, "order")
 
 
 def test_an_epoch_as_a_slow_readable_one():
@@ -113,7 +117,7 @@ def test_an_epoch_as_a_slow_readable_one():
             :, None, None
         ]
 
-    rows = data.train_rows[torch.randperm(49, generator=torch.Generator().manual_seed(fold(42, 1, "order"))).numpy()]
+    rows = data.train_rows[torch.randperm(49, generator=torch.Generator().manual_seed(derive_seed(42, 1, "order"))).numpy()]
     for batch in (rows[0:16], rows[16:32], rows[32:49]):
         targets = torch.tensor(data.targets[batch])
         loss = F.cross_entropy(model(pixels(batch)), targets, weight=weights)

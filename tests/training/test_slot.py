@@ -19,9 +19,10 @@ from tests.support.paths import ROOT
 from tests.support.toy_training import run, toy_config, toy_data
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training import loop
-from tune_btxrd.training.loop import Diverged, train
+from tune_btxrd.training.loop import train
 from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.state import Diverged
 
 
 def fresh() -> list[dict[str, object]]:

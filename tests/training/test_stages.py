@@ -10,10 +10,11 @@ from tests.support.toy_training import numbers, run, toy_config, toy_data
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.stages import Stage, stages_of
 from tune_btxrd.training.checkpoint import checkpoint_dict, restore
-from tune_btxrd.training.loop import TrainState, train
+from tune_btxrd.training.loop import train
 from tune_btxrd.training.models.layers import BASE, HEAD, TOP, parts_of
 from tune_btxrd.training.schedule import learning_rates
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.state import TrainState
 
 THREE = (
     {"epochs": 1, "trains": "head"},

@@ -1,17 +1,16 @@
 """Each verb as a function: parsed flags -> one call. Imports stay inside, so that a verb pays for itself alone."""
 
 import argparse
-import os
 import re
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.errors import ConfigError, DataError, first_line
 
 if TYPE_CHECKING:
-    from tune_btxrd.pipeline.prepare import DataRequest
+    from tune_btxrd.data.request import DataRequest
     from tune_btxrd.pipeline.start import RunRequest
 
 HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")
@@ -103,7 +102,7 @@ def _explain(flags: argparse.Namespace) -> None:
 
 def _finished(flags: argparse.Namespace) -> "RunRequest":
     """What the verbs that look at a retrained search have in common."""
-    from tune_btxrd.pipeline.prepare import DataRequest
+    from tune_btxrd.data.request import DataRequest
     from tune_btxrd.pipeline.start import RunRequest
 
     given = {name: value for name, value in (("data", flags.data), ("cache", flags.cache)) if value is not None}
@@ -232,7 +231,7 @@ def _request(flags: argparse.Namespace) -> "RunRequest":
 
 def _data(flags: argparse.Namespace) -> "DataRequest":
     from tune_btxrd.data.phantom import PhantomSpec
-    from tune_btxrd.pipeline.prepare import DataRequest
+    from tune_btxrd.data.request import DataRequest
 
     if flags.data is not None and not flags.data.exists():
         raise DataError(f"The dataset folder must exist, but there is none at {flags.data}: check --data.")
@@ -309,9 +308,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"--config must be a readable YAML file, but {path}: {os.fspath(str(error)).splitlines()[0]}"
-        ) from error
+        raise ConfigError(f"--config must be a readable YAML file, but {path}: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config must hold `name: value` lines, but {path} holds something else.")
     return content

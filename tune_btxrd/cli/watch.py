@@ -19,12 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_btxrd.console import OUT, live_block, say, show
-from tune_btxrd.distributed.measure import minutes
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.live_view import MARKS, state_of
 from tune_btxrd.report.rungs import rungs
 from tune_btxrd.results.search_json import Settings
+from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.columns import recall_column
 from tune_btxrd.search.pace import Follower, is_finished, pace
 from tune_btxrd.search.record import SearchRecord, TrialRecord

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
 
 KILLED = "its process was killed (a signal, a crash, or the system out of memory)"
 NODE_LOST = "its node was lost"
@@ -70,7 +70,7 @@ def surroundings(folder: Path) -> Iterator[None]:
             if isinstance(cause, ResultError):
                 raise cause from None
             if isinstance(cause, StorageInternalError) or (isinstance(cause, OSError) and cause.errno in DISK_ERRORS):
-                reason = getattr(cause, "strerror", None) or str(cause.__cause__ or cause).split("\n", maxsplit=1)[0]
+                reason = getattr(cause, "strerror", None) or first_line(cause.__cause__ or cause)
                 raise ResultError(
                     f"The results folder must be writable, but {folder}: {reason}. Free space, then --resume."
                 ) from error

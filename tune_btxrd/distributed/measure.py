@@ -1,7 +1,6 @@
 """How many trials at once, with how many threads, and what an epoch costs: measured here and now, never guessed."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ from tune_btxrd.distributed.connect import Cluster
 from tune_btxrd.distributed.layouts import Option, Sample, choose, layouts, try_all
 from tune_btxrd.distributed.shipment import Parcel, local_source
 from tune_btxrd.errors import ConfigError, DataError, ResultError
-from tune_btxrd.search.record import SearchRecord
-from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
 SECONDS = 3.0  # that a trial is timed for at most, beyond its first batch
@@ -162,49 +159,3 @@ class _Probe:
         rest = rows[~np.isin(rows, first)]
         count = max(batches * size, self.data.num_classes)
         return np.concatenate([first, rest])[:count], self.data.val_rows[: batches * size]
-
-
-def expected_epochs(spec: SearchSpec) -> float:
-    """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on."""
-    if spec.scheduler == "none":
-        return float(spec.trials * spec.epochs)
-    reached, share, total = 0, 1.0, 0.0
-    rung = float(spec.grace_period)
-    while rung < spec.epochs:
-        total += share * (rung - reached)
-        reached, share, rung = int(rung), share / spec.reduction_factor, rung * spec.reduction_factor
-    return spec.trials * (total + share * (spec.epochs - reached))
-
-
-def confirm_epochs(spec: SearchSpec) -> int:
-    """Epochs of the confirmation, at most."""
-    return (spec.confirm + 1) * spec.repeats * spec.epochs if spec.confirm else 0
-
-
-def minutes(seconds: float) -> str:
-    """A duration as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def deadline(time_budget: float | None, *, reserve: float, spent: float) -> float | None:
-    """When search trials must end so that confirmation and retrain fit in; None without a budget.
-
-    Args:
-        spent: seconds that earlier sessions took: a budget counts once.
-    """
-    return None if time_budget is None else time.time() + max(0.0, time_budget - reserve - spent)
-
-
-def spent_seconds(record: SearchRecord) -> float:
-    """Seconds that the sessions of a search lasted, each from its start to its last event."""
-    starts = [session["time"] for session in record.sessions]
-    trials = record.trials.values()
-    times = [row["time"] for trial in trials for row in trial.epochs] + [t.ended or t.started for t in trials]
-    ends = [max((time for time in times if start <= time < later), default=start) for start, later in _spans(starts)]
-    return float(sum(end - start for start, end in zip(starts, ends, strict=True)))
-
-
-def _spans(starts: list[float]) -> list[tuple[float, float]]:
-    return list(zip(starts, [*starts[1:], math.inf], strict=True)) if starts else []

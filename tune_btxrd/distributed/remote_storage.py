@@ -6,6 +6,7 @@ what is typed ends in `search.json`, in logs and in the shell's history.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.errors import ConfigError, ResultError, first_line
+from tune_btxrd.files import aside
 
 SECRET_NAMES = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -68,15 +70,15 @@ class RemoteFolder:
 
     def get(self, name: str, file: Path) -> bool:
         """Copies a file from there, whole or not at all; False where there is none."""
-        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
         with self._told(name):
             if not self.has(name):
                 return False
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with self._system.open_input_stream(f"{self._root}/{name}") as source, aside.open("wb") as target:
-                while block := source.read(1 << 20):
-                    target.write(block)
-            aside.replace(file)
+            with (
+                self._system.open_input_stream(f"{self._root}/{name}") as source,
+                aside(file) as part,
+                part.open("wb") as target,
+            ):
+                shutil.copyfileobj(source, target, 1 << 20)
         return True
 
     def copy(self, name: str, other: str) -> None:
@@ -125,7 +127,7 @@ class RemoteFolder:
         try:
             yield
         except (OSError, ValueError, NotImplementedError) as error:
-            reason = scrubbed(str(error).strip().split("\n", maxsplit=1)[0])[:200]
+            reason = scrubbed(first_line(error, 200))
             place = f"{self.uri.partition('?')[0]}/{name}".rstrip("/")
             raise ResultError(
                 f"The storage must be reachable and writable, but {place}: {reason}. Mend it, then --resume."

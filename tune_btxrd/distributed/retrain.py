@@ -1,14 +1,9 @@
 """The final job: a config trained on every split asked for, beside the hand-made config, as Ray tasks; resumed per job."""
 
-import csv
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
-
-import pandas as pd
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.failures import LOST, reason_in
@@ -16,82 +11,10 @@ from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Parcel, local_source, scratch
 from tune_btxrd.distributed.sync import pull
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.results.checkpoints import LOG, RetrainJob, is_done, write_log
 from tune_btxrd.training.source import Source
 
-LOG = "training_log.csv"
-WINNER, HAND_MADE = "winner", "hand_made"
 RETRIES = 2  # of a training whose process or node died
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainJob:
-    """One training of the final job.
-
-    Attributes:
-        split: which parts; stem: the split's name as a file name.
-        role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
-        root: `checkpoints/<name>`.
-    """
-
-    split: str
-    stem: str
-    role: str
-    seed_index: int
-    config: TrainConfig
-    root: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where log and curves of this job lie."""
-        base = self.root / self.stem
-        if self.role == HAND_MADE:
-            base = base / HAND_MADE
-        return base if self.seed_index == 0 else base / f"seed_{self.config.seed}"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the best epoch; the winner's first seed is the one that users look for."""
-        return self.root / f"best_{self.stem}.pt" if self._is_main else self.folder / "best.pt"
-
-    @property
-    def final(self) -> Path:
-        """The checkpoint of the last epoch."""
-        return self.root / f"final_{self.stem}.pt" if self._is_main else self.folder / "final.pt"
-
-    @property
-    def label(self) -> str:
-        """What a person reads."""
-        seed = f", seed {self.config.seed}" if self.seed_index else ""
-        return f"{self.split}, {self.role.replace('_', '-')}{seed}"
-
-    @property
-    def _is_main(self) -> bool:
-        return self.role == WINNER and self.seed_index == 0
-
-    def log(self) -> pd.DataFrame:
-        """The training log so far; empty before the first epoch."""
-        path = self.folder / LOG
-        return pd.read_csv(path, keep_default_na=False, na_values=["nan"]) if path.is_file() else pd.DataFrame()
-
-
-def plan_jobs(
-    root: Path, splits: Mapping[str, str], winner: TrainConfig, hand_made: TrainConfig | None, *, seeds: int
-) -> list[RetrainJob]:
-    """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
-
-    Args:
-        splits: split name -> its file stem.
-        hand_made: None, or equal to the winner: then it is not trained twice.
-    """
-    configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
-    return [
-        RetrainJob(
-            split=split, stem=stem, role=role, seed_index=index, config=config.replace(seed=config.seed + index), root=root
-        )
-        for index in range(seeds)
-        for split, stem in splits.items()
-        for role, config in configs.items()
-    ]
 
 
 def run_jobs(
@@ -157,12 +80,6 @@ def _told(error: Exception, job: RetrainJob) -> Exception | None:
     return None
 
 
-def is_done(job: RetrainJob) -> bool:
-    """Whether the training of a job ended and both its checkpoints are there."""
-    log = job.log()
-    return bool(len(log)) and log["stop"].iloc[-1] != "" and job.best.is_file() and job.final.is_file()
-
-
 def _require_same_config(job: RetrainJob) -> None:
     path = job.folder / "config.json"
     if path.is_file() and TrainConfig.from_dict(json.loads(path.read_text())) != job.config:
@@ -214,21 +131,6 @@ def _train(
 
 
 def _write_config(job: RetrainJob) -> None:
-    from tune_btxrd.search.record import write_whole
+    from tune_btxrd.files import write_whole
 
     write_whole(job.folder / "config.json", json.dumps(job.config.to_dict(), indent=1))
-
-
-def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`training_log.csv`, whole or not at all; its first columns are the contract's."""
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    shutil.move(aside, path)
-
-
-def best_row(log: pd.DataFrame) -> dict[str, Any]:
-    """The row of the best epoch."""
-    return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}

@@ -62,7 +62,8 @@ def run_trial(
     """
     from tune_btxrd.distributed.trial_checkpoint import TrialStore
     from tune_btxrd.search.columns import named_row
-    from tune_btxrd.training.loop import Diverged, train
+    from tune_btxrd.training.loop import train
+    from tune_btxrd.training.state import Diverged
 
     store = TrialStore(checkpoints / f"{config['trial']}.pt", class_names=source.class_names, remote=remote)
     state = _state(config, source, store, device=device, threads=threads)

@@ -12,7 +12,7 @@ from typing import Any
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.errors import ResultError
 from tune_btxrd.training.checkpoint import checkpoint_dict, load, save
-from tune_btxrd.training.loop import TrainState
+from tune_btxrd.training.state import TrainState
 
 
 class TrialStore:

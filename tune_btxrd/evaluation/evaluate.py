@@ -29,14 +29,14 @@ from tune_btxrd.evaluation.evaluate_split import SplitEvaluation, SplitJob, eval
 from tune_btxrd.evaluation.notes import (
     model_rows,
 )
+from tune_btxrd.files import write_whole
 from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
-from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits, source_of
+from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
 from tune_btxrd.scoring.metrics import scores
 from tune_btxrd.scoring.score_tables import (
     gap_table,
 )
-from tune_btxrd.search.record import write_whole
 from tune_btxrd.training.source import Source
 
 Progress = Callable[[int, int], None]
@@ -67,7 +67,7 @@ def evaluate_search(
     results: Path,
     manifest: Manifest,
     pairs: Iterable[Pair] = (),
-    source: Source | None = None,
+    source: Source,
     splits: Sequence[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 42,
@@ -82,7 +82,7 @@ def evaluate_search(
     Args:
         checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
         manifest: the dataset, for groups and subgroups; pairs: its duplicate images.
-        source: where pixels lie; default: as `search.json` says.
+        source: where pixels lie.
         splits: names of those to evaluate; default: all that were retrained.
         replicates: bootstrap draws; seed: decides them.
 
@@ -90,7 +90,6 @@ def evaluate_search(
         ResultError: no checkpoints, a damaged one, an unknown split, a folder that cannot be written.
         DataError: the cache is gone, or the split does not fit the dataset.
     """
-    source = source or source_of(results)
     chosen = chosen_splits(checkpoints, splits)
     parts = {item.stem: load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name) for item in chosen}
     groups: GroupKind = "patients" if names_persons(manifest) or manifest.groups is not None else "duplicates"

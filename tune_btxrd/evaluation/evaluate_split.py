@@ -23,7 +23,9 @@ from tune_btxrd.evaluation.notes import (
     reference_note,
 )
 from tune_btxrd.evaluation.openings import log_opening
-from tune_btxrd.inference.open_model import ModelInfo, Predictor, file_sha256, open_checkpoint
+from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.inference.model_info import ModelInfo
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.results.checkpoints import WINNER, FinishedSplit
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
 from tune_btxrd.scoring.intervals import draw_weights
@@ -36,7 +38,7 @@ from tune_btxrd.scoring.score_tables import (
     score_table,
 )
 from tune_btxrd.scoring.subgroups import subgroup_table, subgroups
-from tune_btxrd.search.record import read_settings, write_whole
+from tune_btxrd.search.record import read_settings
 from tune_btxrd.training.source import Source
 
 

@@ -25,12 +25,12 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import write_whole
 from tune_btxrd.inference.open_model import Predictor, network_input, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet, save_overlay
-from tune_btxrd.results.checkpoints import chosen_splits, source_of
+from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.pointing import Lesion, Pointed, PointingGame, play, point, pointing_table, read_lesion
-from tune_btxrd.search.record import write_whole
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
@@ -72,7 +72,7 @@ def explain_search(
     *,
     results: Path,
     manifest: Manifest,
-    source: Source | None = None,
+    source: Source,
     splits: Sequence[str] | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -83,7 +83,6 @@ def explain_search(
         ResultError: no checkpoint, an unknown split, a backbone without feature maps.
         DataError: the cache is gone, an annotation is damaged.
     """
-    source = source or source_of(results)
     cache, explained = ImageCache.open(Path(source.cache)), []
     for item in chosen_splits(checkpoints, splits):
         split = load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.record import write_whole
+from tune_btxrd.files import write_whole
 
 LOG_FILE = "test_log.json"
 

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.inference.open_model import ModelInfo
+from tune_btxrd.errors import ConfigError, ResultError, first_line
+from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.weights import PREFIXES
 
@@ -50,7 +50,7 @@ def read_timm_folder(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         values = json.loads((path / "config.json").read_text(encoding="utf-8"))
         model = timm.create_model(f"local-dir:{path}", pretrained=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        reason = first_line(error)
         raise ResultError(f"{path} must be a timm folder (config.json, model.safetensors), but: {reason}.") from error
     assert isinstance(model, nn.Module)
     return model.eval(), values
@@ -60,7 +60,7 @@ def _plain_values(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # alien and truncated files raise anything, from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        reason = first_line(error)
         raise ResultError(
             f"A checkpoint must be complete and plain, but {path} cannot be read ({reason}): use another."
         ) from error

@@ -26,23 +26,16 @@ import timm
 import torch
 from torch import nn
 
-from tune_btxrd import __version__
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
-from tune_btxrd.inference.open_model import (
-    INFO_FILE,
-    INFO_KEY,
-    Predictor,
-    file_sha256,
-    open_checkpoint,
-    open_model,
-    stack_images,
-)
-from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits, source_of
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint, open_model, stack_images
+from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
 from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.decisions import fit_decisions
-from tune_btxrd.search.record import write_whole
 from tune_btxrd.training.source import Source
+from tune_btxrd.version import __version__
 
 COMPARED = 16  # validation images on which the formats are compared
 TOLERANCE = 1e-4  # largest difference of a logit, float32; relative to the largest logit where that is above 1
@@ -76,7 +69,7 @@ def export_search(
     checkpoints: Path,
     *,
     results: Path,
-    source: Source | None = None,
+    source: Source,
     images: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Exported]:
@@ -84,7 +77,7 @@ def export_search(
 
     Args:
         checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
-        source: where pixels and parts lie; default: as `search.json` says.
+        source: where pixels and parts lie.
         images: files to compare the formats on; default: images of the validation part.
         progress: called with (splits done, splits).
 
@@ -92,7 +85,6 @@ def export_search(
         ResultError: no checkpoint, a damaged one, or a format that gives other numbers.
         DataError: the image cache is gone.
     """
-    source = source or source_of(results)
     splits = finished_splits(checkpoints)
     exported = []
     for done, split in enumerate(splits, start=1):
@@ -187,7 +179,7 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
                 dynamo=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        reason = first_line(error)
         raise ResultError(f"A backbone must be expressible in ONNX, but {info.backbone} is not: {reason}.") from error
     graph = onnx.load(str(path))
     described = {INFO_KEY: json.dumps(info.to_dict()), "preprocessing": info.preprocessing, "use": "Not for clinical use."}

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from tune_btxrd.inference.open_model import INFO_FILE, ModelInfo, file_sha256
+from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.inference.model_info import INFO_FILE, ModelInfo
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
-from tune_btxrd.search.record import read_search, read_settings, write_whole
+from tune_btxrd.search.record import read_search, read_settings
 
 CARD_FILE = "MODEL_CARD.md"
 MANIFEST_FILE = "manifest.json"

@@ -5,86 +5,24 @@
 # ruff: noqa: N806
 # (shape suffixes: images_BSS, logits_BC; B = batch, S = side in px, C = classes)
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tune_btxrd.data.cache.decode import decode_image
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.files import file_sha256
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, ModelInfo
 from tune_btxrd.scoring.decisions import Decisions
 
 if TYPE_CHECKING:  # ONNX models are used without torch
     from torch import nn
 
-INFO_FILE = "tune_btxrd.json"
-INFO_KEY = "tune_btxrd"  # in config.json and in ONNX's metadata
 BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """What a model needs beside its weights.
-
-    Attributes:
-        backbone: timm model name; head: one of config.HEADS, plain timm has "linear" alone.
-        image_size: side of the square input, px.
-        mean, std: three numbers each, for pixels in [0, 1].
-        class_names: index -> name.
-        checkpoint_sha256: of the `.pt` that the model comes from.
-        decisions: fitted on validation; None for a checkpoint without them.
-    """
-
-    backbone: str
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    class_names: tuple[str, ...]
-    checkpoint_sha256: str
-    decisions: Decisions | None = None
-    head: str = "linear"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, with the preprocessing in words."""
-        return {
-            "backbone": self.backbone,
-            "head": self.head,
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "class_names": list(self.class_names),
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "decisions": self.decisions.to_dict() if self.decisions else None,
-            "preprocessing": self.preprocessing,
-        }
-
-    @property
-    def preprocessing(self) -> str:
-        """From a file to the model's input, in words."""
-        return (
-            f"Turn upright by EXIF; scale the longer side to {self.image_size} px (bicubic, aspect kept); centre on a black "
-            f"{self.image_size} x {self.image_size} square; grey becomes three equal channels (RGB order); divide by 255; "
-            f"subtract mean {list(self.mean)}, divide by std {list(self.std)}; float32 (batch, 3, height, width)."
-        )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
-        """The inverse of `to_dict`."""
-        decisions = values.get("decisions")
-        return cls(
-            backbone=str(values["backbone"]),
-            head=str(values.get("head", "linear")),
-            image_size=int(values["image_size"]),
-            mean=tuple(map(float, values["mean"])),
-            std=tuple(map(float, values["std"])),
-            class_names=tuple(map(str, values["class_names"])),
-            checkpoint_sha256=str(values["checkpoint_sha256"]),
-            decisions=Decisions.from_dict(decisions) if decisions else None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +114,7 @@ def open_onnx(path: Path) -> Predictor:
             f"An ONNX file must carry its preprocessing, but {path} has none: export it with `export`."
         ) from error
     except Exception as error:  # onnxruntime raises its own kinds on damaged files
-        raise ResultError(f"An ONNX file must be complete, but {path} cannot be read ({_first_line(error)}).") from error
+        raise ResultError(f"An ONNX file must be complete, but {path} cannot be read ({first_line(error)}).") from error
 
     def forward(images: np.ndarray) -> np.ndarray:
         return np.asarray(session.run(None, {"pixels": network_input(images, info)})[0], dtype=np.float32)
@@ -197,12 +135,6 @@ def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
     if all(image.ndim == 2 for image in images):
         return np.stack(images)
     return np.stack([image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images])
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open_folder(path: Path, device: str) -> Predictor:

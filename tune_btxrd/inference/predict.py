@@ -20,7 +20,8 @@ import pandas as pd
 from tune_btxrd.data.cache.decode import UnreadableError, decode_image
 from tune_btxrd.data.readers.ids import is_formula
 from tune_btxrd.errors import DataError
-from tune_btxrd.inference.open_model import BATCH, ModelInfo, Predictor, open_model, stack_images
+from tune_btxrd.inference.model_info import ModelInfo
+from tune_btxrd.inference.open_model import BATCH, Predictor, open_model, stack_images
 from tune_btxrd.scoring.calibration import softmax
 
 SUFFIXES = frozenset(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tune_btxrd.console import aside, make_table, progress, say, show, tell, warn
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
-from tune_btxrd.pipeline.prepare import DataRequest, check_same_data, duplicates_of, read_manifest
+from tune_btxrd.pipeline.prepare import check_same_data, duplicates_of, read_manifest
 from tune_btxrd.pipeline.start import RunRequest, source_of
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.training.source import Source
@@ -139,10 +140,10 @@ def predict(
         ResultError: the checkpoint cannot be used, or is ONNX and overlays are wanted; no image was read then.
         DataError: some files could not be read; all others were predicted and printed before.
     """
+    from tune_btxrd.files import write_whole
     from tune_btxrd.inference.open_model import open_model
     from tune_btxrd.inference.predict import image_files, predict_files
     from tune_btxrd.inference.predict import rank_uncertain as ranked
-    from tune_btxrd.search.record import write_whole
 
     files = image_files(images)
     predictor = open_model(checkpoint, device=device)

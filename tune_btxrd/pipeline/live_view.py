@@ -6,8 +6,8 @@ from typing import Any
 
 from tune_btxrd import console
 from tune_btxrd.console import tell, tell_more
-from tune_btxrd.distributed.measure import confirm_epochs, expected_epochs, minutes
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.budget import confirm_epochs, expected_epochs, minutes
 from tune_btxrd.search.columns import recall_column
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord

@@ -3,11 +3,10 @@
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from rich.table import Table
 
 from tune_btxrd.console import heading, make_table, progress, tell
@@ -15,11 +14,12 @@ from tune_btxrd.data.audit.audit import Audit, audit
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.phantom import PhantomSpec, make_phantom
+from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.readers.spreadsheet import read_ids
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.sheets import contact_sheet
-from tune_btxrd.data.splits.groups import GroupKind, Pair, duplicate_pairs, group_numbers, read_pairs
+from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_stem
 from tune_btxrd.data.splits.splits import (
     FOLDERS,
@@ -31,32 +31,11 @@ from tune_btxrd.data.splits.splits import (
     unavailable_splits,
 )
 from tune_btxrd.errors import ConfigError, DataError
-from tune_btxrd.search.record import write_whole
+from tune_btxrd.files import write_whole
 from tune_btxrd.training.source import Source
 
 COMMON = "common"
 DEFAULT_SPLITS = ("stratified", "center")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataRequest:
-    """Which dataset, and how it is read. Plain data: `search.json` keeps it, so that later verbs find the dataset again."""
-
-    data: Path | None = None  # None: the phantom
-    cache: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("tune_btxrd")))
-    groups: GroupKind = "duplicates"
-    exclude: Path | None = None
-    duplicates: Path | None = None
-    positive_class: str | None = None
-    accept_revision: bool = False
-    table_only: bool = False
-    phantom: PhantomSpec = field(default_factory=PhantomSpec)
-    seed: int = 42
-
-    @property
-    def is_phantom(self) -> bool:
-        """Whether the embedded synthetic dataset is meant."""
-        return self.data is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from tune_btxrd.console import heading, live_block, progress, say, show, tell, w
 from tune_btxrd.distributed.connect import Cluster, connected, login_hint
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.distributed.interrupts import stoppable
-from tune_btxrd.distributed.measure import Layout, confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
+from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import check_reachable, join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.retrain import RetrainJob, plan_jobs, run_jobs
+from tune_btxrd.distributed.retrain import run_jobs
 from tune_btxrd.distributed.shipment import Parcel
 from tune_btxrd.distributed.sync import copy_results, push
 from tune_btxrd.errors import ResultError
@@ -24,8 +24,10 @@ from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.start import RunRequest, begin, bring, measured, source_of
 from tune_btxrd.report.training_curves import draw_curves
+from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
+from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
 from tune_btxrd.search.record import SETTINGS_FILE, read_search
 from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
@@ -196,7 +198,8 @@ def export(folder: Path) -> None:
 
     heading("Export")
     with progress("exported") as advance:
-        made = export_search(Settings.load(folder).checkpoints, results=folder, progress=advance)
+        settings = Settings.load(folder)
+        made = export_search(settings.checkpoints, results=folder, source=settings.source, progress=advance)
     for item in made:
         differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())
         tell(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, tell
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import split_stem
 from tune_btxrd.distributed.connect import Cluster, check_address
 from tune_btxrd.distributed.measure import Layout, measure_layout
@@ -17,8 +18,8 @@ from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Parcel
 from tune_btxrd.distributed.sync import fetch
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.files import write_whole
 from tune_btxrd.pipeline.prepare import (
-    DataRequest,
     Prepared,
     check_same_data,
     open_cache,
@@ -29,7 +30,7 @@ from tune_btxrd.pipeline.prepare import (
 )
 from tune_btxrd.results.search_json import SPACE_FILE, Settings, require_new, results_folder
 from tune_btxrd.search.journal import FILE as JOURNAL
-from tune_btxrd.search.record import SETTINGS_FILE, write_whole
+from tune_btxrd.search.record import SETTINGS_FILE
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 

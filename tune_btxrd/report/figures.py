@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tune_btxrd.distributed.retrain import WINNER
 from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, plain, points, score_range
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials
 from tune_btxrd.report.rungs import rungs
+from tune_btxrd.results.checkpoints import WINNER
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.selection import pareto_front
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.data.splits.split_files import split_name
-from tune_btxrd.distributed.retrain import HAND_MADE, LOG, WINNER, best_row
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.report.rungs import RungVisit, rung_visits
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
+from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.search.columns import recall_column
 from tune_btxrd.search.record import SearchRecord, read_search
@@ -43,7 +43,7 @@ class Training:
     @property
     def title(self) -> str:
         """ "winner" or "hand-made", with its seed where it is a further one."""
-        return self.role.replace("_", "-") + (f", seed {self.seed}" if self.seed is not None else "")
+        return self.role + (f", seed {self.seed}" if self.seed is not None else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def read_trainings(checkpoints: Path) -> tuple[Training, ...]:
         log = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
         seeds = [int(part.removeprefix("seed_")) for part in rest if part.startswith("seed_")]
         if stem and len(log):
-            role = HAND_MADE if HAND_MADE in rest else WINNER
+            role = HAND_MADE if HAND_MADE_FOLDER in rest else WINNER
             found.append(Training(split=split_name(stem), role=role, seed=seeds[0] if seeds else None, log=log))
     return tuple(sorted(found, key=lambda t: (t.split != "stratified", t.split, t.role != WINNER, t.seed or -1)))
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # Plotly ships no types
 
-from tune_btxrd import __version__
+from tune_btxrd.files import write_whole
 from tune_btxrd.report import words
 from tune_btxrd.report.canvas import save
 from tune_btxrd.report.figures import draw_all
@@ -20,7 +20,7 @@ from tune_btxrd.report.importance import Importances, importances
 from tune_btxrd.report.landscape import Landscape, landscape
 from tune_btxrd.report.payload import payload, to_script
 from tune_btxrd.report.tables import Sheet, sheets
-from tune_btxrd.search.record import write_whole
+from tune_btxrd.version import __version__
 
 HERE = Path(__file__).parent
 FILE = "report.html"

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from tune_btxrd.files import write_whole
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
 from tune_btxrd.search.columns import RECALL, recall_column
-from tune_btxrd.search.record import trials_table, write_whole
+from tune_btxrd.search.record import trials_table
 from tune_btxrd.search.selection import pareto_front
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tune_btxrd.distributed.retrain import RetrainJob, best_row
+from tune_btxrd.results.checkpoints import RetrainJob, best_row
 from tune_btxrd.search.columns import RECALL
 
 LOSSES = {"train_loss": "train (as trained)", "val_loss": "validation (unweighted)"}

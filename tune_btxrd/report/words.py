@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tune_btxrd.distributed.measure import minutes
-from tune_btxrd.distributed.retrain import HAND_MADE, WINNER
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape
+from tune_btxrd.results.checkpoints import HAND_MADE, WINNER
 from tune_btxrd.results.summary import selection_lines
+from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.selection import pareto_front
 
 STATE_WORDS = {

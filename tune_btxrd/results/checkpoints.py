@@ -1,15 +1,113 @@
-"""A finished search as the delivering verbs see it: where its pixels and parts lie, and its checkpoints per split."""
+"""The checkpoints of a retrain: where each training of the final job leaves its files, and what is found there later."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.split_files import split_name
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.record import read_settings
-from tune_btxrd.training.source import Source
+from tune_btxrd.files import write_whole
 
-WINNER, HAND_MADE = "winner", "hand-made"
+LOG = "training_log.csv"
+WINNER, HAND_MADE = "winner", "hand-made"  # the roles of a config in the final job
+HAND_MADE_FOLDER = "hand_made"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainJob:
+    """One training of the final job.
+
+    Attributes:
+        split: which parts; stem: the split's name as a file name.
+        role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
+        root: `checkpoints/<name>`.
+    """
+
+    split: str
+    stem: str
+    role: str
+    seed_index: int
+    config: TrainConfig
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where log and curves of this job lie."""
+        base = self.root / self.stem
+        if self.role == HAND_MADE:
+            base = base / HAND_MADE_FOLDER
+        return base if self.seed_index == 0 else base / f"seed_{self.config.seed}"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch; the winner's first seed is the one that users look for."""
+        return self.root / f"best_{self.stem}.pt" if self._is_main else self.folder / "best.pt"
+
+    @property
+    def final(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.root / f"final_{self.stem}.pt" if self._is_main else self.folder / "final.pt"
+
+    @property
+    def label(self) -> str:
+        """What a person reads."""
+        seed = f", seed {self.config.seed}" if self.seed_index else ""
+        return f"{self.split}, {self.role.replace('_', '-')}{seed}"
+
+    @property
+    def _is_main(self) -> bool:
+        return self.role == WINNER and self.seed_index == 0
+
+    def log(self) -> pd.DataFrame:
+        """The training log so far; empty before the first epoch."""
+        path = self.folder / LOG
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan"]) if path.is_file() else pd.DataFrame()
+
+
+def plan_jobs(
+    root: Path, splits: Mapping[str, str], winner: TrainConfig, hand_made: TrainConfig | None, *, seeds: int
+) -> list[RetrainJob]:
+    """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
+
+    Args:
+        splits: split name -> its file stem.
+        hand_made: None, or equal to the winner: then it is not trained twice.
+    """
+    configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
+    return [
+        RetrainJob(
+            split=split, stem=stem, role=role, seed_index=index, config=config.replace(seed=config.seed + index), root=root
+        )
+        for index in range(seeds)
+        for split, stem in splits.items()
+        for role, config in configs.items()
+    ]
+
+
+def is_done(job: RetrainJob) -> bool:
+    """Whether the training of a job ended and both its checkpoints are there."""
+    log = job.log()
+    return bool(len(log)) and log["stop"].iloc[-1] != "" and job.best.is_file() and job.final.is_file()
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`training_log.csv`, whole or not at all; its first columns are the contract's."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
+def best_row(log: pd.DataFrame) -> dict[str, Any]:
+    """The row of the best epoch."""
+    return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +141,7 @@ def finished_splits(checkpoints: Path) -> list[FinishedSplit]:
     for winner in checkpoints.glob("best_*.pt"):
         stem = winner.stem.removeprefix("best_")
         folder = checkpoints / stem
-        hand_made = folder / "hand_made" / "best.pt"
+        hand_made = folder / HAND_MADE_FOLDER / "best.pt"
         found.append(
             FinishedSplit(
                 name=split_name(stem),
@@ -69,11 +167,3 @@ def chosen_splits(checkpoints: Path, names: Sequence[str] | None) -> list[Finish
         names_found = ", ".join(item.name for item in found)
         raise ResultError(f"A split must have been retrained ({names_found}), but got {unknown[0]!r}: choose one of them.")
     return found if names is None else [known[name] for name in names]
-
-
-def source_of(results: Path) -> Source:
-    """Where pixels and parts lie: as `search.json` says, with the splits beside it. Raises: ResultError."""
-    settings = read_settings(results)
-    if "source" not in settings:
-        raise ResultError(f"{results / 'search.json'} must say where pixels lie (`source`), but does not: restore it.")
-    return replace(Source.from_dict(settings["source"]), splits=str((results / "splits").resolve()))

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd import __version__
 from tune_btxrd.data.phantom import PhantomSpec
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
-from tune_btxrd.pipeline.prepare import DataRequest
-from tune_btxrd.search.record import SETTINGS_FILE, read_settings, write_whole
+from tune_btxrd.files import write_whole
+from tune_btxrd.search.record import SETTINGS_FILE, read_settings
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
+from tune_btxrd.version import __version__
 
 SPACE_FILE = "space.yaml"
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "scikit-learn", "numpy", "pandas", "pillow")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from tune_btxrd.console import make_table
-from tune_btxrd.distributed.retrain import WINNER, RetrainJob, best_row
+from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.search.columns import recall_columns
-from tune_btxrd.search.record import write_whole
-from tune_btxrd.search.selection import HAND_MADE, Selection
+from tune_btxrd.search.selection import HAND_MADE_NUMBER, Selection
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
@@ -35,7 +35,7 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
         lines.append(
             f"Not confirmed (--confirm 0): its {monitor.label} is the best of many and flatters it; by how much is unknown."
         )
-    elif winner.number == HAND_MADE:
+    elif winner.number == HAND_MADE_NUMBER:
         mean = f"{spec.repeats} repeats ({standing.shown_mean:.4f})"
         lines.append(f"The hand-made config stays: no candidate has a better mean over {mean}.")
     elif standing.gain is not None:
@@ -86,7 +86,7 @@ def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, li
         rows.append(
             {
                 "split": job.split,
-                "config": job.role.replace("_", "-"),
+                "config": job.role,
                 "seed": str(job.config.seed),
                 "val loss": f"{best['val_loss']:.4f}",
                 "macro-F1": f"{best['val_macro_f1']:.2f}",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tune_btxrd.distributed.measure import confirm_epochs, expected_epochs
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.record import SearchRecord, apply_event, read_search
 from tune_btxrd.search.selection import ranking

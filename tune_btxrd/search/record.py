@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.journal import read_events
 
@@ -199,20 +199,3 @@ def write_tables(record: SearchRecord) -> None:
     """`trials.csv` and `epochs.csv`, each whole or not at all."""
     write_whole(record.folder / "trials.csv", trials_table(record).to_csv(index=False))
     write_whole(record.folder / "epochs.csv", epochs_table(record).to_csv(index=False))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file aside and renames it, so that a file that exists is complete.
-
-    Raises:
-        ResultError: the folder is not writable or the disk is full.
-    """
-    aside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)  # noqa: PTH105 - the atomic rename is the point
-    except OSError as error:
-        raise ResultError(
-            f"{path.parent} must be writable, but: {error.strerror}. Free space or choose another folder."
-        ) from error

@@ -17,7 +17,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
 
-HAND_MADE = 0  # trial 0 is the hand-made config
+HAND_MADE_NUMBER = 0  # trial 0 is the hand-made config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
         )
     ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), *trial.rank))
     top = ordered[: spec.confirm]
-    hand_made = [trial for trial in record.search_trials if trial.number == HAND_MADE and trial not in top]
+    hand_made = [trial for trial in record.search_trials if trial.number == HAND_MADE_NUMBER and trial not in top]
     return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]))
 
 
@@ -121,7 +121,7 @@ def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selec
         winner = ranked.candidates[0]
         return Selection(winner=winner, standings=(), none_feasible=not is_feasible(spec, [winner]))
     repeats = {trial.number: _repeats(record, trial, spec) for trial in ranked.confirmed}
-    baseline = repeats.get(HAND_MADE)
+    baseline = repeats.get(HAND_MADE_NUMBER)
     standings = [_standing(trial, repeats[trial.number], baseline, spec, val_share) for trial in ranked.confirmed]
     if not any(item.scores for item in standings):
         raise ResultError(
@@ -178,7 +178,7 @@ def _standing(
     scores = {repeat: _score(item) for repeat, item in repeats.items()}
     mean = statistics.fmean(scores.values())
     gain = None
-    if baseline is not None and trial.number != HAND_MADE:
+    if baseline is not None and trial.number != HAND_MADE_NUMBER:
         paired = [_score(baseline[repeat]) - score for repeat, score in scores.items() if repeat in baseline]
         gain = corrected_interval(paired, val_share=val_share) if len(paired) >= 2 else None
     return Standing(

@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
 
 SECONDS = 1.0  # between two looks at the study
 
@@ -42,7 +42,7 @@ class Mirror:
     def check(self) -> None:
         """Raises what kept the thread from writing."""
         if self._error is not None:
-            reason = str(self._error).split("\n", maxsplit=1)[0]
+            reason = first_line(self._error)
             raise ResultError(f"{self.path} must be writable, but: {reason} Free space, then --resume.") from self._error
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.losses import LOSSES, Terms
 from tune_btxrd.training.models.images import Shell
-from tune_btxrd.training.schedule import is_staged
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms
 BAKED = ("loss", "label_smoothing", "focal_gamma", "ldam_margin", "ldam_scale", "logit_tau", "batch_size", "image_size")
@@ -48,7 +47,7 @@ class StaticStep:
 
     def __init__(self, shell: Shell, config: TrainConfig, device: torch.device, *, classes: int, precision: str) -> None:
         head = shell.model.get_classifier()  # type: ignore[operator]  # every timm model has it
-        if is_staged(config) or not isinstance(head, nn.Linear):
+        if config.is_staged or not isinstance(head, nn.Linear):
             raise ConfigError("`capture: true` needs `stages: one` and `head: linear`, but got others: leave capture out.")
         self.key, self.config, self.precision = step_key(config, precision), config, precision
         self.shell, self.head, self.device = shell, head, device

@@ -1,7 +1,6 @@
 """TrainState <-> file, whole or not at all. Plain tensors and plain data: loads with `weights_only=True`."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.files import aside
 from tune_btxrd.stages import stage_at
-from tune_btxrd.training.loop import TrainState
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import group_parts, learning_rates
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.state import TrainState
 
 FORMAT = 1
 KEYS = (
@@ -65,17 +65,10 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     """
     buffer = io.BytesIO()
     torch.save(dict(checkpoint), buffer)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        with aside(path) as part:
+            part.write_bytes(buffer.getbuffer())
     except OSError as error:
-        if path.parent.is_dir():
-            aside.unlink(missing_ok=True)
         reason = f"{error.strerror or error} ({buffer.getbuffer().nbytes / 1e6:.0f} MB needed)"
         raise ResultError(f"The checkpoint {path} must be writable, but got: {reason}.") from error
 
@@ -91,7 +84,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # alien and truncated files raise anything, from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        reason = first_line(error)
         raise ResultError(f"A checkpoint must be complete, but {path} cannot be read ({reason}): use another.") from error
     absent = [key for key in KEYS if not isinstance(loaded, dict) or key not in loaded]
     if absent:

@@ -7,90 +7,27 @@ between two epochs and restored continues as if nothing had happened.
 # (shape suffixes: logits_BC)
 
 import copy
-import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training import metrics
 from tune_btxrd.training.augment.images import augment, normalise, to_float
-from tune_btxrd.training.capture import StaticStep
-from tune_btxrd.training.device import Clock, autocast, seeded
+from tune_btxrd.training.device import Clock, autocast, derive_seed, seeded
 from tune_btxrd.training.losses import LOSSES, Terms, epoch_order, terms_of_epoch
 from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.models.layers import HEAD, TOP
-from tune_btxrd.training.pixels import Pixels, TrainingData
+from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
+from tune_btxrd.training.state import Diverged, TrainState
 
 VAL_PIXELS = {"cpu": 128 * 64**2, "mps": 64 * 224**2, "cuda": 256 * 224**2}  # per validation batch; a CPU gains no more
-
-
-class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip of ours
-    """A loss that is not finite. `epoch` and `lr` say where; `loss` is what was found."""
-
-    def __init__(self, epoch: int, lr: float, loss: float = math.nan) -> None:
-        super().__init__(epoch, lr, loss)  # the arguments themselves: Ray pickles the exception
-        self.epoch, self.lr, self.loss = epoch, lr, loss
-
-    def __str__(self) -> str:
-        return f"The loss must stay finite, but got {self.loss} in epoch {self.epoch} at lr={self.lr:g}: use a smaller lr."
-
-
-@dataclass(kw_only=True, eq=False)
-class TrainState:
-    """One training. `Slot.start` and `checkpoint.restore` make it; `train` alone changes it.
-
-    Attributes:
-        history: one record per finished epoch; epoch, best epoch and patience follow from it.
-        best: copies of model and optimizer state at the best epoch, made when an epoch begins after it; None before that
-            and without `keep_best` or `reload_best`. Where the last epoch is the best one, model and optimizer are the best.
-        live: False as soon as the slot has started another training in the same shell.
-        whole: False while an epoch is under way, and for ever after one that failed.
-    """
-
-    config: TrainConfig
-    model: nn.Module
-    optimizer: torch.optim.AdamW
-    pixels: Pixels
-    data: TrainingData
-    targets: Tensor  # int64 (N,), on the device
-    train_rows: Tensor  # int64, on the device
-    val_rows: Tensor  # int64, on the device
-    class_weights: Tensor  # float32 (C,), on the device
-    mean: Tensor  # float32 (3,), on the device
-    std: Tensor  # float32 (3,), on the device
-    device: torch.device
-    precision: str  # "fp32" or "bf16"
-    keep_best: bool
-    static_step: StaticStep | None = None  # what full batches run on where a CUDA graph was asked for
-    history: list[EpochMetrics] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    live: bool = True
-    whole: bool = True
-
-    @property
-    def epoch(self) -> int:
-        """Epochs finished."""
-        return len(self.history)
-
-    @property
-    def best_epoch(self) -> int:
-        """1-based number of the best epoch so far, 0 before the first."""
-        return max((row.epoch for row in self.history if row.improved), default=0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last record stopped the training."""
-        return bool(self.history) and self.history[-1].stop != ""
 
 
 def train(state: TrainState) -> Iterator[EpochMetrics]:
@@ -111,7 +48,7 @@ def train_epoch(state: TrainState) -> EpochMetrics:
     state.whole = False
     enter_epoch(state)
     clock.mark()
-    with seeded(fold(state.config.seed, epoch, "dropout"), state.device):
+    with seeded(derive_seed(state.config.seed, epoch, "dropout"), state.device):
         sums = _train_pass(state, epoch)
     clock.mark()
     logits = predict(state.model, state.pixels, state.val_rows, mean=state.mean, std=state.std, precision=state.precision)
@@ -122,12 +59,6 @@ def train_epoch(state: TrainState) -> EpochMetrics:
     state.history.append(row)
     state.whole = True
     return row
-
-
-def fold(seed: int, *parts: int | str) -> int:
-    """A 63-bit seed for one purpose, e.g. fold(42, epoch, "order"): other parts, unrelated numbers."""
-    digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> list[tuple[int, int]]:
@@ -145,11 +76,11 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> lis
 def _train_pass(state: TrainState, epoch: int) -> Tensor:
     """One pass over the training images; (2,) sum of weighted losses and sum of weights, left on the device."""
     config, device = state.config, state.device
-    shuffler = torch.Generator().manual_seed(fold(config.seed, epoch, "order"))
+    shuffler = torch.Generator().manual_seed(derive_seed(config.seed, epoch, "order"))
     train_targets = torch.from_numpy(state.data.targets[state.data.train_rows])
     order = epoch_order(train_targets, shuffler, sampling=config.sampling)
     rows = state.train_rows[order.to(device)]
-    generator = torch.Generator(device).manual_seed(fold(config.seed, epoch, "augment"))
+    generator = torch.Generator(device).manual_seed(derive_seed(config.seed, epoch, "augment"))
     terms = terms_of_epoch(config, state.data.train_counts, epoch, device)
     sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     for start, stop in batch_bounds(len(rows), config.batch_size, drop_last=config.drop_last):

@@ -9,14 +9,14 @@ from torch import Tensor
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.capture import StaticStep, step_key
-from tune_btxrd.training.device import allow_tf32, resolve_device, resolve_precision, seeded, set_up
-from tune_btxrd.training.loop import TrainState, fold
+from tune_btxrd.training.device import allow_tf32, derive_seed, resolve_device, resolve_precision, seeded, set_up
 from tune_btxrd.training.losses import class_weights
 from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.models.images import Shell, build_shell, create
 from tune_btxrd.training.models.weights import pretrained_tensors, weights_file
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.schedule import make_optimizer
+from tune_btxrd.training.state import TrainState
 
 Tensors = dict[str, Tensor]
 INITIAL_KEPT = 4  # initial states kept in memory: several seeds or backbones in turn (16 MB each for efficientnet_b0)
@@ -126,7 +126,7 @@ class Slot:
         source = _weights_key(config)
         key = (config.backbone, config.head, num_classes, config.seed, source)
         if key not in self._initial:
-            with seeded(fold(config.seed, "init"), self.device):
+            with seeded(derive_seed(config.seed, "init"), self.device):
                 model = create(config.backbone, num_classes, head=config.head)
             tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
             if source is not None:

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.ids import examples, write_aside
+from tune_btxrd.data.readers.ids import examples
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import write_whole
 
 BLOCK = 64  # files that wait for a thread at most
 Known = dict[str, list[int | str]]  # path -> [size in bytes, mtime in ns, sha256]
@@ -42,7 +43,7 @@ def file_hashes(
     finally:
         if stale:
             current = {str(file) for file in files.values()}
-            write_aside(store, json.dumps({path: entry for path, entry in known.items() if path in current}))
+            write_whole(store, json.dumps({path: entry for path, entry in known.items() if path in current}))
     if unreadable:
         raise DataError(
             f"Every image file must be readable, but {len(unreadable)} of {len(files)} are not ({examples(unreadable)}): "

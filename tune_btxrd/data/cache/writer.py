@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import aside
 
 IMAGES, INDEX, STATES = "images.npy", "index.json", "states.bin"
 PARTIAL = ".partial"
@@ -40,7 +41,7 @@ class PartialCache:
         self._channels = self._continue() or self._start(channels=1)
         self._offset = _data_offset(self._folder / IMAGES)
         self._file: BinaryIO = (self._folder / IMAGES).open("r+b")
-        _write_aside(self._folder / INDEX, json.dumps(self._index()).encode())
+        _write(self._folder / INDEX, json.dumps(self._index()).encode())
 
     def __enter__(self) -> "PartialCache":
         return self
@@ -81,7 +82,7 @@ class PartialCache:
         """Rows first, then the note that they are there: what the note promises is on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        _write_aside(self._folder / STATES, self._states.tobytes())
+        _write(self._folder / STATES, self._states.tobytes())
         self._unflushed = 0
 
     def finish(self) -> None:
@@ -89,7 +90,7 @@ class PartialCache:
         assert not self.missing()
         self.flush()
         self._file.close()
-        _write_aside(self._folder / INDEX, json.dumps(self._index()).encode())
+        _write(self._folder / INDEX, json.dumps(self._index()).encode())
         (self._folder / STATES).unlink()
         self._folder.rename(self._path)
 
@@ -210,10 +211,6 @@ def _data_offset(path: Path) -> int:
     return int(np.load(path, mmap_mode="r").offset)
 
 
-def _write_aside(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{path.name}.aside")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+def _write(path: Path, data: bytes) -> None:
+    with aside(path) as part:
+        part.write_bytes(data)

@@ -1,8 +1,6 @@
 """What may be an id, which files belong to a dataset, and how a file is written: whole or not at all."""
 
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,28 +58,6 @@ def inside(root: Path, relative: str | Path, what: str) -> Path:
             f"{what} must lie inside {home}, but {str(relative)[:100]!r} leads to {path}: put the file into the folder."
         )
     return path
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Writes `text` (UTF-8) beside `path` and renames it: a file that exists is complete.
-
-    Raises:
-        DataError: the folder cannot be written to, or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp makes it unreadable for others
-        Path(temporary).replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise DataError(f"{path} must be writable, but it is not ({error.strerror}): choose another folder.") from error
-        raise
 
 
 def examples(names: Sequence[str], count: int = 3) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.ids import write_aside
 from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
 from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, require_classes
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import write_whole
 
 
 def split_stem(name: str) -> str:
@@ -34,7 +34,7 @@ def save_split(split: Split, path: Path, *, manifest: Manifest, numbers: np.ndar
     ids = [manifest.image_ids[row] for row in rows]
     labels = [manifest.class_names[target] for target in manifest.targets[rows]]
     columns = {"image_id": ids, "part": [part_of[i] for i in ids], "label": labels, "group": numbers[rows]}
-    write_aside(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+    write_whole(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
 
 
 def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = None, name: str | None = None) -> Split:

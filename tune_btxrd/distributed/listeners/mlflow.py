@@ -16,7 +16,8 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from tune_btxrd.console import warn
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.search.record import SearchRecord, TrialRecord, write_whole
+from tune_btxrd.files import write_whole
+from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
 
 FILE = "mlflow.json"  # in the results folder: which run is this search's

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from tune_btxrd.config import FIELDS, TrainConfig
-from tune_btxrd.distributed.measure import confirm_epochs, expected_epochs
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 

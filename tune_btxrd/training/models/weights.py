@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor, nn
 
-from tune_btxrd.errors import ConfigError
+from tune_btxrd.errors import ConfigError, first_line
 
 PROBE_SECONDS = 4.0  # huggingface_hub itself retries for 46 s before it says that there is no network
 WRAPPERS = ("model_state_dict", "state_dict", "state_dict_ema", "model")
@@ -72,7 +72,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     try:
         model = timm.create_model(backbone, pretrained=True, pretrained_cfg_overlay=overlay)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"{_no_network(backbone)} ({type(error).__name__}: {reason})") from error
     tensors: Mapping[str, Tensor] = model.state_dict()
     return tensors
@@ -122,7 +122,7 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
             return safetensors.torch.load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise anything, from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         raise ConfigError(f"`--weights` must be readable as plain tensors, but {path} is not: {reason}") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):

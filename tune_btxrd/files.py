@@ -1,0 +1,56 @@
+"""Files: written whole or not at all, and their SHA-256."""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tune_btxrd.errors import ResultError
+
+PART = ".part"  # how the name of a file that is being written ends
+_COUNTER = itertools.count()
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A free name beside `path`, unique to this process and call, for writing; renamed to `path` when the block ends well.
+
+    The content is flushed to the disk before the renaming: a file that exists is complete, also after a power cut.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = f".{path.name[:200]}.{os.getpid()}.{next(_COUNTER)}{PART}"
+    part = path.with_name(name)
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes text (UTF-8) or bytes so that the file is complete or what it was before.
+
+    Raises:
+        ResultError: the folder is not writable or the disk is full.
+    """
+    try:
+        with aside(path) as part:
+            part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    except OSError as error:
+        raise ResultError(
+            f"{path} must be writable, but: {error.strerror or error}. Free space, or choose another folder."
+        ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
