@@ -20,6 +20,12 @@ FIRST = (  # the longest; the first needs Ray's default ports, the second takes 
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `tests/fuzz`; without them every harness runs its few cases, the same each time."""
+    parser.addoption("--fuzz-seconds", type=float, help="each fuzz harness goes on with fresh cases for so many seconds")
+    parser.addoption("--fuzz-seed", type=int, help="each fuzz harness runs this case alone, as its failure named it")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, since `pytest -n 2 --dist loadfile` gives whole files to its processes."""
     rank = {name: number for number, name in enumerate(FIRST)}
