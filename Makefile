@@ -29,7 +29,7 @@ types: .venv/dev.done
 format: .venv/dev.done
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python -m tests.support.readme_tree
+	$(BIN)/python -m tests.support.house
 
 clean: ## removes what make made; results and checkpoints stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

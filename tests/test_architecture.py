@@ -8,35 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.house import BLOCK, ORDER, PACKAGE, PAGES, with_rows
 from tests.support.paths import ROOT
-from tests.support.readme_tree import BLOCK, README, tree
 from tune_btxrd.cli.parser import build_parser
 
-PACKAGE = ROOT / "tune_btxrd"
-ORDER = (  # of the house, from the ground up; imports point downwards only
-    "version",
-    "errors",
-    "files",
-    "console",
-    "monitor",
-    "stages",
-    "config",
-    "tasks",
-    "data",
-    "training",
-    "scoring",
-    "search",
-    "labels",
-    "results",
-    "distributed",
-    "inference",
-    "evaluation",
-    "report",
-    "pipeline",
-    "cli",
-    "__init__",
-    "__main__",
-)
 MOST_MODULES_ON_TOP = 9
 RAY_OUTSIDE = {"cli/submit.py"}  # and there inside functions alone
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -147,7 +122,13 @@ def test_no_module_is_longer_than_it_should_be() -> None:
     assert not long
 
 
-def test_readme_has_every_file_in_a_phrase() -> None:
-    shown = BLOCK.search(README.read_text(encoding="utf-8"))
-    assert shown, "the README holds the tree"
-    assert shown[0] == tree(), "the README's tree is not that of the code: `make format` writes it"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_has_its_row(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert BLOCK.search(text), f"{page.name} has no place for the rows"
+    assert text == with_rows(page), f"{page.name} does not list the files as they are: `make format` writes it"
+
+
+def test_no_row_is_without_a_phrase() -> None:
+    empty = [line for page in PAGES for line in with_rows(page).splitlines() if re.fullmatch(r"\| `\S+` \|\s*\|", line)]
+    assert not empty, f"a module's docstring begins with one phrase that says what it is, but these have none: {empty}"

@@ -1,0 +1,1 @@
+"""Data: files to arrays and tables; knows no model."""

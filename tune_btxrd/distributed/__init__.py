@@ -1,0 +1,1 @@
+"""Distribution: the only folder that imports Ray."""

@@ -1,0 +1,1 @@
+"""Evaluation: the only folder that scores a model on a test part."""

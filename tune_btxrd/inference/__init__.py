@@ -1,0 +1,1 @@
+"""Inference: trained models opened, exported, asked and explained."""

@@ -1,0 +1,1 @@
+"""Pipeline: the verbs as functions."""

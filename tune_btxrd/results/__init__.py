@@ -1,0 +1,1 @@
+"""Results: what lies on disk after a search and its final job."""

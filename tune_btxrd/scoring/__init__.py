@@ -1,0 +1,1 @@
+"""Scoring: predictions to numbers with intervals, calibration and operating points; no torch."""

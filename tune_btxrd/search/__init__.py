@@ -1,0 +1,1 @@
+"""Search: which config is best; no Ray, so all of it runs in tests in milliseconds."""

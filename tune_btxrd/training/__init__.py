@@ -1,0 +1,1 @@
+"""Training: arrays to metrics; has never heard of Ray."""

@@ -1,0 +1,1 @@
+"""Cache: every image decoded once, shared by all trials of a node."""

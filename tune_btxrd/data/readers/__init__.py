@@ -1,0 +1,1 @@
+"""Readers: one per layout of a dataset folder, each returns a Manifest."""

@@ -1,0 +1,1 @@
+"""Splits: which groups of images train, validate and test."""

@@ -1,0 +1,1 @@
+"""Listeners: who hears of trials while a search runs."""

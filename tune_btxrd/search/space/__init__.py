@@ -1,0 +1,1 @@
+"""Search spaces: a YAML file, its checks, its schema, its description."""

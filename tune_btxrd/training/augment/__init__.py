@@ -1,0 +1,1 @@
+"""Augmentation: a batch and a generator in, a batch out."""

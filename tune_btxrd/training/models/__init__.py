@@ -1,0 +1,1 @@
+"""Models: backbones, heads, pretrained weights, and which parameter belongs to which layer."""
