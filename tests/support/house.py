@@ -59,11 +59,7 @@ def rows(top: Path) -> str:
 
 def source_files(top: Path) -> list[Path]:
     """Python, and what a page of HTML is made of."""
-    return [
-        path
-        for path in top.rglob("*")
-        if path.suffix in {".py", *COMMENTS} and "results" not in path.relative_to(top).parts[:1]
-    ]
+    return [path for path in top.rglob("*") if path.suffix in {".py", *COMMENTS}]
 
 
 def place(path: Path) -> tuple[int, tuple[str, ...], str]:
