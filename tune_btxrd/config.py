@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -138,11 +140,8 @@ class TrainConfig:
     seed: int = hyperparameter(42, "seed >= 0", lambda v: v >= 0, "decides head, order, augmentation, dropout")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = _of_type(field.name, getattr(self, field.name), field.type)
-            object.__setattr__(self, field.name, value)
-            if not field.metadata["check"](value):
-                raise ConfigError(f"`{field.metadata['rule']}` must hold, but got {field.name}={value!r}.")
+        for name in FIELDS:
+            object.__setattr__(self, name, check_value(name, getattr(self, name)))
         if self.min_lr > self.lr:
             raise ConfigError(f"`min_lr <= lr` must hold, but got min_lr={self.min_lr!r}, lr={self.lr!r}.")
         stages_of(self.stages, self.epochs)  # says what is wrong with them
@@ -181,20 +180,42 @@ def check_name(name: str) -> None:
     if name not in FIELDS:
         near = difflib.get_close_matches(str(name), FIELDS, n=1)
         cure = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(FIELDS)}."
-        raise ConfigError(f"Every name must be a hyperparameter, but got {name!r}: {cure}")
+        raise ConfigError(f"Every name must be a hyperparameter, but got {shown(name)}: {cure}")
+
+
+def check_value(name: str, value: Any) -> Any:
+    """The value of one hyperparameter as its field's type, within its own rule; rules between fields are TrainConfig's.
+
+    Raises:
+        ConfigError: another type, or outside the rule.
+    """
+    field = FIELDS[name]
+    value = _of_type(name, value, field.type)
+    if not field.metadata["check"](value):
+        raise ConfigError(f"`{field.metadata['rule']}` must hold, but got {name}={shown(value)}.")
+    return value
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its repr, cut after 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _of_type(name: str, value: Any, kind: Any) -> Any:
     """The value as its field's type: whole floats become ints, ints become floats; text never becomes a number."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1e300 else value  # too large: refused below
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind in (int, float) and isinstance(value, str):
-        raise ConfigError(f"{name} must be a number, but got the text {value!r}: YAML reads 1e-5 as text, write 1.0e-5.")
+        hint = ": YAML reads 1e-5 as text, write 1.0e-5" if re.search(r"\d[eE]", value) else ""
+        raise ConfigError(f"{name} must be a number, but got the text {shown(value)}{hint}.")
     if name == "stages" and isinstance(value, list | tuple) and all(isinstance(entry, Mapping) for entry in value):
         return tuple(dict(entry) for entry in value)
     allowed = (str, type(None)) if name == "weights" else (str,) if name == "stages" else (kind,)
     if not isinstance(value, allowed) or (kind in (int, float) and isinstance(value, bool)):
-        raise ConfigError(f"{name} must be of type {getattr(kind, '__name__', kind)}, but got {value!r}.")
+        raise ConfigError(f"{name} must be of type {getattr(kind, '__name__', kind)}, but got {shown(value)}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, but got {value}.")
     return value

@@ -105,6 +105,12 @@ def test_override_of_epochs_draws_the_grace_period_down_unless_it_is_given() -> 
     assert spec.override({"epochs": 4, "grace_period": 1}, {}).grace_period == 1
 
 
+def test_override_takes_hyperparameters_of_the_whole_search_as_its_settings() -> None:
+    spec = make_spec().override({"trials": 9}, {"epochs": 7, "seed": 5, "batch_size": 16})
+    assert (spec.epochs, spec.seed, spec.trials, dict(spec.fixed)["batch_size"]) == (7, 5, 9, 16)
+    assert "epochs" not in spec.fixed and (spec.hand_made.epochs, spec.hand_made.seed) == (7, 5)
+
+
 def test_a_constraint_must_name_a_value_of_this_dataset() -> None:
     spec = SearchSpec.from_text(SPACE + 'constraint: {val_recall_malignnat: ">= 0.6", val_loss: "<= 1"}\n')
     with pytest.raises(ConfigError, match="did you mean 'val_recall_malignant'"):

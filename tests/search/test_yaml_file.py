@@ -74,7 +74,7 @@ MISTAKES = {
     "one repeat": (("repeats: 2", "repeats: 1"), "repeats >= 2"),
     "constraint typo": (("trials: 6", 'trials: 6\nconstraint: {val_los: "<= 1"}'), "did you mean 'val_loss'"),
     "constraint form": (("trials: 6", "trials: 6\nconstraint: {val_loss: 1}"), "A constraint reads"),
-    "bare list": ((SPACE, "- 1"), "must be a mapping with `space:` and `start:`"),
+    "bare list": ((SPACE, "- 1"), "must be a mapping of `name: value` lines"),
     "no YAML": (("space:", "space: {"), "must be YAML"),
     "no space": (("space:", "fixed:"), "has `space:`, but it is missing"),
 }

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_btxrd.errors import ConfigError, DataError, first_line
+from tune_btxrd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tune_btxrd.data.request import DataRequest
@@ -70,6 +70,7 @@ def _train(flags: argparse.Namespace) -> None:
     from tune_btxrd.config import TrainConfig
     from tune_btxrd.pipeline.run import train
     from tune_btxrd.search.space.spec import SearchSpec
+    from tune_btxrd.search.space.yaml_text import read_yaml
 
     request = _request(flags)
     config = (
@@ -78,7 +79,7 @@ def _train(flags: argparse.Namespace) -> None:
         .hand_made
     )
     if flags.config:
-        config = TrainConfig.from_dict({**config.to_dict(), **_yaml(flags.config)})
+        config = TrainConfig.from_dict({**config.to_dict(), **read_yaml(flags.config, "--config")})
     train(request, config)
 
 
@@ -300,18 +301,6 @@ def _positive(name: str, value: int) -> int:
     if value < 1:
         raise ConfigError(f"`{name} >= 1` must hold, but got --{name} {value}.")
     return value
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config must be a readable YAML file, but {path}: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config must hold `name: value` lines, but {path} holds something else.")
-    return content
 
 
 VERBS = {

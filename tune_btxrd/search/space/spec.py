@@ -196,7 +196,8 @@ class SearchSpec:
     def override(self, settings: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> "SearchSpec":
         """The spec with command-line values: settings of the search, and hyperparameters that the YAML does not search.
 
-        Fewer epochs than the grace period draw it down with them, unless it is given too.
+        Hyperparameters of the whole search (epochs, seed, monitor) count as its settings. Fewer epochs than the grace
+        period draw it down with them, unless it is given too.
 
         Raises:
             ConfigError: a hyperparameter is searched by the YAML, so that a fixed value would contradict it.
@@ -208,6 +209,9 @@ class SearchSpec:
                     f"A flag may set what the space leaves open, but {name}={value} is searched there "
                     f"({searched[name].describe()}): edit the YAML, or leave the flag out."
                 )
+        whole = {name for name in hyperparameters if name in WHOLE_SEARCH and name != "image_size"}
+        settings = {**settings, **{name: hyperparameters[name] for name in whole}}
+        hyperparameters = {name: value for name, value in hyperparameters.items() if name not in whole}
         drawn = {"grace_period": min(self.grace_period, settings["epochs"])} if "epochs" in settings else {}
         return dataclasses.replace(self, fixed={**self.fixed, **hyperparameters}, **{**drawn, **settings})
 

@@ -8,19 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tune_btxrd.config import FIELDS, TrainConfig, check_name
+from tune_btxrd.config import FIELDS, check_name, check_value, shown
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.dimension import Constraint, Dimension, is_whole
+from tune_btxrd.search.space.yaml_text import parse_yaml, read_yaml
 
-METRICS = (
-    "val_loss",
-    "val_acc",
-    "val_macro_f1",
-    "val_macro_auc",
-)  # and one val_recall_<class> each: what a constraint may name
-MERGE = "tag:yaml.org,2002:merge"
+METRICS = ("val_loss", "val_acc", "val_macro_f1", "val_macro_auc")  # and one val_recall_<class> each: for constraints
+WHAT = "A search space"
 
 
 def read_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,45 +23,26 @@ def read_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is no YAML, or breaks a rule; the line names the file.
     """
+    content = read_yaml(path, WHAT)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise ConfigError(f"The search space must be a readable file, but {path}: {reason}. See search_spaces/.") from error
-    try:
-        return parse(text, known)
+        return _settings(content, known)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
 def parse(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of YAML text (see `read_file`)."""
-    try:
-        content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"A search space must be YAML, but {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ConfigError("A search space must be a mapping with `space:` and `start:`, but the file holds something else.")
+    return _settings(parse_yaml(text, WHAT), known)
+
+
+def _settings(content: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     for name in content:
         if name not in known:
-            raise ConfigError(f"Unknown setting {name!r}: {nearest(str(name), known)}")
+            raise ConfigError(f"Unknown setting {shown(name)}: {nearest(name, known)}")
     for name in ("space", "start"):
         if name not in content:
             raise ConfigError(f"A search space has `{name}:`, but it is missing: see search_spaces/btxrd.yaml.")
     return {name: _setting(name, value, known[name]) for name, value in content.items()}
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which keeps the last of two equal keys without a word; this one refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            line = node.start_mark.line + 1
-            raise ConfigError(
-                f"A name stands once in a mapping, but {repeated[0]!r} stands twice in the one of line {line}: remove one."
-            )
-        return super().construct_mapping(node, deep)
 
 
 def _setting(name: str, value: Any, kind: Any) -> Any:
@@ -75,7 +50,7 @@ def _setting(name: str, value: Any, kind: Any) -> Any:
         return tuple(_dimension(key, entry) for key, entry in _mapping(name, value).items())
     if name == "start":
         if not isinstance(value, list):
-            raise ConfigError(f"`start` must be a list of configs, but got {value!r}: write `- {{lr: 1.0e-3, ...}}`.")
+            raise ConfigError(f"`start` must be a list of configs, but got {shown(value)}: write `- {{lr: 1.0e-3, ...}}`.")
         return tuple({key: _number_or_text(key, entry) for key, entry in _mapping(name, config).items()} for config in value)
     if name == "fixed":
         return {key: _number_or_text(key, entry) for key, entry in _mapping(name, value).items()}
@@ -85,7 +60,7 @@ def _setting(name: str, value: Any, kind: Any) -> Any:
         return _number(name, value, kind)
     if not isinstance(value, str):
         hint = ": YAML reads a bare no, off, yes, on as true or false" if isinstance(value, bool) else ""
-        raise ConfigError(f"`{name}` must be a word, but got {value!r}{hint}.")
+        raise ConfigError(f"`{name}` must be a word, but got {shown(value)}{hint}.")
     return value
 
 
@@ -95,7 +70,7 @@ def _dimension(name: str, entry: Any) -> Dimension:
     allowed = [item.name for item in dataclasses.fields(Dimension) if item.name != "name"]
     for key in entry:
         if key not in allowed:
-            raise ConfigError(f"{name} takes {', '.join(allowed)}, but got {key!r}: {nearest(str(key), allowed)}")
+            raise ConfigError(f"{name} takes {', '.join(allowed)}, but got {shown(key)}: {nearest(str(key), allowed)}")
     conditions = _mapping(f"{name}.when", entry.get("when", {}))
     when = {key: tuple(value if isinstance(value, list) else [value]) for key, value in conditions.items()}
     if "choices" in entry:
@@ -112,18 +87,14 @@ def _range(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {key: _number(f"{name}.{key}", entry[key], kind) for key in ("low", "high", "step") if key in entry}
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     log = entry.get("log", False)
-    rule(isinstance(log, bool), f"{name}.log is true or false", f"log={log!r}")
+    rule(isinstance(log, bool), f"{name}.log is true or false", f"log={shown(log)}")
     rule(low < high, f"{name}: low < high", f"low={low}, high={high}")
     rule(not (log and low <= 0), f"{name}: a log range starts above 0", f"low={low}")
     rule(not (log and step), f"{name}: log and step exclude each other", f"step={step}")
     if step is not None:
         rule(step > 0, f"{name}.step > 0", f"step={step}")
         rule(is_whole((high - low) / step), f"{name}: high = low + a whole number of steps", f"{low}, {high}, step={step}")
-    for bound in (low, high):
-        TrainConfig.from_dict(
-            {name: bound, **({"min_lr": 0.0} if name == "lr" else {"lr": 1e9} if name == "min_lr" else {})}
-        )
-    return {**numbers, "log": log}
+    return {**{key: check_value(name, value) if key != "step" else value for key, value in numbers.items()}, "log": log}
 
 
 def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -131,27 +102,30 @@ def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
     if extra := sorted(set(entry) - {"choices", "when"}):
         raise ConfigError(f"{name} takes choices or a range, but got choices and {extra[0]}: remove one.")
     if not isinstance(choices, list) or len(choices) < 2:
-        raise ConfigError(f"{name}.choices must list at least two values, but got {choices!r}: use `fixed:` for one value.")
-    loose = {"min_lr": 0.0} if name == "lr" else {}
-    values = tuple(TrainConfig.from_dict({name: choice, **loose}).to_dict()[name] for choice in choices)
+        raise ConfigError(
+            f"{name}.choices must list at least two values, but got {shown(choices)}: use `fixed:` for one value."
+        )
+    values = tuple(check_value(name, choice) for choice in choices)
     if repeated := [value for value in values if values.count(value) > 1]:
-        raise ConfigError(f"{name}.choices must differ, but {repeated[0]!r} stands there twice: remove one.")
+        raise ConfigError(f"{name}.choices must differ, but {shown(repeated[0])} stands there twice: remove one.")
     return values
 
 
 def _constraint(metric: str, demand: Any) -> Constraint:
     match = re.fullmatch(r"\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", str(demand))
     if not match:
-        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {metric}: {demand!r}.')
+        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {metric}: {shown(demand)}.')
     if metric not in METRICS and not str(metric).startswith("val_recall_"):
         known = [*METRICS, "val_recall_malignant"]
-        raise ConfigError(f"A constraint names a value of every epoch, but got {metric!r}: {nearest(str(metric), known)}")
+        raise ConfigError(
+            f"A constraint names a value of every epoch, but got {shown(metric)}: {nearest(str(metric), known)}"
+        )
     return Constraint(metric=metric, at_least=match[1] == ">=", bound=float(match[2]))
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"`{name}` must be a mapping, but got {value!r}: write `name: value` lines below it.")
+        raise ConfigError(f"`{name}` must be a mapping, but got {shown(value)}: write `name: value` lines below it.")
     return value
 
 
@@ -159,7 +133,9 @@ def _number(name: str, value: Any, kind: Any) -> Any:
     value = _number_or_text(name, value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or (kind is int and value != int(value)):
-        raise ConfigError(f"{name} must be {'a whole number' if kind is int else 'a finite number'}, but got {value!r}.")
+        raise ConfigError(
+            f"{name} must be {'a whole number' if kind is int else 'a finite number'}, but got {shown(value)}."
+        )
     return kind(value)
 
 
@@ -182,8 +158,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}."
-
-
-def one_line(error: Exception) -> str:
-    """An error's text without line breaks."""
-    return re.sub(r"\s+", " ", str(error))

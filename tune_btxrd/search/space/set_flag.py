@@ -1,0 +1,38 @@
+"""`--set NAME=VALUE` -> a hyperparameter and its value, of the field's type and within its rule."""
+
+import re
+from typing import Any
+
+from tune_btxrd.config import FIELDS, check_name, check_value
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.space.yaml_text import parse_value
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Name and value of one `--set NAME=VALUE`, e.g. `lr=1e-3`, `pretrained=no`, `stages=[{epochs: rest, trains: all}]`.
+
+    Raises:
+        ConfigError: no such hyperparameter (the line has the nearest name), another type, or a value outside its rule.
+    """
+    name, sign, value = (part.strip() for part in text.partition("="))
+    if not sign:
+        raise ConfigError(f"--set reads NAME=VALUE, but got {text!r}: write e.g. --set lr=0.001.")
+    check_name(name)
+    return name, check_value(name, _typed(name, value))
+
+
+def _typed(name: str, text: str) -> Any:
+    """The text as its field's type; text that does not fit stays text, and `check_value` refuses it."""
+    kind = FIELDS[name].type
+    if kind in (int, float) and NUMBER.fullmatch(text):
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else float(text)
+    if kind is bool:
+        return SWITCHES.get(text.lower(), text)
+    if name == "weights" and text.lower() in ("none", "null"):
+        return None
+    if name == "stages" and text.startswith("["):
+        return parse_value(text, "--set stages=[...]")
+    return text
