@@ -72,7 +72,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self.level += 1
         if self.level > MOST_LEVELS + 1:
             raise ConfigError(f"YAML must have at most {MOST_LEVELS} levels, but line {self._line()} is deeper: flatten it.")
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]  # its stubs are partial
+        node: yaml.Node | None = super().compose_node(parent, index)
         self.level -= 1
         return node
 
@@ -85,7 +85,7 @@ class _BoundedLoader(yaml.SafeLoader):
                 f"YAML must have at most {MOST_CHARACTERS} characters with its aliases written out, but has {size:.1e}: "
                 "write the values instead of `*name`."
             )
-        return self.construct_document(node)  # type: ignore[no-untyped-call]
+        return self.construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         line = node.start_mark.line + 1
