@@ -21,7 +21,7 @@ from tune_btxrd.data.sheets import (
     draw_sheet,
     shortened,
 )
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import ResultError
 
 
 def dataset(targets: list[int], *, centers: list[str] | None, colour: bool = False) -> tuple[ImageCache, Manifest]:
@@ -91,5 +91,5 @@ def test_the_file_is_whole_or_not_there(tmp_path):
         page.load()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["images.png"]
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(DataError, match="must be writable"):
+    with pytest.raises(ResultError, match="must be writable"):
         contact_sheet(cache, manifest, tmp_path / "taken" / "images.png")

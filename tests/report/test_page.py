@@ -163,7 +163,7 @@ def test_a_search_that_has_only_begun_has_a_report(tmp_path: Path):
 
 
 def test_hostile_names_stay_text(tmp_path: Path):
-    classes = ("Normal", "$x^2$ & {b}_%", f"Malignant {HOSTILE}")
+    classes = ("Normal", r"$\frac{1}$ & {b}_%", f"Malignant {HOSTILE}")
     name = "a <b>&\"' <img src=x onerror=alert(1)>"
     folder = make_search(tmp_path / "stub", name=name, classes=classes)
     html = write_report(folder).read_text()

@@ -1,6 +1,5 @@
 """Contact sheets: a few decoded images per class and center on one page, as the model sees them."""
 
-import contextlib
 import io
 from collections.abc import Collection
 from numbers import Real
@@ -11,8 +10,9 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.figure_text import one_line
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.errors import DataError
+from tune_btxrd.files import write_whole
 
 THUMBNAIL = 168  # px
 GAP, MARGIN = 8, 28  # px between images; around the page and between the blocks
@@ -33,19 +33,11 @@ def contact_sheet(
         per_block: images per class and center.
 
     Raises:
-        DataError: the file cannot be written.
+        ResultError: the file cannot be written.
     """
     data = io.BytesIO()
     draw_sheet(cache, manifest, ids=ids, per_block=per_block).save(data, format="PNG", optimize=True)
-    aside = path.with_name(f".{path.name}.aside")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data.getvalue())
-        aside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # where the folder is no folder, there is nothing to remove
-            aside.unlink()
-        raise DataError(f"{path} must be writable, but it is not ({error.strerror}): choose another folder.") from error
+    write_whole(path, data.getvalue())
 
 
 def draw_sheet(
@@ -114,8 +106,8 @@ def _person(manifest: Manifest, row: int) -> str:
 
 
 def shortened(text: str, *, size: int, width: int) -> str:
-    """The text, or its beginning and "..." where it is wider than `width` px at this font size."""
-    font = ImageFont.load_default(size)
+    """The text in one line, or its beginning and "..." where it is wider than `width` px at this font size."""
+    font, text = ImageFont.load_default(size), one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:

@@ -240,7 +240,7 @@ def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], index: i
         return None
     image, probabilities = part.images[index], softmax(part.logits[index : index + 1])[0]
     predicted = int(probabilities.argmax())
-    caption = f"{part.image_ids[index]}\n{predictor.info.class_names[predicted]} {probabilities[predicted]:.2f}"
+    caption = (part.image_ids[index], f"{predictor.info.class_names[predicted]} {probabilities[predicted]:.2f}")
     heat = grad_cam(predictor, image[None], np.array([predicted]))[0]
     lesion = lesions.get(index)
     return Tile(image=image, heat=heat, caption=caption, lesion=lesion.mask if lesion else None)

@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.scoring.intervals import Proportion
 from tune_btxrd.scoring.metrics import CALIBRATION_BINS, Metric, bin_of, confusions, ones
 from tune_btxrd.scoring.score_tables import Judged
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # blue, vermilion, green, purple: distinct to all kinds of sight
+LONGEST_NAME, LONGEST_TITLE = 24, 300  # characters; a title is wrapped
 STYLES = ("-", "--")
 MARKERS = ("o", "s", "^")
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 7.5}
@@ -26,6 +28,7 @@ def draw_figures(
     models: Sequence[Judged], folder: Path, *, title: str, class_names: Sequence[str], positive_class: int
 ) -> None:
     """Writes confusion.png, roc.png, pr.png, reliability.png; `title` stands above each of them."""
+    class_names = [figure_text(name, longest=LONGEST_NAME) for name in class_names]
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are plain rc names
         _save(_confusion_figure(models, class_names), folder / "confusion.png", title)
         _save(_curves(models, class_names, positive_class, kind="roc"), folder / "roc.png", title)
@@ -34,7 +37,7 @@ def draw_figures(
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left", wrap=True)
+    figure.suptitle(figure_text(title, longest=LONGEST_TITLE), fontsize=9, x=0.01, ha="left", wrap=True)
     figure.savefig(path, dpi=150)
 
 
@@ -57,7 +60,7 @@ def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> F
         ticks = range(len(class_names))
         axis.set_xticks(ticks, class_names)
         axis.set_yticks(ticks, class_names, rotation=90, va="center")
-        axis.set(xlabel="predicted", ylabel="true", title=model.name)
+        axis.set(xlabel="predicted", ylabel="true", title=figure_text(model.name))
         axis.spines[:].set_visible(False)
     return figure
 
@@ -69,7 +72,7 @@ def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class
         for number, model in enumerate(models):
             positive = model.targets == index
             metric = Metric("auc" if kind == "roc" else "average_precision", index)
-            label = f"{model.name} {model.point[metric]:.3f} ({model.interval(metric)})"
+            label = f"{figure_text(model.name)} {model.point[metric]:.3f} ({model.interval(metric)})"
             line: dict[str, Any] = {
                 "color": COLOURS[number],
                 "linestyle": STYLES[number % 2],
@@ -119,7 +122,8 @@ def _reliability(models: Sequence[Judged], class_names: Sequence[str], positive_
         top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == model.targets
         _bins(panels[0], top, right, number, stage)
         _bins(panels[1], probabilities[:, positive_class], model.targets == positive_class, number, stage)
-    titles = (f"{model.name}: predicted class", f"{model.name}: {class_names[positive_class]}")
+    name = figure_text(model.name)
+    titles = (f"{name}: predicted class", f"{name}: {class_names[positive_class]}")
     for axis, title in zip(panels, titles, strict=True):
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
         axis.set(xlabel="probability", ylabel="share that is so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title)

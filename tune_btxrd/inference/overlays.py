@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tune_btxrd.data.figure_text import figure_text
+
 HEAT = "inferno"  # perceptually even, readable without colour
 OPACITY = 0.55
 OUTLINE = "#56B4E9"
@@ -18,11 +20,11 @@ OUTLINE = "#56B4E9"
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One picture of a sheet: uint8 image, heat in [0, 1], caption, lesion outline if it is known."""
+    """One picture of a sheet: uint8 image, heat in [0, 1], lines of the caption, lesion outline if it is known."""
 
     image: np.ndarray
     heat: np.ndarray
-    caption: str
+    caption: Sequence[str]
     lesion: np.ndarray | None = None
 
 
@@ -48,7 +50,7 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile | None]]], path: Path, *,
     figure = Figure(figsize=(1.55 * columns + 0.4, 1.75 * len(rows) + 0.45), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, tiles) in zip(axes, rows, strict=True):
-        line[0].set_ylabel(name, fontsize=8)
+        line[0].set_ylabel(figure_text(name), fontsize=8)
         for index, axis in enumerate(line):
             axis.set_xticks([])
             axis.set_yticks([])
@@ -56,8 +58,8 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile | None]]], path: Path, *,
             tile = tiles[index] if index < len(tiles) else None
             if tile is not None:
                 axis.imshow(overlay(tile.image, tile.heat))
-                axis.set_title(tile.caption, fontsize=6)
+                axis.set_title("\n".join(map(figure_text, tile.caption)), fontsize=6)
                 if tile.lesion is not None:
                     axis.contour(tile.lesion, levels=[0.5], colors=OUTLINE, linewidths=0.9)
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    figure.suptitle(figure_text(title, longest=20 * columns), fontsize=9, x=0.01, ha="left")
     figure.savefig(path, dpi=150)

@@ -13,6 +13,7 @@ from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit.audit import Audit, audit
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.readers.registry import read_dataset
@@ -210,7 +211,7 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
             axis.set_axis_off()
             if row == 0:
                 axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9)
-        axes[row, 0].text(0, -2, image_id, fontsize=6, va="bottom")
+        axes[row, 0].text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -105,8 +105,3 @@ def legend(figure: Figure, axis: Axes, columns: int = 3) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handletextpad=0.4)
-
-
-def plain(text: Any) -> str:
-    """Names as they are: matplotlib would read `$...$` as a formula."""
-    return str(text).replace("$", r"\$")

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, plain, points, score_range
+from tune_btxrd.data.figure_text import figure_text
+from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, points, score_range
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
@@ -113,7 +114,9 @@ def _pareto(material: Material) -> Figure | None:
     points(axis, material.record.search_trials, place)
     limits = score_range(material.monitor, [trial.score or 0.0 for trial in scored_trials(material.record)])
     axis.set(
-        xlabel=f"{material.monitor.label} at the best epoch", ylabel=f"{plain(material.positive_class)} recall", xlim=limits
+        xlabel=f"{material.monitor.label} at the best epoch",
+        ylabel=f"{figure_text(material.positive_class)} recall",
+        xlim=limits,
     )
     axis.set_ylim(-0.04, 1.04)
     legend(figure, axis)
@@ -171,8 +174,8 @@ def _trainings(material: Material) -> Figure | None:
         for training in (t for t in material.trainings if t.split == split):
             _training(left, training, "val_loss")
             _training(right, training, material.recall)
-        left.set(ylabel="val loss", title=plain(split))
-        right.set(ylabel=f"{plain(material.positive_class)} recall", ylim=(-0.04, 1.04))
+        left.set(ylabel="val loss", title=figure_text(split))
+        right.set(ylabel=f"{figure_text(material.positive_class)} recall", ylim=(-0.04, 1.04))
         for axis in (left, right):
             axis.set_xlabel("epoch" if row == len(splits) - 1 else "")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -190,5 +193,5 @@ def _training(axis: Axes, training: Training, column: str) -> None:
         marker="o" if winner else "s",
         markersize=2.5,
         alpha=1.0 if training.seed is None else 0.45,
-        label=training.title,
+        label=figure_text(training.title),
     )

@@ -8,12 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tune_btxrd.report.canvas import LOOKS, MANY, legend, lines, loss_range, new_figure, plain, points, score_range
+from tune_btxrd.data.figure_text import figure_text
+from tune_btxrd.report.canvas import LOOKS, MANY, legend, lines, loss_range, new_figure, points, score_range
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials, unit
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
+
+WHOLE = 1000  # characters; a shortened choice could be taken for another
 
 
 def draw_importance(found: Importances | None) -> Figure | None:
@@ -27,7 +30,7 @@ def draw_importance(found: Importances | None) -> Figure | None:
         axis.plot([item.low, item.high], [row, row], color="black", linewidth=1)
         chance = "reached by chance in 1 of 20" if row == 0 else None
         axis.plot(min(1.0, item.by_chance), row, "|", color=LOOKS["diverged"][0], markersize=12, label=chance)
-    axis.set_yticks(range(len(items)), [plain(item.name) for item in items])
+    axis.set_yticks(range(len(items)), [figure_text(item.name) for item in items])
     axis.set(xlabel="share of importance, 95 % interval", xlim=(0, 1.02))
     legend(figure, axis)
     return figure
@@ -44,7 +47,7 @@ def draw_slices(material: Material) -> Figure | None:
         if dimension.log:
             axis.set_xscale("log")
         points(axis, scored, lambda t, d=dimension: _slice(t, d))  # type: ignore[misc]  # a default binds the loop's value
-        axis.set(xlabel=plain(dimension.name), ylim=score_range(material.monitor, [t.score or 0.0 for t in scored]))
+        axis.set(xlabel=figure_text(dimension.name), ylim=score_range(material.monitor, [t.score or 0.0 for t in scored]))
         if dimension.choices is None:
             axis.set_xlim(*dimension.bounds)
             axis.xaxis.set_major_locator(MaxNLocator(3)) if not dimension.log else None
@@ -62,7 +65,7 @@ def _slice(trial: TrialRecord, dimension: Dimension) -> tuple[Any, float] | None
     if dimension.name not in trial.params:
         return None
     value = trial.params[dimension.name]
-    return (plain(value) if dimension.choices is not None else value), float(trial.score or 0.0)
+    return (figure_text(value, longest=WHOLE) if dimension.choices is not None else value), float(trial.score or 0.0)
 
 
 def draw_landscape(material: Material, surface: Landscape | None) -> Figure | None:
@@ -77,7 +80,7 @@ def draw_landscape(material: Material, surface: Landscape | None) -> Figure | No
     filled = axis.contourf(surface.xs, surface.ys, z, levels=np.linspace(low, high, 11), cmap=colours, extend=beyond)
     figure.colorbar(filled, ax=axis, label=monitor.label, format="%.3g", pad=0.02)
     points(axis, material.record.search_trials, lambda t: (t.params[x.name], t.params[y.name]) if _has(t, x, y) else None)
-    axis.set(xlabel=plain(x.name), ylabel=plain(y.name), xscale="log" if x.log else "linear")
+    axis.set(xlabel=figure_text(x.name), ylabel=figure_text(y.name), xscale="log" if x.log else "linear")
     axis.set_yscale("log" if y.log else "linear")
     axis.set(xlim=x.bounds, ylim=y.bounds)
     legend(figure, axis)
@@ -104,7 +107,7 @@ def draw_parallel(material: Material) -> Figure | None:
     strong = [share ** (4 if len(ordered) > MANY else 1) for share in shares]  # of many, the best alone stand out
     shades = [mpl.colormaps["Blues"](0.15 + 0.85 * share) for share in strong]
     lines(axis, paths, shades, [0.4 + share for share in strong])
-    names = [plain(d.name) for d in material.spec.space]
+    names = [figure_text(d.name) for d in material.spec.space]
     for x in range(len(names) + 1):
         axis.axvline(x, color="0.4", linewidth=0.6)
     for x, dimension in enumerate(material.spec.space):
@@ -127,6 +130,6 @@ def _height(dimension: Dimension, value: Any) -> float:
 
 def _ends(dimension: Dimension) -> list[tuple[float, str]]:
     if dimension.choices is not None:
-        return [(_height(dimension, choice), plain(choice)) for choice in dimension.choices]
+        return [(_height(dimension, choice), figure_text(choice, longest=WHOLE)) for choice in dimension.choices]
     low, high = dimension.bounds
     return [(0.0, f"{low:g}"), (1.0, f"{high:g}")]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.results.checkpoints import RetrainJob, best_row
 from tune_btxrd.search.columns import RECALL
 
@@ -50,11 +51,11 @@ def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) 
     for axis, (label, columns) in zip(axes.flat, panels.items(), strict=True):
         for mark, (column, text) in zip(MARKS, columns.items(), strict=False):
             values = log[column].where(log[column] > 0) if column in RATES else log[column]  # frozen layers have no rate
-            axis.plot(log["epoch"], values, marker=mark, markersize=3.5, label=text)
+            axis.plot(log["epoch"], values, marker=mark, markersize=3.5, label=figure_text(text))
         axis.axvline(best, color="0.6", linewidth=1, label=f"best epoch {best}")
         for number, border in enumerate(stage_borders(log)):
             axis.axvline(border, color="0.3", linestyle="--", linewidth=1, label="next stage" if number == 0 else None)
-        axis.set(xlabel="epoch", ylabel=label, title=job.label if side == 1 else "")
+        axis.set(xlabel="epoch", ylabel=label, title=figure_text(job.label) if side == 1 else "")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if label.startswith("validation"):
             axis.set_ylim(-0.03, 1.03)
@@ -64,7 +65,7 @@ def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) 
         axis.legend(fontsize=8, **(above if side == 2 else {}))
         axis.grid(alpha=0.25)
     if side == 2:
-        figure.suptitle(job.label)
+        figure.suptitle(figure_text(job.label))
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
