@@ -9,14 +9,18 @@ import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two test processes with two threads each wait for one another: 28 s for 0.6 s
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers little beside the other test process
 
 HERE = Path(__file__).parent
 FIRST = (  # the longest; the first needs Ray's default ports, the second takes others
-    "test_dashboard.py",
-    "faults",
-    "test_main_job.py",
-    "test_search_ray.py",
+    "distributed/test_dashboard.py",
+    "faults/",
+    "pipeline/test_main_job.py",
+    "golden/",
+    "distributed/",
 )
 
 
@@ -28,8 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, since `pytest -n 2 --dist loadfile` gives whole files to its processes."""
-    rank = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(HERE).parts[0], len(FIRST)))
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(HERE).as_posix()
+        return next((number for number, start in enumerate(FIRST) if place.startswith(start)), len(FIRST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ from tests.support.datasets import write_folder
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.registry import read_dataset
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import DataError, ResultError
 
 
 def hash_counted(manifest: Manifest, cache_dir: Path) -> tuple[dict[str, str], int]:
@@ -74,7 +74,7 @@ def test_table_alone_has_no_hashes_and_a_file_is_no_cache_folder(tmp_path: Path)
     assert file_hashes(read_dataset(root, table_only=True), cache_dir=tmp_path / "cache") == {}
     assert not (tmp_path / "cache").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="must be writable"):
+    with pytest.raises(ResultError, match="must be writable"):
         file_hashes(read_dataset(root), cache_dir=tmp_path / "file")
 
 

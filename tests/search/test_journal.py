@@ -116,5 +116,5 @@ def test_tables_of_a_search_without_epochs_can_be_written_and_read(tmp_path: Pat
 
 def test_an_unwritable_folder_is_a_mistake_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultError, match="Free space or choose another folder"):
+    with pytest.raises(ResultError, match="Free space, or choose another folder"):
         write_whole(tmp_path / "file" / "trials.csv", "x")
