@@ -1,12 +1,11 @@
-"""TrainConfig: every hyperparameter of one training run, with its only default, its check and its one-line meaning."""
+"""TrainConfig: every hyperparameter of one training run, with its only default, its bounds and its one-line meaning."""
 
 import dataclasses
 import difflib
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
@@ -15,133 +14,217 @@ from tune_btxrd.stages import RECIPES, Stage, stages_of
 LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of training/losses.py
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
-HEADS = ("linear", "mlp", "cosine")  # see training/model.py
+HEADS = ("linear", "mlp", "cosine")  # see training/models/images.py
+PRECISIONS = ("auto", "fp32", "bf16")
+LARGEST_SEED = 2**32 - 2**10  # NumPy's is below 2**32; repeats and further trainings count up from it
+LARGEST_WHOLE = 10**10  # far beyond sense; what follows (Optuna, NumPy) counts in 64 bits
+LARGEST_FLOAT = 1e300  # differences and sums of two stay finite
+NUMBER_AS_TEXT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+")  # what YAML 1.1 leaves as text
 
 
-def hyperparameter(default: Any, rule: str, check: Callable[[Any], bool], meaning: str, *, shifts: bool = False) -> Any:
-    """A dataclass field that carries its rule (as the user reads it), its check and its meaning.
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One named value: its type, default, bounds and meaning. Checks values, and says what is wrong with them.
 
-    Args:
-        shifts: it changes which class frequencies or margins the model is trained for, so that val_loss compares its values
-            unfairly; a space that searches it must be monitored by macro_auc.
+    Attributes:
+        kind: int, float, bool or str.
+        above, at_least, below, at_most: bounds of a number, as far as it has them.
+        words: the only texts allowed; None: any text that is not empty.
+        is_optional: None is allowed; is_list: a list of mappings is allowed.
+        changes_prior: it changes which class frequencies or margins the model is trained for, so that val_loss compares
+            its values unfairly; a space that searches it must be monitored by macro_auc.
     """
-    metadata = {"rule": rule, "check": check, "meaning": meaning, "shifts": shifts}
+
+    name: str
+    kind: type
+    default: Any
+    meaning: str
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    words: tuple[str, ...] | None = None
+    is_optional: bool = False
+    is_list: bool = False
+    changes_prior: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a whole or any finite number."""
+        return self.kind in (int, float)
+
+    @property
+    def rule(self) -> str:
+        """What must hold for a value, as the user reads it, e.g. `0 <= dropout < 1`."""
+        if self.words is not None:
+            return f"{self.name} is one of {', '.join(self.words)}{', or a list' if self.is_list else ''}"
+        if not self.is_number:
+            return f"{self.name} is {'true or false' if self.kind is bool else 'a text'}"
+        low = self.above if self.at_least is None else self.at_least
+        high = self.below if self.at_most is None else self.at_most
+        if high is not None:
+            start = "" if low is None else f"{low:.10g} {'<' if self.at_least is None else '<='} "
+            return f"{start}{self.name} {'<' if self.at_most is None else '<='} {high:.10g}"
+        return (
+            f"{self.name} {'>' if self.at_least is None else '>='} {low:g}"
+            if low is not None
+            else f"{self.name} is a number"
+        )
+
+    def checked(self, value: Any) -> Any:
+        """The value as the field's type, within its bounds. Raises: ConfigError."""
+        value = self._typed(value)
+        if isinstance(value, self.kind) and not self._holds(value):
+            raise ConfigError(f"`{self.rule}` must hold, but got {self.name}={shown(value)}.")
+        return value
+
+    def _holds(self, value: Any) -> bool:
+        if not self.is_number:
+            return self.kind is bool or (value in self.words if self.words is not None else bool(value))
+        return (
+            (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def _typed(self, value: Any) -> Any:
+        """Whole floats become ints, ints become floats; text never becomes a number."""
+        if value is None and self.is_optional:
+            return None
+        if self.is_list and isinstance(value, list | tuple) and all(isinstance(entry, Mapping) for entry in value):
+            return tuple(dict(entry) for entry in value)
+        if self.is_number:
+            return self._number(value)
+        if isinstance(value, self.kind):
+            return value
+        kind = "true or false" if self.kind is bool else "a text or a list of mappings" if self.is_list else "a text"
+        hint = ": YAML reads a bare no, off, yes, on as true or false" if isinstance(value, bool) else ""
+        raise ConfigError(f"{self.name} must be {kind}, but got {shown(value)}{hint}.")
+
+    def _number(self, value: Any) -> int | float:
+        if isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value):
+            cure = re.sub(r"e(\d)", r"e+\1", f"{float(value):.1e}")
+            raise ConfigError(
+                f"{self.name} must be a number, but YAML reads {value[:40]} as text: write {cure} with a dot and a sign."
+            )
+        kind, largest = ("a whole number", LARGEST_WHOLE) if self.kind is int else ("a finite number", LARGEST_FLOAT)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= largest or self.kind(value) != value:  # NaN is not below anything
+            raise ConfigError(f"{self.name} must be {kind}, but got {shown(value)}.")
+        return int(value) if self.kind is int else float(value)
+
+
+def number(
+    default: float,
+    meaning: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    changes_prior: bool = False,
+) -> Any:
+    """A dataclass field that holds a number: a whole one where it is annotated `int`."""
+    bounds = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "changes_prior": changes_prior, **bounds})
+
+
+def word(default: str, meaning: str, *, words: tuple[str, ...], changes_prior: bool = False) -> Any:
+    """A dataclass field that holds one of some words."""
+    metadata = {"kind": str, "meaning": meaning, "words": words, "changes_prior": changes_prior}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def word(default: str, name: str, words: tuple[str, ...], meaning: str, *, shifts: bool = False) -> Any:
-    """A hyperparameter that is one of some words."""
-    rule = f"{name} is one of {', '.join(words)}"
-    return hyperparameter(default, rule, lambda value: value in words, meaning, shifts=shifts)
+def other(default: Any, meaning: str, **kind: Any) -> Any:
+    """A dataclass field that holds a switch, a text, or what `kind` says (see Field)."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **kind})
+
+
+def fields_of(record: type) -> dict[str, Field]:
+    """The fields of a dataclass that `number`, `word` and `other` made, by name."""
+    made = [item for item in dataclasses.fields(record) if "meaning" in item.metadata]
+    return {
+        item.name: Field(**{"name": item.name, "kind": item.type, "default": item.default, **item.metadata}) for item in made
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The hyperparameters of one training run. The defaults are the hand-made config.
+    """The hyperparameters of one training run. The defaults are the hand-made config for BTXRD.
 
     Raises:
         ConfigError: a value breaks its rule; the message names field, rule and value.
     """
 
-    lr: float = hyperparameter(1e-3, "lr > 0", lambda v: v > 0, "peak learning rate of AdamW")
-    weight_decay: float = hyperparameter(1e-4, "weight_decay >= 0", lambda v: v >= 0, "decoupled weight decay of AdamW")
-    dropout: float = hyperparameter(0.2, "0 <= dropout < 1", lambda v: 0 <= v < 1, "dropout before the classifier")
-    epochs: int = hyperparameter(30, "epochs >= 1", lambda v: v >= 1, "epoch budget; the cosine ends here")
-    batch_size: int = hyperparameter(
-        32, "batch_size >= 2", lambda v: v >= 2, "images per step; a last partial batch is kept"
-    )
-    image_size: int = hyperparameter(
-        224, "32 <= image_size <= 1024", lambda v: 32 <= v <= 1024, "side of the square input, px"
-    )
-    backbone: str = hyperparameter("efficientnet_b0", "backbone is a timm model", bool, "timm model name")
-    pretrained: bool = hyperparameter(
-        True, "pretrained is true or false", lambda v: True, "start from timm's ImageNet weights"
-    )
-    weights: str | None = hyperparameter(
+    lr: float = number(1e-3, "peak learning rate of AdamW", above=0)
+    weight_decay: float = number(1e-4, "decoupled weight decay of AdamW", at_least=0)
+    dropout: float = number(0.2, "dropout before the classifier", at_least=0, below=1)
+    epochs: int = number(30, "epoch budget; the cosine ends here", at_least=1)
+    batch_size: int = number(32, "images per step; a last partial batch is kept", at_least=2)
+    image_size: int = number(224, "side of the square input, px", at_least=32, at_most=1024)
+    backbone: str = other("efficientnet_b0", "timm model name")
+    pretrained: bool = other(True, "start from timm's ImageNet weights")
+    weights: str | None = other(
         None,
-        "weights is a file or folder",
-        lambda v: v is None or bool(v),
         "start from this file instead, or from <backbone>.safetensors or .pt in this folder",
+        kind=str,
+        is_optional=True,
     )
     head: str = word(
-        "linear", "head", HEADS, "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam", shifts=True
+        "linear",
+        "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam",
+        words=HEADS,
+        changes_prior=True,
     )
-    stages: str | tuple[Any, ...] = hyperparameter(
+    stages: str | tuple[Mapping[str, Any], ...] = other(
         "one",
-        f"stages is one of {', '.join(RECIPES)}, or a list",
-        bool,
         "which layers train when, with which share of lr; see tune_btxrd/stages.py",
+        kind=str,
+        words=tuple(RECIPES),
+        is_list=True,
     )
-    reload_best: bool = hyperparameter(
-        False, "reload_best is true or false", lambda v: True, "a new stage starts from the best epoch so far"
+    reload_best: bool = other(False, "a new stage starts from the best epoch so far")
+    min_lr: float = number(1e-6, "learning rate at the end of the cosine", at_least=0)
+    patience: int = number(7, "epochs without improvement before stopping", at_least=1)
+    min_delta: float = number(0.0, "smallest gain of the monitor that improves", at_least=0)
+    min_epochs: int = number(1, "patience stops no training before this epoch", at_least=1)
+    monitor: str = word("val_loss", "value that names the best epoch and stops the training", words=tuple(MONITORS))
+    flip: float = number(0.5, "probability of a left-right mirror", at_least=0, at_most=1)
+    rotation: float = number(15.0, "largest rotation, degrees", at_least=0, at_most=180)
+    scale_min: float = number(0.8, "smallest scale; the largest is 1", above=0, at_most=1)
+    shift: float = number(0.05, "largest shift, share of the side", at_least=0, below=1)
+    brightness: float = number(0.2, "largest relative change", at_least=0, at_most=1)
+    contrast: float = number(0.2, "largest relative change", at_least=0, at_most=1)
+    saturation: float = number(0.0, "largest relative change; colour images only", at_least=0, at_most=1)
+    hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
+    crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
+    erasing: float = number(0.0, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
+    loss: str = word("weighted_ce", "what training minimises; see training/losses.py", words=LOSSES, changes_prior=True)
+    label_smoothing: float = number(
+        0.0, "share of a label spread over all classes; all losses but focal", at_least=0, below=1
     )
-    min_lr: float = hyperparameter(1e-6, "min_lr >= 0", lambda v: v >= 0, "learning rate at the end of the cosine")
-    patience: int = hyperparameter(7, "patience >= 1", lambda v: v >= 1, "epochs without improvement before stopping")
-    min_delta: float = hyperparameter(0.0, "min_delta >= 0", lambda v: v >= 0, "smallest gain of the monitor that improves")
-    min_epochs: int = hyperparameter(1, "min_epochs >= 1", lambda v: v >= 1, "patience stops no training before this epoch")
-    monitor: str = word("val_loss", "monitor", tuple(MONITORS), "value that names the best epoch and stops the training")
-    flip: float = hyperparameter(0.5, "0 <= flip <= 1", lambda v: 0 <= v <= 1, "probability of a left-right mirror")
-    rotation: float = hyperparameter(15.0, "0 <= rotation <= 180", lambda v: 0 <= v <= 180, "largest rotation, degrees")
-    scale_min: float = hyperparameter(0.8, "0 < scale_min <= 1", lambda v: 0 < v <= 1, "smallest scale; the largest is 1")
-    shift: float = hyperparameter(0.05, "0 <= shift < 1", lambda v: 0 <= v < 1, "largest shift, share of the side")
-    brightness: float = hyperparameter(0.2, "0 <= brightness <= 1", lambda v: 0 <= v <= 1, "largest relative change")
-    contrast: float = hyperparameter(0.2, "0 <= contrast <= 1", lambda v: 0 <= v <= 1, "largest relative change")
-    saturation: float = hyperparameter(
-        0.0, "0 <= saturation <= 1", lambda v: 0 <= v <= 1, "largest relative change; colour images only"
+    focal_gamma: float = number(
+        2.0, "focal: how far easy images count less; 0 is cross-entropy", at_least=0, changes_prior=True
     )
-    hue: float = hyperparameter(
-        0.0, "0 <= hue <= 180", lambda v: 0 <= v <= 180, "largest turn of the colour circle, degrees; colour images only"
-    )
-    crop_min: float = hyperparameter(
-        1.0, "0 < crop_min <= 1", lambda v: 0 < v <= 1, "random resized crop: smallest share of the area; 1 crops nothing"
-    )
-    erasing: float = hyperparameter(
-        0.0, "0 <= erasing <= 1", lambda v: 0 <= v <= 1, "probability that a rectangle of the image is erased"
-    )
-    loss: str = word("weighted_ce", "loss", LOSSES, "what training minimises; see training/losses.py", shifts=True)
-    label_smoothing: float = hyperparameter(
-        0.0,
-        "0 <= label_smoothing < 1",
-        lambda v: 0 <= v < 1,
-        "share of a label spread over all classes; all losses but focal",
-    )
-    focal_gamma: float = hyperparameter(
-        2.0, "focal_gamma >= 0", lambda v: v >= 0, "focal: how far easy images count less; 0 is cross-entropy", shifts=True
-    )
-    ldam_margin: float = hyperparameter(
-        0.5, "ldam_margin >= 0", lambda v: v >= 0, "ldam: margin of the rarest class, in logits", shifts=True
-    )
-    ldam_scale: float = hyperparameter(
-        30.0, "ldam_scale > 0", lambda v: v > 0, "ldam: factor of the logits within the loss", shifts=True
-    )
-    logit_tau: float = hyperparameter(
-        1.0, "logit_tau >= 0", lambda v: v >= 0, "logit_adjusted: factor of the log class frequencies", shifts=True
-    )
-    reweighting: str = word("none", "reweighting", REWEIGHTING, "class weights from epoch reweight_from on", shifts=True)
-    reweight_from: int = hyperparameter(
-        1, "reweight_from >= 1", lambda v: v >= 1, "first epoch with reweighting; later than 1 is deferred", shifts=True
-    )
+    ldam_margin: float = number(0.5, "ldam: margin of the rarest class, in logits", at_least=0, changes_prior=True)
+    ldam_scale: float = number(30.0, "ldam: factor of the logits within the loss", above=0, changes_prior=True)
+    logit_tau: float = number(1.0, "logit_adjusted: factor of the log class frequencies", at_least=0, changes_prior=True)
+    reweighting: str = word("none", "class weights from epoch reweight_from on", words=REWEIGHTING, changes_prior=True)
+    reweight_from: int = number(1, "first epoch with reweighting; later than 1 is deferred", at_least=1, changes_prior=True)
     sampling: str = word(
-        "natural", "sampling", SAMPLING, "natural: each image once; balanced: classes alike, with repetition", shifts=True
+        "natural", "natural: each image once; balanced: classes alike, with repetition", words=SAMPLING, changes_prior=True
     )
-    drop_last: bool = hyperparameter(
-        False, "drop_last is true or false", lambda v: True, "leave out a last partial batch of training"
-    )
-    clip: float = hyperparameter(
-        0.0, "clip >= 0", lambda v: v >= 0, "largest norm of all gradients together; 0 clips nothing"
-    )
-    precision: str = word("auto", "precision", ("auto", "fp32", "bf16"), "bf16: AMP; auto: bf16 where CUDA has it")
-    tf32: bool = hyperparameter(
-        True, "tf32 is true or false", lambda v: True, "CUDA may round the factors of float32 products to TF32"
-    )
-    capture: bool = hyperparameter(
-        False, "capture is true or false", lambda v: True, "CUDA runs a training step as one captured graph"
-    )
-    seed: int = hyperparameter(42, "seed >= 0", lambda v: v >= 0, "decides head, order, augmentation, dropout")
+    drop_last: bool = other(False, "leave out a last partial batch of training")
+    clip: float = number(0.0, "largest norm of all gradients together; 0 clips nothing", at_least=0)
+    precision: str = word("auto", "bf16: AMP; auto: bf16 where CUDA has it", words=PRECISIONS)
+    tf32: bool = other(True, "CUDA may round the factors of float32 products to TF32")
+    capture: bool = other(False, "CUDA runs a training step as one captured graph")
+    seed: int = number(42, "decides head, order, augmentation, dropout", at_least=0, at_most=LARGEST_SEED)
 
     def __post_init__(self) -> None:
-        for name in FIELDS:
-            object.__setattr__(self, name, check_value(name, getattr(self, name)))
+        for name, field in FIELDS.items():
+            object.__setattr__(self, name, field.checked(getattr(self, name)))
         if self.min_lr > self.lr:
             raise ConfigError(f"`min_lr <= lr` must hold, but got min_lr={self.min_lr!r}, lr={self.lr!r}.")
         stages_of(self.stages, self.epochs)  # says what is wrong with them
@@ -172,50 +255,29 @@ class TrainConfig:
         return cls(**values)
 
 
-FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(TrainConfig)}
+FIELDS: Final = fields_of(TrainConfig)
 
 
 def check_name(name: str) -> None:
     """Raises ConfigError, with the nearest known name, where no hyperparameter is called so."""
     if name not in FIELDS:
-        near = difflib.get_close_matches(str(name), FIELDS, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(FIELDS)}."
-        raise ConfigError(f"Every name must be a hyperparameter, but got {shown(name)}: {cure}")
+        raise ConfigError(f"Every name must be a hyperparameter, but got {shown(name)}: {nearest(name, FIELDS)}")
 
 
-def check_value(name: str, value: Any) -> Any:
-    """The value of one hyperparameter as its field's type, within its own rule; rules between fields are TrainConfig's.
+def checked(name: str, value: Any) -> Any:
+    """A value of a hyperparameter as the field's type, within its bounds. Raises: ConfigError, also for an unknown name."""
+    check_name(name)
+    return FIELDS[name].checked(value)
 
-    Raises:
-        ConfigError: another type, or outside the rule.
-    """
-    field = FIELDS[name]
-    value = _of_type(name, value, field.type)
-    if not field.metadata["check"](value):
-        raise ConfigError(f"`{field.metadata['rule']}` must hold, but got {name}={shown(value)}.")
-    return value
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The cure for a name that nobody knows: the nearest one, or all."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name)[:100], names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}."
 
 
 def shown(value: object) -> str:
     """A value as a message shows it: its repr, cut after 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _of_type(name: str, value: Any, kind: Any) -> Any:
-    """The value as its field's type: whole floats become ints, ints become floats; text never becomes a number."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) < 1e300 else value  # too large: refused below
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if kind in (int, float) and isinstance(value, str):
-        hint = ": YAML reads 1e-5 as text, write 1.0e-5" if re.search(r"\d[eE]", value) else ""
-        raise ConfigError(f"{name} must be a number, but got the text {shown(value)}{hint}.")
-    if name == "stages" and isinstance(value, list | tuple) and all(isinstance(entry, Mapping) for entry in value):
-        return tuple(dict(entry) for entry in value)
-    allowed = (str, type(None)) if name == "weights" else (str,) if name == "stages" else (kind,)
-    if not isinstance(value, allowed) or (kind in (int, float) and isinstance(value, bool)):
-        raise ConfigError(f"{name} must be of type {getattr(kind, '__name__', kind)}, but got {shown(value)}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} must be a finite number, but got {value}.")
-    return value

@@ -25,11 +25,11 @@ MISTAKES = {
     "text in start": (("- {lr: 1.0e-3", "- {lr: 1e-3"), "lr must be a number, but YAML reads 1e-3 as text"),
     "scheduler no": (
         ("trials: 6", "trials: 6\nscheduler: no"),
-        "`scheduler` must be a word, but got False: YAML reads a bare no",
+        "scheduler must be a text, but got False: YAML reads a bare no",
     ),
     "sampler typo": (
         ("trials: 6", "trials: 6\nsampler: tpee"),
-        "sampler is one of tpe, gp, random` must hold, but got sampler=tpee",
+        "sampler is one of tpe, gp, random` must hold, but got sampler='tpee'",
     ),
     "train loss": (("trials: 6", "trials: 6\nmonitor: train_loss"), "monitor is one of val_loss"),
     "trials as bool": (("trials: 6", "trials: yes"), "trials must be a whole number, but got True"),
@@ -44,7 +44,7 @@ MISTAKES = {
     "infinite": (("high: 0.5}", "high: .inf}"), "dropout.high must be a finite number, but got inf"),
     "log from 0": (("high: 0.5}", "high: 0.5, log: true}"), "a log range starts above 0"),
     "uneven steps": (("high: 0.5}", "high: 0.5, step: 0.2}"), "high = low + a whole number of steps"),
-    "outside the rule": (("high: 0.5}", "high: 1.5}"), "`0 <= dropout < 1` must hold, but got dropout=1.5"),
+    "outside the rule": (("high: 0.5}", "high: 1.5}"), "`0 <= dropout.high < 1` must hold, but got dropout.high=1.5"),
     "choices and range": (("high: 0.5}", "high: 0.5, choices: [0.1, 0.2]}"), "got choices and high: remove one"),
     "one choice": ((DROPOUT, "  dropout: {choices: [0.1]}"), "at least two values"),
     "equal choices": ((DROPOUT, "  dropout: {choices: [0.2, 0.2]}"), "0.2 stands there twice"),
@@ -117,7 +117,18 @@ def test_the_schema_accepts_what_is_shipped_and_refuses_typos() -> None:
     assert paths
     for path in paths:
         validator.validate(yaml.safe_load(path.read_text()))
+    listed = SPACE + "fixed: {stages: [{epochs: rest, trains: all}], weights: null, image_size: 96}\n"
+    validator.validate(yaml.safe_load(listed))
     seen = "unknown setting|unknown name|unknown key|number as text|sampler typo|scheduler no|no start|choices and range"
-    for name in [*seen.split("|"), "one choice", "range of names", "epochs fixed", "size searched", "constraint form"]:
+    for name in [
+        *seen.split("|"),
+        "outside the rule",
+        "no trial",
+        "one choice",
+        "range of names",
+        "epochs fixed",
+        "size searched",
+        "constraint form",
+    ]:
         old, new = MISTAKES[name][0]
         assert not validator.is_valid(yaml.safe_load(SPACE.replace(old, new, 1))), name

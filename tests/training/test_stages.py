@@ -58,7 +58,7 @@ def test_a_list_with_a_rest():
         ([{"epochs": 4, "trains": "all"}], "add up to epochs"),
         ([{"epochs": 3, "trains": "head"}, {"epochs": "rest", "trains": "all"}], r"epochs >= 1"),
         ([{"epochs": "rest", "trains": "head"}, {"epochs": "rest", "trains": "all"}], "one stage at most"),
-        (3, "stages must be of type"),
+        (3, "stages must be a text or a list of mappings, but got 3"),
     ],
 )
 def test_mistakes_in_stages_are_named(value: object, message: str):

@@ -51,10 +51,8 @@ def _plan(spec: SearchSpec) -> list[str]:
 
 def _space(spec: SearchSpec) -> list[str]:
     width = max(len(name) for name in [*(item.name for item in spec.space), *spec.fixed])
-    searched = [
-        f"  {item.name:<{width}}  {item.describe()}   ({FIELDS[item.name].metadata['meaning']})" for item in spec.space
-    ]
-    fixed = [f"  {name:<{width}}  {value}   ({FIELDS[name].metadata['meaning']})" for name, value in spec.fixed.items()]
+    searched = [f"  {item.name:<{width}}  {item.describe()}   ({FIELDS[item.name].meaning})" for item in spec.space]
+    fixed = [f"  {name:<{width}}  {value}   ({FIELDS[name].meaning})" for name, value in spec.fixed.items()]
     starts = [
         f"  trial {number}{' (hand-made)' if number == 0 else ''}: {_values(spec, spec.complete(values), values)}"
         for number, values in enumerate(spec.start)

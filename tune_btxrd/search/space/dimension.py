@@ -32,7 +32,7 @@ class Dimension:
     @property
     def is_integer(self) -> bool:
         """Whether the hyperparameter is a whole number (decided by TrainConfig, not by the YAML)."""
-        return FIELDS[self.name].type is int
+        return FIELDS[self.name].kind is int
 
     def is_active(self, values: Mapping[str, Any]) -> bool:
         """Whether every condition of `when` holds for the values chosen so far."""

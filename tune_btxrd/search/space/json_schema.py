@@ -1,91 +1,80 @@
 """The JSON schema of a search space, generated from SearchSpec and TrainConfig, for editors that complete and check YAML.
 
-`search_spaces/schema.json` is `text()`; a test holds the two together. Rules across fields stay with SearchSpec.
+`search_spaces/schema.json` is `text()`; a test holds the two together. Rules between fields stay with SearchSpec.
 """
 
-import dataclasses
 import json
-from typing import Any, get_args
+from collections.abc import Iterable
 
-from tune_btxrd.config import FIELDS
-from tune_btxrd.search.space.spec import WHOLE_SEARCH, SearchSpec
+from tune_btxrd.config import FIELDS, Field
+from tune_btxrd.search.space.spec import SETTINGS, WHOLE_SEARCH
 
-NUMBERS = {int: "integer", float: "number", bool: "boolean", str: "string"}
-SEVERAL = {"weights": ["string", "null"], "stages": ["string", "array"]}  # hyperparameters of more than one type
+Schema = dict[str, object]
+TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+BOUNDS = {"exclusiveMinimum": "above", "minimum": "at_least", "exclusiveMaximum": "below", "maximum": "at_most"}
+PER_TRIAL = [name for name in FIELDS if name not in WHOLE_SEARCH]
 
 
 def text() -> str:
     """The schema as the file holds it."""
-    return json.dumps(schema(), indent=2) + "\n"
+    return json.dumps(schema(), indent=1) + "\n"
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     """The schema (draft 2020-12) as plain data."""
-    special = {"space": _space(), "start": _start(), "fixed": _fixed(), "constraint": _constraint()}
-    settings = {item.name: item for item in dataclasses.fields(SearchSpec)}
+    configs = {"type": "array", "minItems": 1, "items": _record(PER_TRIAL)}
     properties = {
-        name: {"description": item.metadata["meaning"], **(special.get(name) or _scalar(item))}
-        for name, item in settings.items()
+        "space": _space() | {"description": "searched hyperparameters, in order"},
+        "start": configs | {"description": "first trials; trial 0 is the hand-made config"},
+        "fixed": _record([*PER_TRIAL, "image_size"])
+        | {"description": "hyperparameters of every trial that differ from their defaults"},
+        **{name: _value(field) for name, field in SETTINGS.items()},
+        "constraint": _constraint() | {"description": "demands on values of the best epoch"},
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "tune_btxrd search space",
-        "type": "object",
-        "properties": properties,
-        "required": ["space", "start"],
-        "additionalProperties": False,
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tune_btxrd search space"} | (
+        _object(properties)
+        | {"required": ["space", "start"], "$defs": {name: _value(FIELDS[name]) for name in [*PER_TRIAL, "image_size"]}}
+    )
 
 
-def _scalar(item: dataclasses.Field[Any]) -> dict[str, Any]:
-    if item.type in NUMBERS:
-        return {"type": NUMBERS[item.type], "default": item.default}
-    return {"enum": list(get_args(item.type)), "default": item.default}
+def _object(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _value(name: str) -> dict[str, Any]:
-    field = FIELDS[name]
-    kind = SEVERAL.get(name) or NUMBERS[field.type]  # type: ignore[index]  # a class, never its name
-    return {"type": kind, "default": field.default, "description": f"{field.metadata['meaning']}; {field.metadata['rule']}"}
+def _record(names: Iterable[str]) -> Schema:
+    return _object({name: {"$ref": f"#/$defs/{name}"} for name in names})
 
 
-def _space() -> dict[str, Any]:
-    names = [name for name in FIELDS if name not in WHOLE_SEARCH]
-    return {
-        "type": "object",
-        "minProperties": 1,
-        "properties": {name: _dimension(name) for name in names},
-        "additionalProperties": False,
-    }
+def _value(field: Field) -> Schema:
+    """One value: its type, default, bounds or words, and its meaning."""
+    return {**_type(field), "default": field.default, "description": f"{field.meaning}; {field.rule}"}
 
 
-def _dimension(name: str) -> dict[str, Any]:
-    when = {"type": "object", "description": "values of earlier hyperparameters under which this one is searched"}
-    choices = {"type": "array", "items": {"type": _value(name)["type"]}, "minItems": 2, "uniqueItems": True}
-    listed = {"properties": {"choices": choices, "when": when}, "required": ["choices"], "additionalProperties": False}
-    forms: list[dict[str, Any]] = [listed]
-    if FIELDS[name].type in (int, float):
-        kind = {"type": _value(name)["type"]}
-        ranged = {"low": kind, "high": kind, "log": {"type": "boolean", "default": False}, "step": kind, "when": when}
-        forms.append({"properties": ranged, "required": ["low", "high"], "additionalProperties": False})
-    return {"type": "object", "description": _value(name)["description"], "oneOf": forms}
+def _type(field: Field) -> Schema:
+    if field.words is not None:
+        words: Schema = {"enum": list(field.words)}
+        return {"anyOf": [words, {"type": "array"}]} if field.is_list else words
+    bounds = {key: getattr(field, name) for key, name in BOUNDS.items() if getattr(field, name) is not None}
+    return {"type": [TYPES[field.kind], "null"] if field.is_optional else TYPES[field.kind], **bounds}
 
 
-def _start() -> dict[str, Any]:
-    properties = {name: _value(name) for name in FIELDS if name not in WHOLE_SEARCH}
-    return {
-        "type": "array",
-        "minItems": 1,
-        "items": {"type": "object", "properties": properties, "additionalProperties": False},
-    }
+def _space() -> Schema:
+    return _object({name: _dimension(FIELDS[name]) for name in PER_TRIAL}) | {"minProperties": 1}
 
 
-def _fixed() -> dict[str, Any]:
-    names = [name for name in FIELDS if name not in WHOLE_SEARCH or name == "image_size"]
-    return {"type": "object", "properties": {name: _value(name) for name in names}, "additionalProperties": False}
+def _dimension(field: Field) -> Schema:
+    when: Schema = {"type": "object", "description": "values of earlier hyperparameters under which this one is searched"}
+    choices: Schema = {"type": "array", "items": _type(field), "minItems": 2, "uniqueItems": True}
+    forms = [_object({"choices": choices, "when": when}) | {"required": ["choices"]}]
+    if field.is_number:
+        ends, step = _type(field), {"type": TYPES[field.kind], "exclusiveMinimum": 0}
+        log: Schema = {"type": "boolean", "default": False}
+        ranged = {"low": ends, "high": ends, "log": log, "step": step, "when": when}
+        forms.append(_object(ranged) | {"required": ["low", "high"]})
+    return {"description": f"{field.meaning}; {field.rule}", "oneOf": forms}
 
 
-def _constraint() -> dict[str, Any]:
+def _constraint() -> Schema:
     demand = {"type": "string", "pattern": r"^\s*(>=|<=)\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"}
     names = r"^val_(loss|acc|macro_f1|macro_auc|recall_\w+)$"
     return {"type": "object", "patternProperties": {names: demand}, "additionalProperties": False}

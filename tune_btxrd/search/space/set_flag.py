@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tune_btxrd.config import FIELDS, check_name, check_value
+from tune_btxrd.config import FIELDS, check_name, checked
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.yaml_text import parse_value
 
@@ -20,19 +20,19 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
         raise ConfigError(f"--set reads NAME=VALUE, but got {text!r}: write e.g. --set lr=0.001.")
-    check_name(name)
-    return name, check_value(name, _typed(name, value))
+    return name, checked(name, _typed(name, value))
 
 
 def _typed(name: str, text: str) -> Any:
-    """The text as its field's type; text that does not fit stays text, and `check_value` refuses it."""
-    kind = FIELDS[name].type
-    if kind in (int, float) and NUMBER.fullmatch(text):
+    """The text as its field's type; text that does not fit stays text, which the field refuses."""
+    check_name(name)
+    field = FIELDS[name]
+    if field.is_number and NUMBER.fullmatch(text):
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else float(text)
-    if kind is bool:
+    if field.kind is bool:
         return SWITCHES.get(text.lower(), text)
-    if name == "weights" and text.lower() in ("none", "null"):
+    if field.is_optional and text.lower() in ("none", "null"):
         return None
-    if name == "stages" and text.startswith("["):
+    if field.is_list and text.startswith("["):
         return parse_value(text, "--set stages=[...]")
     return text

@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final
 
-from tune_btxrd.config import FIELDS, TrainConfig, check_name
+from tune_btxrd.config import FIELDS, LARGEST_SEED, TrainConfig, check_name, checked, fields_of, nearest, number, shown, word
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
-from tune_btxrd.search.space.yaml_file import METRICS, nearest, parse, read_file, rule
+from tune_btxrd.search.space.yaml_file import METRICS, parse, read_file, rule
 
-Sampler = Literal["tpe", "gp", "random"]
-Scheduler = Literal["asha", "none"]
-MonitorName = Literal["val_loss", "macro_f1", "macro_auc"]  # it may depend on nothing that is searched, as a train loss does
+SAMPLERS = ("tpe", "gp", "random")
+SCHEDULERS = ("asha", "none")
 
 FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
 WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
@@ -24,63 +24,42 @@ WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
 }
 
 
-def setting(default: Any, invariant: str, check: Callable[[Any], bool], meaning: str) -> Any:
-    """A dataclass field with its rule (as the user reads it), its check and its meaning; no default where it is MISSING."""
-    metadata = {"rule": invariant, "check": check, "meaning": meaning}
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _one_of(name: str, default: str, kind: Any, meaning: str) -> Any:
-    words = get_args(kind)
-    return setting(default, f"{name} is one of {', '.join(words)}", lambda value: value in words, meaning)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
     """What a search does (the science); flags say where and how much.
+
+    Attributes:
+        space: searched hyperparameters, in order.
+        start: first trials; trial 0 is the hand-made config.
+        fixed: hyperparameters of every trial that differ from their defaults.
+        constraint: demands on values of the best epoch.
 
     Raises:
         ConfigError: a rule is broken; one line with the invariant, what was found, and the cure.
     """
 
-    space: tuple[Dimension, ...] = setting(
-        dataclasses.MISSING, "space has at least one hyperparameter", bool, "searched hyperparameters, in order"
-    )
-    start: tuple[Mapping[str, Any], ...] = setting(
-        dataclasses.MISSING, "start has at least one config", bool, "first trials; trial 0 is the hand-made config"
-    )
-    fixed: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict, metadata={"meaning": "hyperparameters of every trial that differ from their defaults"}
-    )
-    trials: int = setting(24, "trials >= 1", lambda v: v >= 1, "trials of the search, without confirmation")
-    epochs: int = setting(30, "epochs >= 1", lambda v: v >= 1, "epoch budget of a trial; its cosine ends here")
-    seed: int = setting(42, "seed >= 0", lambda v: v >= 0, "of proposals and of all search trials' training")
-    monitor: MonitorName = _one_of("monitor", "val_loss", MonitorName, "value whose best so far is the objective")  # noqa: RUF009  # it makes a field
-    sampler: Sampler = _one_of("sampler", "tpe", Sampler, "who proposes configs")  # noqa: RUF009  # it makes a field
-    startup_trials: int = setting(8, "startup_trials >= 1", lambda v: v >= 1, "random trials before the sampler learns")
-    scheduler: Scheduler = _one_of("scheduler", "asha", Scheduler, "who stops weak trials early")  # noqa: RUF009  # it makes a field
-    grace_period: int = setting(4, "grace_period >= 1", lambda v: v >= 1, "epochs before the first rung")
-    reduction_factor: float = setting(
-        3.0,
-        "reduction_factor > 1",
-        lambda v: v > 1,
-        "best one in so many goes on at a rung; the next is so many times later",
-    )
-    confirm: int = setting(3, "confirm >= 0", lambda v: v >= 0, "best configs that are repeated; 0 skips confirmation")
-    repeats: int = setting(
-        3, "repeats >= 2", lambda v: v >= 2, "repeats of each, on fresh partitions; one alone would have no spread"
-    )
-    constraint: tuple[Constraint, ...] = dataclasses.field(
-        default=(), metadata={"meaning": "demands on values of the best epoch"}
-    )
+    space: tuple[Dimension, ...]
+    start: tuple[Mapping[str, Any], ...]
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trials: int = number(24, "trials of the search, without confirmation", at_least=1)
+    epochs: int = number(30, "epoch budget of a trial; its cosine ends here", at_least=1)
+    seed: int = number(42, "of proposals and of all search trials' training", at_least=0, at_most=LARGEST_SEED)
+    monitor: str = word("val_loss", "value whose best so far is the objective", words=tuple(MONITORS))
+    sampler: str = word("tpe", "who proposes configs", words=SAMPLERS)
+    startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
+    scheduler: str = word("asha", "who stops weak trials early", words=SCHEDULERS)
+    grace_period: int = number(4, "epochs before the first rung", at_least=1)
+    reduction_factor: float = number(3.0, "best one in so many goes on at a rung; the next is so many times later", above=1)
+    confirm: int = number(3, "best configs that are repeated; 0 skips confirmation", at_least=0)
+    repeats: int = number(3, "repeats of each, on fresh partitions; one alone would have no spread", at_least=2)
+    constraint: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            if "rule" in item.metadata:
-                value = getattr(self, item.name)
-                rule(item.metadata["check"](value), item.metadata["rule"], f"{item.name}={value}")
+        for name, field in SETTINGS.items():
+            object.__setattr__(self, name, field.checked(getattr(self, name)))
+        object.__setattr__(self, "fixed", {name: checked(name, value) for name, value in self.fixed.items()})
+        rule(bool(self.space), "space has at least one hyperparameter", "none")
+        rule(bool(self.start), "start has at least one config", "none")
         if self.scheduler == "asha":
             found = f"grace_period={self.grace_period}, epochs={self.epochs}"
             rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
@@ -102,7 +81,7 @@ class SearchSpec:
             if name in WHOLE_SEARCH and (name in by_name or name != "image_size"):
                 raise ConfigError(f"`{name}` {WHOLE_SEARCH[name]}.")
         if both := sorted(set(by_name) & set(self.fixed)):
-            raise ConfigError(f"A name is either searched or fixed, but {both[0]!r} is both: remove one.")
+            raise ConfigError(f"A name is either searched or fixed, but {shown(both[0])} is both: remove one.")
         TrainConfig.from_dict({"lr": self._values("lr", max), "epochs": self.epochs, **self.fixed})
         for position, dimension in enumerate(self.space):
             self._check_conditions(dimension, {item.name: item for item in self.space[:position]})
@@ -112,12 +91,12 @@ class SearchSpec:
         for name, allowed in dimension.when.items():
             if name not in earlier:
                 raise ConfigError(
-                    f"`when` may name what is searched earlier, but {dimension.name} waits for {name!r}: "
+                    f"`when` may name what is searched earlier, but {dimension.name} waits for {shown(name)}: "
                     "move that one above it, or correct the name."
                 )
             if never := [value for value in allowed if not earlier[name].contains(value)]:
                 raise ConfigError(
-                    f"`when` names values that can occur, but {dimension.name} waits for {name} = {never[0]!r}, "
+                    f"`when` names values that can occur, but {dimension.name} waits for {name} = {shown(never[0])}, "
                     f"which is not in {earlier[name].describe()}: correct one of the two."
                 )
 
@@ -127,10 +106,10 @@ class SearchSpec:
 
     def _check_monitor(self) -> None:
         """Configs trained for other class frequencies cannot be compared by a value that rewards the natural ones."""
-        shifting = [item.name for item in self.space if FIELDS[item.name].metadata["shifts"]]
-        if shifting and self.monitor != FAIR_MONITOR:
+        unfair = [item.name for item in self.space if FIELDS[item.name].changes_prior]
+        if unfair and self.monitor != FAIR_MONITOR:
             raise ConfigError(
-                f"A space that searches {shifting[0]} must have `monitor: {FAIR_MONITOR}`, but got {self.monitor}: "
+                f"A space that searches {unfair[0]} must have `monitor: {FAIR_MONITOR}`, but got {self.monitor}: "
                 "it favours configs that train on the natural class frequencies, whatever the others have learned; "
                 "AUC asks only for the right order."
             )
@@ -148,7 +127,7 @@ class SearchSpec:
         for item in self.constraint:
             if item.metric not in known:
                 cure = nearest(item.metric, known)
-                raise ConfigError(f"A constraint names a value of every epoch, but got {item.metric!r}: {cure}")
+                raise ConfigError(f"A constraint names a value of every epoch, but got {shown(item.metric)}: {cure}")
 
     def suggest(self, trial: SuggestingTrial) -> TrainConfig:
         """The complete config of an Optuna trial; conditional dimensions are asked only where they are active."""
@@ -171,7 +150,7 @@ class SearchSpec:
         names = [dimension.name for dimension in self.space]
         if unknown := [name for name in values if name not in names]:
             cure = nearest(str(unknown[0]), names)
-            raise ConfigError(f"A start config names searched hyperparameters only, but got {unknown[0]!r}: {cure}")
+            raise ConfigError(f"A start config names searched hyperparameters only, but got {shown(unknown[0])}: {cure}")
         for dimension in self.space:
             name, active = dimension.name, dimension.is_active(values)
             if active and name not in values:
@@ -181,9 +160,9 @@ class SearchSpec:
                     f"A start config names active hyperparameters only, but {name} is searched as {dimension.describe()}: "
                     "remove it."
                 )
-            if active and not dimension.contains(values[name]):
+            if active and not dimension.contains(checked(name, values[name])):
                 raise ConfigError(
-                    f"A start config lies in the space, but {name}={values[name]!r} "
+                    f"A start config lies in the space, but {name}={shown(values[name])} "
                     f"is outside {dimension.describe()}: widen the range or move the start."
                 )
         return self.config(values)
@@ -222,7 +201,7 @@ class SearchSpec:
         Raises:
             ConfigError: the file is missing, is no YAML, or breaks a rule; the line names the file.
         """
-        settings = read_file(path, _types(cls))
+        settings = read_file(path, _names(cls))
         try:
             return cls(**settings)
         except ConfigError as error:
@@ -231,8 +210,11 @@ class SearchSpec:
     @classmethod
     def from_text(cls, text: str) -> "SearchSpec":
         """A spec from YAML text (see `load`)."""
-        return cls(**parse(text, _types(cls)))
+        return cls(**parse(text, _names(cls)))
 
 
-def _types(spec: type[SearchSpec]) -> dict[str, Any]:
-    return {item.name: item.type for item in dataclasses.fields(spec)}
+SETTINGS: Final = fields_of(SearchSpec)
+
+
+def _names(spec: type[SearchSpec]) -> list[str]:
+    return [item.name for item in dataclasses.fields(spec)]

@@ -1,24 +1,24 @@
 """A YAML of `search_spaces/` -> the settings of a SearchSpec, with what a person may have mistyped caught and named."""
 
-import dataclasses
-import difflib
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.config import FIELDS, check_name, check_value, shown
+from tune_btxrd.config import FIELDS, Field, check_name, nearest, shown
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.dimension import Constraint, Dimension, is_whole
-from tune_btxrd.search.space.yaml_text import parse_yaml, read_yaml
+from tune_btxrd.search.space.yaml_text import Plain, parse_yaml, read_yaml
 
 METRICS = ("val_loss", "val_acc", "val_macro_f1", "val_macro_auc")  # and one val_recall_<class> each: for constraints
 WHAT = "A search space"
+STEP = Field(name="step", kind=float, default=None, meaning="distance of neighbouring values of a range", above=0)
+BOUND = Field(name="A constraint's bound", kind=float, default=None, meaning="what a reported value must reach")
 
 
-def read_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a file by name; `known` maps every name to its type.
+def read_file(path: Path, known: Collection[str]) -> Plain:
+    """The settings of a file by name; `known` are the names there are.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or breaks a rule; the line names the file.
@@ -30,44 +30,51 @@ def read_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def parse(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
+def parse(text: str, known: Collection[str]) -> Plain:
     """The settings of YAML text (see `read_file`)."""
     return _settings(parse_yaml(text, WHAT), known)
 
 
-def _settings(content: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(content: Mapping[str, Any], known: Collection[str]) -> Plain:
     for name in content:
         if name not in known:
             raise ConfigError(f"Unknown setting {shown(name)}: {nearest(name, known)}")
     for name in ("space", "start"):
         if name not in content:
             raise ConfigError(f"A search space has `{name}:`, but it is missing: see search_spaces/btxrd.yaml.")
-    return {name: _setting(name, value, known[name]) for name, value in content.items()}
+    return {name: PARSERS[name](value) if name in PARSERS else value for name, value in content.items()}
 
 
-def _setting(name: str, value: Any, kind: Any) -> Any:
-    if name == "space":
-        return tuple(_dimension(key, entry) for key, entry in _mapping(name, value).items())
-    if name == "start":
-        if not isinstance(value, list):
-            raise ConfigError(f"`start` must be a list of configs, but got {shown(value)}: write `- {{lr: 1.0e-3, ...}}`.")
-        return tuple({key: _number_or_text(key, entry) for key, entry in _mapping(name, config).items()} for config in value)
-    if name == "fixed":
-        return {key: _number_or_text(key, entry) for key, entry in _mapping(name, value).items()}
-    if name == "constraint":
-        return tuple(_constraint(key, entry) for key, entry in _mapping(name, value).items())
-    if kind in (int, float):
-        return _number(name, value, kind)
-    if not isinstance(value, str):
-        hint = ": YAML reads a bare no, off, yes, on as true or false" if isinstance(value, bool) else ""
-        raise ConfigError(f"`{name}` must be a word, but got {shown(value)}{hint}.")
-    return value
+def _space(value: Any) -> tuple[Dimension, ...]:
+    return tuple(_dimension(name, entry) for name, entry in _mapping("space", value).items())
+
+
+def _start(value: Any) -> tuple[Plain, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"`start` must be a list of configs, but got {shown(value)}: write `- {{lr: 1.0e-3, ...}}`.")
+    return tuple(_mapping("start", config) for config in value)
+
+
+def _fixed(value: Any) -> Plain:
+    return _mapping("fixed", value)
+
+
+def _constraints(value: Any) -> tuple[Constraint, ...]:
+    return tuple(_constraint(metric, demand) for metric, demand in _mapping("constraint", value).items())
+
+
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "space": _space,
+    "start": _start,
+    "fixed": _fixed,
+    "constraint": _constraints,
+}  # all else is one value, which SearchSpec checks
 
 
 def _dimension(name: str, entry: Any) -> Dimension:
     check_name(name)
     entry = _mapping(name, entry)
-    allowed = [item.name for item in dataclasses.fields(Dimension) if item.name != "name"]
+    allowed = [item.name for item in fields(Dimension) if item.name != "name"]
     for key in entry:
         if key not in allowed:
             raise ConfigError(f"{name} takes {', '.join(allowed)}, but got {shown(key)}: {nearest(str(key), allowed)}")
@@ -80,21 +87,21 @@ def _dimension(name: str, entry: Any) -> Dimension:
     return Dimension(name=name, when=when, **_range(name, entry))
 
 
-def _range(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    kind = FIELDS[name].type
-    if kind not in (int, float):
+def _range(name: str, entry: Mapping[str, Any]) -> Plain:
+    field = FIELDS[name]
+    if not field.is_number:
         raise ConfigError(f"{name} is no number, so it takes `choices: [...]`, but got low/high.")
-    numbers = {key: _number(f"{name}.{key}", entry[key], kind) for key in ("low", "high", "step") if key in entry}
-    low, high, step = numbers["low"], numbers["high"], numbers.get("step")
+    low, high = (replace(field, name=f"{name}.{end}").checked(entry[end]) for end in ("low", "high"))
     log = entry.get("log", False)
     rule(isinstance(log, bool), f"{name}.log is true or false", f"log={shown(log)}")
     rule(low < high, f"{name}: low < high", f"low={low}, high={high}")
     rule(not (log and low <= 0), f"{name}: a log range starts above 0", f"low={low}")
-    rule(not (log and step), f"{name}: log and step exclude each other", f"step={step}")
-    if step is not None:
-        rule(step > 0, f"{name}.step > 0", f"step={step}")
-        rule(is_whole((high - low) / step), f"{name}: high = low + a whole number of steps", f"{low}, {high}, step={step}")
-    return {**{key: check_value(name, value) if key != "step" else value for key, value in numbers.items()}, "log": log}
+    if "step" not in entry:
+        return {"low": low, "high": high, "log": log}
+    step = replace(STEP, name=f"{name}.step", kind=field.kind).checked(entry["step"])
+    rule(not log, f"{name}: log and step exclude each other", f"step={step}")
+    rule(is_whole((high - low) / step), f"{name}: high = low + a whole number of steps", f"{low}, {high}, step={step}")
+    return {"low": low, "high": high, "step": step}
 
 
 def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -105,7 +112,7 @@ def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
         raise ConfigError(
             f"{name}.choices must list at least two values, but got {shown(choices)}: use `fixed:` for one value."
         )
-    values = tuple(check_value(name, choice) for choice in choices)
+    values = tuple(FIELDS[name].checked(choice) for choice in choices)
     if repeated := [value for value in values if values.count(value) > 1]:
         raise ConfigError(f"{name}.choices must differ, but {shown(repeated[0])} stands there twice: remove one.")
     return values
@@ -120,30 +127,12 @@ def _constraint(metric: str, demand: Any) -> Constraint:
         raise ConfigError(
             f"A constraint names a value of every epoch, but got {shown(metric)}: {nearest(str(metric), known)}"
         )
-    return Constraint(metric=metric, at_least=match[1] == ">=", bound=float(match[2]))
+    return Constraint(metric=metric, at_least=match[1] == ">=", bound=BOUND.checked(float(match[2])))
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
+def _mapping(name: str, value: Any) -> Plain:
     if not isinstance(value, dict):
         raise ConfigError(f"`{name}` must be a mapping, but got {shown(value)}: write `name: value` lines below it.")
-    return value
-
-
-def _number(name: str, value: Any, kind: Any) -> Any:
-    value = _number_or_text(name, value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or (kind is int and value != int(value)):
-        raise ConfigError(
-            f"{name} must be {'a whole number' if kind is int else 'a finite number'}, but got {shown(value)}."
-        )
-    return kind(value)
-
-
-def _number_or_text(name: str, value: Any) -> Any:
-    """The value; text that a person would call a number is an error, since PyYAML reads 1e-5 and 1.0e5 as text."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
-        cure = re.sub(r"e(\d)", r"e+\1", f"{float(value):.1e}")
-        raise ConfigError(f"{name} must be a number, but YAML reads {value} as text: write {cure} with a dot and a sign.")
     return value
 
 
@@ -151,10 +140,3 @@ def rule(holds: bool, invariant: str, found: str) -> None:
     """Raises ConfigError with the invariant and what was found, unless it holds."""
     if not holds:
         raise ConfigError(f"`{invariant}` must hold, but got {found}.")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The cure for a name that nobody knows: the nearest one, or all."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}."

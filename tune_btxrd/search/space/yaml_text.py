@@ -15,11 +15,12 @@ from tune_btxrd.errors import ConfigError
 MOST_BYTES = 100_000  # the largest shipped space has 2 kB; PyYAML reads about 200 kB per second
 MOST_CHARACTERS = 200_000  # of all values once every alias is written out
 MOST_LEVELS = 12  # of mappings and lists within each other; a space with stages needs 5
+Plain = dict[str, Any]  # a mapping as YAML holds it: names, and values that JSON has too
 MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str) -> Plain:
     """The mapping that a file holds.
 
     Args:
@@ -41,7 +42,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def parse_yaml(text: str, what: str) -> dict[str, Any]:
+def parse_yaml(text: str, what: str) -> Plain:
     """The mapping of YAML text (see `read_yaml`)."""
     content = parse_value(text, what)
     if not isinstance(content, dict):
