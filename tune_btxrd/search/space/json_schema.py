@@ -23,7 +23,7 @@ def text() -> str:
 def schema() -> Schema:
     """The schema (draft 2020-12) as plain data."""
     configs = {"type": "array", "minItems": 1, "items": _record(PER_TRIAL)}
-    properties = {
+    properties: Schema = {
         "space": _space() | {"description": "searched hyperparameters, in order"},
         "start": configs | {"description": "first trials; trial 0 is the hand-made config"},
         "fixed": _record([*PER_TRIAL, "image_size"])
@@ -67,9 +67,9 @@ def _dimension(field: Field) -> Schema:
     choices: Schema = {"type": "array", "items": _type(field), "minItems": 2, "uniqueItems": True}
     forms = [_object({"choices": choices, "when": when}) | {"required": ["choices"]}]
     if field.is_number:
-        ends, step = _type(field), {"type": TYPES[field.kind], "exclusiveMinimum": 0}
-        log: Schema = {"type": "boolean", "default": False}
-        ranged = {"low": ends, "high": ends, "log": log, "step": step, "when": when}
+        ranged: Schema = {end: _type(field) for end in ("low", "high")}
+        ranged["log"] = {"type": "boolean", "default": False}
+        ranged |= {"step": {"type": TYPES[field.kind], "exclusiveMinimum": 0}, "when": when}
         forms.append(_object(ranged) | {"required": ["low", "high"]})
     return {"description": f"{field.meaning}; {field.rule}", "oneOf": forms}
 
