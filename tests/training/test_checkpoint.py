@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,51 @@ def test_no_checkpoint_of_a_training_that_died():
     state = Slot(device="cpu").start(toy_config(lr=1e30), toy_data(), keep_best=True)
     with pytest.raises(AssertionError):
         files.checkpoint_dict(state, class_names=NAMES)
+
+
+def flipped(path: Path, of: torch.Tensor) -> None:
+    """One bit of this tensor's bytes in the file is turned."""
+    content = bytearray(path.read_bytes())
+    at = bytes(content).index(of.numpy().tobytes())
+    content[at + 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_one_flipped_bit_is_found_and_named(tmp_path: Path):
+    weight = torch.arange(100.0)
+    torch.save({"weight": weight}, tmp_path / "a.pt")
+    assert torch.equal(files.read_plain(tmp_path / "a.pt")["weight"], weight)
+    flipped(tmp_path / "a.pt", weight)
+    with pytest.raises(ResultError, match="a/data/0 is not what was written: bits have changed") as caught:
+        files.read_plain(tmp_path / "a.pt")
+    assert "\n" not in str(caught.value)
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(Code(), "holds posix.system"), (np.arange(3), r"holds numpy\S*multiarray._reconstruct")]
+)
+def test_what_is_no_plain_data_is_named_in_our_words(tmp_path: Path, content: object, message: str, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"best": content}, "a.pt")
+    with pytest.raises(ResultError, match=message) as caught:
+        files.read_plain(Path("a.pt"))
+    assert "\x1b" not in str(caught.value) and not Path("ran").exists()
+
+
+def test_a_score_as_a_number_of_numpy_is_read(tmp_path: Path):
+    torch.save({"f1": np.float64(0.8), "epoch": np.int64(3)}, tmp_path / "a.pt")
+    assert files.read_plain(tmp_path / "a.pt") == {"f1": 0.8, "epoch": 3}
+
+
+def test_a_zip_bomb_and_an_old_format_are_refused(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**7))
+    torch.save({"a": torch.ones(3)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name, message in (("bomb.pt", "compressed or overlap"), ("old.pt", "no zip file as torch.save writes")):
+        with pytest.raises(ResultError, match=message):
+            files.read_plain(tmp_path / name)

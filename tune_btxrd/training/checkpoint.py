@@ -1,15 +1,18 @@
 """TrainState <-> file, whole or not at all. Plain tensors and plain data: loads with `weights_only=True`."""
 
 import io
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.errors import ResultError
 from tune_btxrd.files import aside
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training.metrics import EpochMetrics
@@ -20,6 +23,8 @@ from tune_btxrd.training.slot import Slot
 from tune_btxrd.training.state import TrainState
 
 FORMAT = 1
+MOST_BYTES = 8 * 2**30  # of a checkpoint; the largest model of timm has 2.6 GiB of weights, its optimizer state twice that
+SCALARS = tuple(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool"))
 KEYS = (
     "epoch",
     "model_state_dict",
@@ -79,17 +84,55 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         ResultError: no such file, a damaged one, or one that this project has not written.
     """
-    if not path.is_file():
-        raise ResultError(f"A checkpoint must be a file, but {path} is none.")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # alien and truncated files raise anything, from EOFError to UnpicklingError
-        reason = first_line(error)
-        raise ResultError(f"A checkpoint must be complete, but {path} cannot be read ({reason}): use another.") from error
+    loaded = read_plain(path)
     absent = [key for key in KEYS if not isinstance(loaded, dict) or key not in loaded]
     if absent:
         raise ResultError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
     return dict(loaded)
+
+
+def read_plain(path: Path) -> Any:
+    """What `torch.save` wrote into a file, on the CPU: every byte checked, and plain tensors and data alone.
+
+    The file is a zip with a CRC-32 for each record, which torch writes and never checks: one flipped bit in a weight
+    turned a prediction without a word.
+
+    Raises:
+        ResultError: no such file, a damaged one, or one with more in it than plain data; the text says what.
+    """
+    if not path.is_file():
+        raise ResultError(f"A checkpoint must be a file, but {path} is none.")
+    if fault := _fault(path):
+        raise ResultError(f"A checkpoint must be complete, but {path} cannot be read ({fault}): use another.")
+    scalar: Any = np.float64(0).__reduce__()[0]  # its module was renamed in NumPy 2
+    known = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    try:
+        with torch.serialization.safe_globals([*known, np.dtype, *SCALARS]):  # a score as NumPy's number is common
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # alien files raise anything, from EOFError to UnpicklingError
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        raise ResultError(
+            f"A checkpoint must hold plain tensors and data alone, but {path} holds "
+            f"{name[1] if name else 'something else'}: save its state_dict and plain values."
+        ) from error
+
+
+def _fault(path: Path) -> str:
+    """What is wrong with the bytes of a checkpoint; empty where nothing is."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        return f"{size / 2**30:.0f} GiB, where {MOST_BYTES / 2**30:.0f} are the most"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if any(item.compress_type != zipfile.ZIP_STORED for item in records) or sum(r.file_size for r in records) > size:
+                return "its records are compressed or overlap, which torch.save never writes"
+            odd = archive.testzip()
+    except OSError as error:
+        return error.strerror or "the disk does not give it"
+    except Exception:  # a damaged directory raises anything, from BadZipFile to struct.error
+        return "it is cut off, damaged, or no zip file as torch.save writes since version 1.6"
+    return f"{odd} is not what was written: bits have changed" if odd else ""
 
 
 def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> TrainState:
