@@ -23,7 +23,7 @@ from benchmarks.kill import Arena, with_token
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.distributed.measure import Layout
-from tune_btxrd.distributed.tune_adapters import Recorder, Rungs
+from tune_btxrd.distributed.tune_adapters import Recorder, Rungs, trial_config
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import read_search
@@ -85,7 +85,7 @@ def _with_label(stub: Any) -> Any:
     def labelled(config: dict[str, Any]) -> None:
         import uuid
 
-        stub({**config, "trial": uuid.uuid4().hex})
+        stub({"trial": uuid.uuid4().hex, "hyperparameters": config})
 
     return labelled
 
@@ -175,8 +175,7 @@ def _play_logical(folder: Path, *, trials: int, slots: int) -> tuple[int, float,
     while True:
         began = time.perf_counter()
         while not isinstance(job := conductor.next(), str):
-            config = {**job.config.to_dict(), "trial": job.label, "role": job.role, "split": job.split}
-            live.append(_Fake(config))
+            live.append(_Fake(trial_config(job).to_dict()))
             rungs.on_trial_add(None, live[-1])
         asked += time.perf_counter() - began
         if job == "finished":
@@ -197,7 +196,8 @@ def _play_logical(folder: Path, *, trials: int, slots: int) -> tuple[int, float,
 
 def _row(fake: _Fake) -> dict[str, Any]:
     epoch = fake.last_result.get("epoch", 0) + 1
-    loss = 0.5 + 0.1 * (math.log10(fake.config["lr"]) + 4) ** 2 + (fake.config["dropout"] - 0.4) ** 2 + 0.5 / epoch
+    values = fake.config["hyperparameters"]
+    loss = 0.5 + 0.1 * (math.log10(values["lr"]) + 4) ** 2 + (values["dropout"] - 0.4) ** 2 + 0.5 / epoch
     row = {"epoch": epoch, "train_loss": loss, "val_loss": loss, "val_acc": 0.5, "val_recall_a": 0.5, "val_macro_f1": 0.5}
     stop = "budget" if epoch == SETTINGS["epochs"] else ""
     return row | {"lr": 1e-3, "objective": loss, "improved": True, "stop": stop, "zero_recall_epochs": 0, "slot": "none"}

@@ -50,13 +50,14 @@ def make_stub() -> Any:
 
         from ray import tune
 
-        distance = 0.1 * (math.log10(config["lr"]) + 3.5) ** 2 + (config["dropout"] - 0.3) ** 2
+        values = config.get("hyperparameters", config)  # Ray's own way knows no labels
+        distance = 0.1 * (math.log10(values["lr"]) + 3.5) ** 2 + (values["dropout"] - 0.3) ** 2
         for epoch in range(1, 5):
             loss = 0.5 + distance + 0.5 / epoch
             row = {name: loss for name in ("train_loss", "val_loss", "objective", "train_seconds", "val_seconds")}
             shares = {name: 0.5 for name in ("val_acc", "val_macro_f1", "val_recall_a", "val_recall_b", "val_recall_c")}
             tail = {"improved": True, "stop": "budget" if epoch == 4 else "", "zero_recall_epochs": 0, "slot": "stub"}
-            tune.report({"epoch": epoch, "lr": config["lr"], **row, **shares, "images_per_second": 1.0, **tail})
+            tune.report({"epoch": epoch, "lr": values["lr"], **row, **shares, "images_per_second": 1.0, **tail})
 
     return stub
 

@@ -58,8 +58,8 @@ def drive(
     length = {"epochs": 8} if real else {}  # long enough to be killed in
     spec = SearchSpec.from_text(SPACE).override({"trials": trials, **length}, TINY if real else {})
     with connected(address=address, name=folder.name) as cluster:
-        parcel = join_nodes(cluster, source, shared={"--storage": folder}, remote=remote) if real else None
-        run_search(spec, replace(run, parcel=parcel), cluster, trainable=None if real else stub(folder))
+        shipment = join_nodes(cluster, source, shared={"--storage": folder}, remote=remote) if real else None
+        run_search(spec, replace(run, shipment=shipment), cluster, trainable=None if real else stub(folder))
 
 
 def trained(folder: Path, label: str) -> int:
@@ -81,19 +81,20 @@ def stub(folder: Path) -> Trainable:
 
         from ray import tune
 
+        values = config["hyperparameters"]
         checkpoint = Path(where) / "trial_checkpoints" / f"{config['trial']}.pt"
         checkpoint.parent.mkdir(exist_ok=True)
         rows = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
         for row in rows:
             tune.report(row)
-        for epoch in range(len(rows) + 1, config["epochs"] + 1):
+        for epoch in range(len(rows) + 1, values["epochs"] + 1):
             time.sleep(seconds)
             with (Path(where) / "trained" / f"{config['trial']}.txt").open("a") as file:
                 file.write(f"{epoch}\n")
-            loss = 0.5 + 0.1 * (math.log10(config["lr"]) + 4) ** 2 + (config["dropout"] - 0.4) ** 2 + 0.5 / epoch
-            row = {"epoch": epoch, "lr": config["lr"], "slot": f"{os.uname().nodename}:{os.getpid()}", "improved": True}
+            loss = 0.5 + 0.1 * (math.log10(values["lr"]) + 4) ** 2 + (values["dropout"] - 0.4) ** 2 + 0.5 / epoch
+            row = {"epoch": epoch, "lr": values["lr"], "slot": f"{os.uname().nodename}:{os.getpid()}", "improved": True}
             row |= {"train_loss": loss, "val_loss": loss, "val_acc": 0.5, "val_macro_f1": 0.5, "val_recall_a": 0.5}
-            row |= {"objective": loss, "zero_recall_epochs": 0, "stop": "budget" if epoch == config["epochs"] else ""}
+            row |= {"objective": loss, "zero_recall_epochs": 0, "stop": "budget" if epoch == values["epochs"] else ""}
             rows.append(row)
             aside = checkpoint.with_suffix(".part")
             aside.write_text(json.dumps(rows))

@@ -87,7 +87,8 @@ def test_stock_ray_calls_every_stopped_trial_complete(ray_address: str, tmp_path
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    space = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0.0, 0.5), "epochs": 8, "trial": "stock"}
+    values = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0.0, 0.5), "epochs": 8}
+    space = {"trial": "stock", "hyperparameters": values}
     search = OptunaSearch(metric="objective", mode="min", sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=4))
     asha = ASHAScheduler(time_attr="epoch", metric="objective", mode="min", max_t=8, grace_period=2, reduction_factor=2)
     tune.Tuner(

@@ -1,7 +1,8 @@
 """One trial without Ray: real trainings of a tiny network on made-up pictures."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from tests.support.searches import make_conductor, make_folder
 from tests.support.sources import FIXED, make_source, scramble
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed import trial_checkpoint as store
 from tune_btxrd.distributed.reproduce import reproduce, session_threads
 from tune_btxrd.distributed.trainable import run_trial
-from tune_btxrd.errors import ResultError
+from tune_btxrd.distributed.trial_config import TrialConfig
+from tune_btxrd.distributed.tune_adapters import trial_config
+from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.search.conductor import ENDINGS
 from tune_btxrd.search.selection import select
 from tune_btxrd.search.space.spec import SearchSpec
@@ -35,7 +39,8 @@ start:
 """
 SPLITS = ("common", "confirm_1", "confirm_2")
 TIMES = ("images_per_second", "train_seconds", "val_seconds", "slot", "time")
-CONFIG = {**FIXED, "lr": 1e-3, "dropout": 0.2, "epochs": 4, "patience": 4, "seed": 1, "trial": "7", "split": "common"}
+CONFIG = TrainConfig.from_dict({**FIXED, "lr": 1e-3, "dropout": 0.2, "epochs": 4, "patience": 4, "seed": 1})
+TRIAL = TrialConfig(trial="7", role="search", split="common", hyperparameters=CONFIG)
 
 
 class KilledError(Exception):
@@ -47,7 +52,7 @@ def numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-def run(config: Mapping[str, Any], source: Source, folder: Path, *, die_after: int = 10**6) -> list[dict[str, Any]]:
+def run(config: TrialConfig, source: Source, folder: Path, *, die_after: int = 10**6) -> list[dict[str, Any]]:
     """The rows of one trial in this process."""
     rows: list[dict[str, Any]] = []
 
@@ -68,8 +73,7 @@ def search(folder: Path, source: Source, spec: SearchSpec) -> Any:
     conductor = make_conductor(make_folder(folder), spec)
     conductor.journal.write("session", threads=1)
     while not isinstance(job := conductor.next(), str):
-        config = {**job.config.to_dict(), "trial": job.label, "split": job.split}
-        rows = run(config, source, folder / "checkpoints")
+        rows = run(trial_config(job), source, folder / "checkpoints")
         for row in rows:
             conductor.epoch(job.label, row)
         conductor.end(job.label, state="complete", reason=ENDINGS[rows[-1]["stop"]])
@@ -83,7 +87,7 @@ def forget_data() -> None:
 
 
 def test_one_report_per_epoch_under_the_contracts_names(tmp_path: Path) -> None:
-    rows = run(CONFIG, make_source(tmp_path), tmp_path / "checkpoints")
+    rows = run(TRIAL, make_source(tmp_path), tmp_path / "checkpoints")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and rows[-1]["stop"] == "budget"
     contract = "epoch,train_loss,val_loss,val_acc,val_recall_normal,val_recall_benign,val_recall_malignant,lr"
     assert ",".join(rows[0]).startswith(contract) and {"val_macro_f1", "objective"} <= rows[0].keys()
@@ -92,11 +96,11 @@ def test_one_report_per_epoch_under_the_contracts_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("die_after", [1, 2, 3])
 def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(die_after: int, tmp_path: Path) -> None:
     source = make_source(tmp_path)
-    whole = run(CONFIG, source, tmp_path / "a")
-    before = run(CONFIG, source, tmp_path / "b", die_after=die_after)
+    whole = run(TRIAL, source, tmp_path / "a")
+    before = run(TRIAL, source, tmp_path / "b", die_after=die_after)
     kept = die_after - 1  # what dies as it tells an epoch has saved the one before
     assert (tmp_path / "b" / "7.pt").exists() == (kept > 0)
-    after = run(CONFIG, source, tmp_path / "b")
+    after = run(TRIAL, source, tmp_path / "b")
     assert numbers(before) == numbers(whole)[:die_after]
     assert numbers(after) == numbers(whole)  # the epochs of the checkpoint are told again
     times = [[row["train_seconds"] for row in rows[:kept]] for rows in (before, after)]
@@ -106,9 +110,9 @@ def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(die_after: i
 def test_a_trial_that_is_over_leaves_no_write_behind(tmp_path: Path) -> None:
     """Neither the last epoch nor one that ends in a stop is worth a checkpoint: the next trial would wait for it."""
     source = make_source(tmp_path)
-    run(CONFIG, source, tmp_path / "budget")
-    assert checkpoint.load(tmp_path / "budget" / "7.pt")["epoch"] == CONFIG["epochs"] - 1
-    run(CONFIG, source, tmp_path / "stopped", die_after=1)
+    run(TRIAL, source, tmp_path / "budget")
+    assert checkpoint.load(tmp_path / "budget" / "7.pt")["epoch"] == CONFIG.epochs - 1
+    run(TRIAL, source, tmp_path / "stopped", die_after=1)
     assert not list((tmp_path / "stopped").glob("*"))
 
 
@@ -121,12 +125,14 @@ def test_whoever_dies_as_it_tells_an_epoch_loses_that_one_alone(tmp_path: Path, 
         path = tmp_path / "checkpoints" / "7.pt"
         kept.append((row["epoch"], checkpoint.load(path)["epoch"] if path.exists() else 0))
 
-    run_trial(CONFIG, make_source(tmp_path), report, device="cpu", threads=1, checkpoints=tmp_path / "checkpoints")
+    run_trial(TRIAL, make_source(tmp_path), report, device="cpu", threads=1, checkpoints=tmp_path / "checkpoints")
     assert kept == [(1, 0), (2, 1), (3, 2), (4, 3)]
 
 
 def test_a_loss_that_is_not_finite_is_reported_as_divergence(tmp_path: Path) -> None:
-    rows = run({**CONFIG, "lr": 1e30, "min_lr": 0.0}, make_source(tmp_path), tmp_path / "checkpoints")
+    rows = run(
+        replace(TRIAL, hyperparameters=CONFIG.replace(lr=1e30, min_lr=0.0)), make_source(tmp_path), tmp_path / "checkpoints"
+    )
     assert rows[-1]["stop"] == "diverged" and rows[-1]["lr"] == pytest.approx(1e30, rel=1)
     assert "use a smaller lr" in rows[-1]["reason"] and rows[-1]["epoch"] == len(rows)
 
@@ -170,8 +176,7 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_came_and_a_difference_is_named
     conductor = make_conductor(make_folder(tmp_path / "search"), spec)
     job = conductor.next()
     assert not isinstance(job, str)
-    config = {**job.config.to_dict(), "trial": job.label, "split": job.split}
-    first, second = run(config, source, tmp_path / "checkpoints", die_after=2)
+    first, second = run(trial_config(job), source, tmp_path / "checkpoints", die_after=2)
     conductor.epoch("0", first)
     conductor.epoch("0", {**second, "val_loss": second["val_loss"] + 1.0})
     conductor.end("0", state="pruned", reason="stopped by ASHA at epoch 2")
@@ -180,3 +185,12 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_came_and_a_difference_is_named
     assert again.differences == ((2, "val_loss", second["val_loss"] + 1.0, second["val_loss"]),)
     with pytest.raises(ResultError, match="has no '9': it has 0 to 0"):
         reproduce(tmp_path / "search", "9", source, split="common", device="cpu", threads=1)
+
+
+def test_labels_and_hyperparameters_of_a_trial_are_told_apart_and_nothing_unknown_is_dropped() -> None:
+    values = TRIAL.to_dict()
+    assert TrialConfig.from_dict(values) == TRIAL and values["hyperparameters"] == CONFIG.to_dict()
+    with pytest.raises(ConfigError, match="got 'dropot': did you mean 'dropout'"):
+        TrialConfig.from_dict({**values, "hyperparameters": {**CONFIG.to_dict(), "dropot": 0.1}})
+    with pytest.raises(AssertionError, match="a trial's config has"):
+        TrialConfig.from_dict({**values, "dropout": 0.1})

@@ -7,7 +7,7 @@ import pytest
 from tests.support.sources import CLASSES
 from tests.support.toy_training import toy_config, toy_data
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.distributed.trial_checkpoint import TrialStore, before
+from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint, before
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot
 
@@ -17,7 +17,7 @@ def trained(tmp_path: Path) -> tuple[Path, TrainConfig]:
     """The checkpoints of a training that was killed after its third epoch."""
     config, path = toy_config(epochs=4), tmp_path / "7.pt"
     state = Slot(device="cpu", threads=1).start(config, toy_data(), keep_best=False)
-    store = TrialStore(path, class_names=CLASSES)
+    store = TrialCheckpoint(path, class_names=CLASSES)
     for _ in zip(range(3), train(state), strict=False):
         store.save(state)
     store.close()
@@ -26,7 +26,7 @@ def trained(tmp_path: Path) -> tuple[Path, TrainConfig]:
 
 def loaded(path: Path, config: TrainConfig) -> tuple[int, str]:
     """The epoch that a store goes on from (0: from the start), and what it says."""
-    store = TrialStore(path, class_names=CLASSES)
+    store = TrialCheckpoint(path, class_names=CLASSES)
     saved = store.load(config.to_dict())
     store.close()
     return (saved["epoch"] if saved else 0), store.note
@@ -63,7 +63,7 @@ def test_a_checkpoint_of_another_config_is_not_gone_on_with(trained: tuple[Path,
 
 def test_after_the_training_nothing_is_left(trained: tuple[Path, TrainConfig]) -> None:
     path, _ = trained
-    store = TrialStore(path, class_names=CLASSES)
+    store = TrialCheckpoint(path, class_names=CLASSES)
     store.close()
     store.remove()
     assert list(path.parent.iterdir()) == []

@@ -40,16 +40,16 @@ def test_pixels_reach_a_node_once(arena: Arena, tmp_path: Path) -> None:
 
     source = make_source(tmp_path / "data")
 
-    def images_here(source: object, parcel: object) -> tuple[int, tuple[int, ...], str]:
-        here = local_source(source, parcel)
+    def images_here(source: object, shipment: object) -> tuple[int, tuple[int, ...], str]:
+        here = local_source(source, shipment)
         data = here.training_data("common")
         return (Path(here.cache) / "images.npy").stat().st_ino, data.images.shape, here.splits
 
-    with connected(address=arena.address, name="parcel"):
-        parcel = pack(source)
+    with connected(address=arena.address, name="shipment"):
+        shipment = pack(source)
         Path(source.cache).rename(tmp_path / "gone")
         task = ray.remote(images_here)
-        found = ray.get([task.remote(source, parcel) for _ in range(4)])
+        found = ray.get([task.remote(source, shipment) for _ in range(4)])
     assert len(set(found)) == 1 and found[0][1] == (48, 32, 32) and str(tmp_path) not in found[0][2]
 
 

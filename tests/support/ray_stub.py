@@ -44,13 +44,13 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
 
         from ray import tune
 
-        label, best = config["trial"], math.inf
+        label, values, best = config["trial"], config["hyperparameters"], math.inf
         log = Path(where) / f"{label}.txt"
         with log.open("a") as file:
             file.write("begun\n")
         attempts = len(log.read_text().splitlines())
-        lr = math.log10(config["lr"])
-        for epoch in range(1, config["epochs"] + 1):
+        lr = math.log10(values["lr"])
+        for epoch in range(1, values["epochs"] + 1):
             time.sleep(seconds)
             fault = wrong.get(label, "") if epoch == 2 else ""
             if fault == "raise":
@@ -61,13 +61,13 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
                 raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 20.00 GiB.")
             if fault == "die always" or (fault == "die" and attempts == 1):
                 os.kill(os.getpid(), 9)
-            row: dict[str, Any] = {"epoch": epoch, "lr": config["lr"], "slot": f"stub:{os.getpid()}", "reason": ""}
+            row: dict[str, Any] = {"epoch": epoch, "lr": values["lr"], "slot": f"stub:{os.getpid()}", "reason": ""}
             if fault == "nan":
                 tune.report({**row, "objective": math.inf, "stop": "diverged", "reason": f"loss nan in epoch 2 at lr={lr}"})
                 return
-            loss = 0.5 + 0.1 * (lr + 4) ** 2 + (config["dropout"] - 0.4) ** 2 + 0.5 / epoch
+            loss = 0.5 + 0.1 * (lr + 4) ** 2 + (values["dropout"] - 0.4) ** 2 + 0.5 / epoch
             row |= {"train_loss": loss, "val_loss": loss, "val_acc": 0.5, "val_macro_f1": 0.5, "val_recall_a": 0.5}
-            stop = "budget" if epoch == config["epochs"] else ""
+            stop = "budget" if epoch == values["epochs"] else ""
             tune.report(
                 {**row, "objective": min(best, loss), "improved": loss < best, "stop": stop, "zero_recall_epochs": 0}
             )

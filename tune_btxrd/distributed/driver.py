@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.distributed.connect import Cluster, DashboardRows
+from tune_btxrd.distributed.connect import Cluster
 from tune_btxrd.distributed.failures import surroundings
 from tune_btxrd.distributed.interrupts import hurried
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS, CheckpointKeeper
+from tune_btxrd.distributed.listeners.dashboard import DashboardRows
 from tune_btxrd.distributed.listeners.prometheus import Gauges
 from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import NodeWatch
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Parcel
+from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
 from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs
@@ -42,7 +43,7 @@ class SearchRun:
     device: str
     layout: Layout
     remote: RemoteFolder | None = None  # the storage's copy of `folder`, beyond this machine
-    parcel: Parcel | None = None  # pixels and parts for nodes that do not see the driver's folders
+    shipment: Shipment | None = None  # pixels and parts for nodes that do not see the driver's folders
     retries: int = 2  # of a trial whose process or node died, or which raised
     follows_nodes: bool = False  # more slots as nodes join, fewer as they leave
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
@@ -115,7 +116,7 @@ def _real(run: SearchRun) -> Trainable:
         threads=run.layout.threads,
         checkpoints=run.folder / CHECKPOINTS,
         remote=run.remote / CHECKPOINTS if run.remote else None,
-        parcel=run.parcel,
+        shipment=run.shipment,
     )
 
 

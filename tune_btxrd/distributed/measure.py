@@ -9,7 +9,7 @@ from typing import Any
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.connect import Cluster
 from tune_btxrd.distributed.layouts import Option, Sample, choose, layouts, try_all
-from tune_btxrd.distributed.shipment import Parcel, local_source
+from tune_btxrd.distributed.shipment import Shipment, local_source
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.training.source import Source
 
@@ -48,7 +48,7 @@ def measure_layout(
     slots: int | None,
     cpus: float | None,
     gpus: float | None,
-    parcel: Parcel | None = None,
+    shipment: Shipment | None = None,
 ) -> Layout:
     """The layout with the most epochs per second among those that fit; `slots` leaves only one to measure.
 
@@ -56,7 +56,7 @@ def measure_layout(
         ConfigError, DataError, ResultError: what a trial would have met: weights, device, memory, images.
     """
     options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
-    with _probes(options, cluster, source, parcel, split, config.to_dict(), device) as sample:
+    with _probes(options, cluster, source, shipment, split, config.to_dict(), device) as sample:
         measured, tried = try_all(options, sample)
     option, found = choose(measured)
     return Layout(
@@ -110,8 +110,8 @@ def _side_by_side(option: Option) -> int:
 class _Probe:
     """A process that trains a few batches exactly as a slot does."""
 
-    def __init__(self, source: Source, parcel: Parcel | None, split: str, config: dict[str, Any], device: str) -> None:
-        self.data = local_source(source, parcel).training_data(split)
+    def __init__(self, source: Source, shipment: Shipment | None, split: str, config: dict[str, Any], device: str) -> None:
+        self.data = local_source(source, shipment).training_data(split)
         self.config, self.device = TrainConfig.from_dict(config), device
 
     def sample(self, threads: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tune_btxrd.data.cache.writer import INDEX
 from tune_btxrd.distributed.connect import Cluster, node_sizes, room
 from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Parcel, pack
+from tune_btxrd.distributed.shipment import Shipment, pack
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.training.source import Source
 
@@ -31,7 +31,7 @@ class Answer:
 
 def join_nodes(
     cluster: Cluster, source: Source, *, shared: Mapping[str, Path], remote: RemoteFolder | None
-) -> Parcel | None:
+) -> Shipment | None:
     """Checks the storage by writing and reading from every node, before the first trial; packs pixels where needed.
 
     Args:

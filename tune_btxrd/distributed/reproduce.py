@@ -7,7 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.trainable import run_trial
+from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.columns import RECALL
 from tune_btxrd.search.record import TrialRecord, read_search
@@ -73,7 +75,12 @@ def reproduce(
         ResultError: no such trial, or one without an epoch.
     """
     trial = _trial(folder, label)
-    config = {**trial.config, "trial": label, "split": split if trial.role == "search" else f"confirm_{trial.repeat}"}
+    config = TrialConfig(
+        trial=label,
+        role=trial.role,
+        split=split if trial.role == "search" else f"confirm_{trial.repeat}",
+        hyperparameters=TrainConfig.from_dict(trial.config),
+    )
     rows: list[Mapping[str, Any]] = []
 
     def report(row: dict[str, Any]) -> None:

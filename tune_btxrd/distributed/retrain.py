@@ -8,7 +8,7 @@ from typing import Any
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.failures import LOST, reason_in
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Parcel, local_source, scratch
+from tune_btxrd.distributed.shipment import Shipment, local_source, scratch
 from tune_btxrd.distributed.sync import pull
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.results.checkpoints import LOG, RetrainJob, is_done, write_log
@@ -27,12 +27,12 @@ def run_jobs(
     gpus: float,
     on_epoch: Callable[[RetrainJob, dict[str, Any]], None],
     remote: RemoteFolder | None = None,
-    parcel: Parcel | None = None,
+    shipment: Shipment | None = None,
 ) -> None:
     """Trains all jobs, side by side as far as the cluster's resources go; a job that ended before is left as it is.
 
     Args:
-        remote: the storage's copy of the jobs' root; parcel: pixels and parts for nodes that do not see this one's folders.
+        remote: the storage's copy of the jobs' root; shipment: pixels and splits for nodes that do not see ours.
 
     Raises:
         ResultError: a folder holds another config's training or cannot be written, or processes were lost time and again.
@@ -46,7 +46,7 @@ def run_jobs(
     options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
     streams = {
         task.options(name=f"retrain {job.label}", **options).remote(
-            job, source, device=device, threads=threads, remote=remote, parcel=parcel
+            job, source, device=device, threads=threads, remote=remote, shipment=shipment
         ): job
         for job in jobs
         if not is_done(job)
@@ -95,20 +95,20 @@ def _train(
     device: str,
     threads: int,
     remote: RemoteFolder | None = None,
-    parcel: Parcel | None = None,
+    shipment: Shipment | None = None,
 ) -> Iterator[dict[str, Any]]:
     """In a worker: trains one job from its start or its last epoch; yields each row, the first with a `note` if need be."""
     from tune_btxrd.distributed.trainable import warm_slot
-    from tune_btxrd.distributed.trial_checkpoint import TrialStore
+    from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
     from tune_btxrd.search.columns import named_row
     from tune_btxrd.training.checkpoint import checkpoint_dict, restore, save
     from tune_btxrd.training.loop import train
 
     job = job if remote is None else replace(job, root=scratch(job.root.name))
-    slot, data = warm_slot(device, threads), local_source(source, parcel).training_data(job.stem)
+    slot, data = warm_slot(device, threads), local_source(source, shipment).training_data(job.stem)
     _write_config(job)
     there = remote / job.folder.relative_to(job.root).as_posix() if remote else None
-    store, names = TrialStore(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names
+    store, names = TrialCheckpoint(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names
     saved = store.load(job.config.to_dict())
     state = slot.start(job.config, data, keep_best=True) if saved is None else restore(slot, saved, data)
     rows = [named_row(metrics, names) for metrics in state.history]

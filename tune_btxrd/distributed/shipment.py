@@ -19,7 +19,7 @@ from tune_btxrd.training.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Shipment:
     """What travels.
 
     Attributes:
@@ -32,7 +32,7 @@ class Parcel:
     splits: str
 
 
-def pack(source: Source) -> Parcel:
+def pack(source: Source) -> Shipment:
     """Puts cache and split tables of the driver into the object store."""
     import ray
 
@@ -40,20 +40,20 @@ def pack(source: Source) -> Parcel:
     files = {f"cache/{name}": _bytes(cache / name) for name in (IMAGES, INDEX)}
     tables = {f"splits/{path.name}": _bytes(path) for path in splits}
     digest = hashlib.sha256(b"".join(name.encode() + content.tobytes() for name, content in tables.items())).hexdigest()
-    return Parcel(files=ray.put(files | tables), cache=cache.name, splits=f"splits-{digest[:16]}")
+    return Shipment(files=ray.put(files | tables), cache=cache.name, splits=f"splits-{digest[:16]}")
 
 
-def local_source(source: Source, parcel: Parcel | None) -> Source:
+def local_source(source: Source, shipment: Shipment | None) -> Source:
     """In a worker: the source with folders of this node, unpacked by the first process that needs them."""
-    if parcel is None:
+    if shipment is None:
         return source
     root = node_cache()
     root.mkdir(parents=True, exist_ok=True)
     there = Path(source.cache)  # its name is decided by its content, so a folder of this name is the right one
-    cache, splits = there if there.is_dir() else root / parcel.cache, root / parcel.splits
-    with FileLock(root / f"{parcel.cache}.unpacking"):
+    cache, splits = there if there.is_dir() else root / shipment.cache, root / shipment.splits
+    with FileLock(root / f"{shipment.cache}.unpacking"):
         if not (cache.is_dir() and splits.is_dir()):
-            _unpack(parcel, {"cache": cache, "splits": splits})
+            _unpack(shipment, {"cache": cache, "splits": splits})
     return replace(source, cache=str(cache), splits=str(splits))
 
 
@@ -67,10 +67,10 @@ def scratch(name: str) -> Path:
     return node_cache() / "scratch" / name
 
 
-def _unpack(parcel: Parcel, folders: Mapping[str, Path]) -> None:
+def _unpack(shipment: Shipment, folders: Mapping[str, Path]) -> None:
     import ray
 
-    files = ray.get(parcel.files)
+    files = ray.get(shipment.files)
     for kind, folder in folders.items():
         if folder.is_dir():
             continue

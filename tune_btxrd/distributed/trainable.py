@@ -2,12 +2,13 @@
 
 import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Parcel, local_source, scratch
+from tune_btxrd.distributed.shipment import Shipment, local_source, scratch
+from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.training.source import Source
 
 Report = Callable[[dict[str, Any]], None]
@@ -21,14 +22,14 @@ def make_trainable(
     threads: int | None,
     checkpoints: Path,
     remote: RemoteFolder | None = None,
-    parcel: Parcel | None = None,
+    shipment: Shipment | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """The function that Tune runs for each trial; what is the same for all trials travels once, in its closure.
 
     Args:
         name: what Ray's dashboard calls the slots.
         checkpoints: folder of the trials' checkpoints, for resuming; `remote`: where they go beyond this machine.
-        parcel: pixels and parts for nodes that do not see the driver's folders.
+        shipment: pixels and parts for nodes that do not see the driver's folders.
     """
     values, folder = source.to_dict(), str(checkpoints)
 
@@ -36,17 +37,19 @@ def make_trainable(
         from ray import tune
 
         from tune_btxrd.distributed.trainable import run_trial
+        from tune_btxrd.distributed.trial_config import TrialConfig
 
-        here = local_source(Source.from_dict(values), parcel)
+        trial = TrialConfig.from_dict(config)
+        here = local_source(Source.from_dict(values), shipment)
         aside = scratch(Path(folder).parent.name) if remote else Path(folder)
-        run_trial(config, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
+        run_trial(trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
 
     trainable.__name__ = name
     return trainable
 
 
 def run_trial(
-    config: Mapping[str, Any],
+    config: TrialConfig,
     source: Source,
     report: Report,
     *,
@@ -60,12 +63,12 @@ def run_trial(
     Rows of epochs that a checkpoint holds are reported again: whoever listens takes each epoch once, and none is lost
     between a saved checkpoint and a report that never arrived. `note` says what was wrong with one.
     """
-    from tune_btxrd.distributed.trial_checkpoint import TrialStore
+    from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
     from tune_btxrd.search.columns import named_row
     from tune_btxrd.training.loop import train
     from tune_btxrd.training.state import Diverged
 
-    store = TrialStore(checkpoints / f"{config['trial']}.pt", class_names=source.class_names, remote=remote)
+    store = TrialCheckpoint(checkpoints / f"{config.trial}.pt", class_names=source.class_names, remote=remote)
     state = _state(config, source, store, device=device, threads=threads)
     place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": store.note}
     try:
@@ -82,15 +85,13 @@ def run_trial(
         store.close()
 
 
-def _state(config: Mapping[str, Any], source: Source, store: Any, *, device: str, threads: int | None) -> Any:
-    from tune_btxrd.config import FIELDS, TrainConfig
+def _state(config: TrialConfig, source: Source, store: Any, *, device: str, threads: int | None) -> Any:
     from tune_btxrd.training.checkpoint import restore
 
     slot = warm_slot(device, threads)
-    data = source.training_data(str(config["split"]))
-    own = TrainConfig.from_dict({name: value for name, value in config.items() if name in FIELDS})
-    saved = store.load(own.to_dict())
-    return slot.start(own, data, keep_best=False) if saved is None else restore(slot, saved, data)
+    data = source.training_data(config.split)
+    saved = store.load(config.hyperparameters.to_dict())
+    return slot.start(config.hyperparameters, data, keep_best=False) if saved is None else restore(slot, saved, data)
 
 
 _SLOT: dict[tuple[str, int | None], Any] = {}

@@ -15,7 +15,7 @@ from tune_btxrd.training.checkpoint import checkpoint_dict, load, save
 from tune_btxrd.training.state import TrainState
 
 
-class TrialStore:
+class TrialCheckpoint:
     """The last two complete epochs of one training; a thread of its own writes while training goes on.
 
     Args:

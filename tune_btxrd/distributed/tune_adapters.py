@@ -10,9 +10,10 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tune_btxrd.distributed.failures import failure_reason, storage_fault
+from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.columns import own_columns
-from tune_btxrd.search.conductor import ENDINGS, Conductor
+from tune_btxrd.search.conductor import ENDINGS, Conductor, Job
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord
 from tune_btxrd.search.space.spec import SearchSpec
@@ -34,7 +35,7 @@ class Proposals(Searcher):
             return None
         if job == "finished":
             return str(Searcher.FINISHED)
-        return {**job.config.to_dict(), "trial": job.label, "role": job.role, "split": job.split}
+        return trial_config(job).to_dict()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `Recorder` hears of ends, with the trial at hand."""
@@ -45,6 +46,11 @@ class Proposals(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
+
+
+def trial_config(job: Job) -> TrialConfig:
+    """The conductor's job as Tune's config."""
+    return TrialConfig(trial=job.label, role=job.role, split=job.split, hyperparameters=job.config)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import check_reachable, join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.retrain import run_jobs
-from tune_btxrd.distributed.shipment import Parcel
+from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import copy_results, push
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS
@@ -40,7 +40,7 @@ class Site:
     """Where a verb's trainings run: the cluster, what its nodes must be brought, and the storage beyond this machine."""
 
     cluster: Cluster
-    parcel: Parcel | None
+    shipment: Shipment | None
     remote: RemoteFolder | None
 
 
@@ -52,8 +52,8 @@ def joined(request: RunRequest, settings: Settings) -> Iterator[Site]:
         if request.address is None and remote is not None:
             check_reachable(remote)
         shared = {"--storage": request.folder, "--checkpoints": settings.checkpoints}
-        parcel = join_nodes(cluster, settings.source, shared=shared, remote=remote) if request.address else None
-        yield Site(cluster=cluster, parcel=parcel, remote=remote)
+        shipment = join_nodes(cluster, settings.source, shared=shared, remote=remote) if request.address else None
+        yield Site(cluster=cluster, shipment=shipment, remote=remote)
 
 
 def run(request: RunRequest) -> None:
@@ -97,7 +97,7 @@ def train(request: RunRequest, config: TrainConfig) -> None:
             bring(request.remote, request.folder)
         settings = Settings.load(request.folder) if request.resume else begin(request, config)
         with joined(request, settings) as site:
-            measured(settings, request, site.cluster, site.parcel)
+            measured(settings, request, site.cluster, site.shipment)
             jobs = retrain(request, site)
         finish(request.folder, jobs, seconds=None)
 
@@ -106,7 +106,7 @@ def search(request: RunRequest, settings: Settings, site: Site) -> None:
     """Runs or resumes the search of a results folder, confirmation included."""
     folder = request.folder
     spec = settings.spec(folder)
-    layout = measured(settings, request, site.cluster, site.parcel)
+    layout = measured(settings, request, site.cluster, site.shipment)
     heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
     _say_where_to_watch(site.cluster, settings, request.storage)
     _say_cost(spec, layout, len(settings.splits), request.seeds)
@@ -119,7 +119,7 @@ def search(request: RunRequest, settings: Settings, site: Site) -> None:
         device=settings.device,
         layout=layout,
         remote=site.remote,
-        parcel=site.parcel,
+        shipment=site.shipment,
         follows_nodes=request.address is not None and request.slots is None,
         deadline=deadline(settings.flags.get("time_budget"), reserve=reserve, spent=spent_seconds(past)),
         tensorboard=request.tensorboard,
@@ -156,7 +156,7 @@ def retrain(request: RunRequest, site: Site) -> list[RetrainJob]:
             gpus=layout["gpus"] if site.cluster.gpus else 0,
             on_epoch=_RetrainProgress(lambda done: advance(done, total)),
             remote=site.remote / CHECKPOINTS if site.remote else None,
-            parcel=site.parcel,
+            shipment=site.shipment,
         )
     for job in jobs:
         draw_curves(job)

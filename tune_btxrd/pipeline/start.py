@@ -15,7 +15,7 @@ from tune_btxrd.data.splits.split_files import split_stem
 from tune_btxrd.distributed.connect import Cluster, check_address
 from tune_btxrd.distributed.measure import Layout, measure_layout
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Parcel
+from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import fetch
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.files import write_whole
@@ -148,7 +148,7 @@ def bring(remote: str, folder: Path) -> None:
         copy.get(JOURNAL, journal)
 
 
-def measured(settings: Settings, request: RunRequest, cluster: Cluster, parcel: Parcel | None = None) -> Layout:
+def measured(settings: Settings, request: RunRequest, cluster: Cluster, shipment: Shipment | None = None) -> Layout:
     """How many trials at once and what an epoch costs: measured once per search, kept in `search.json`.
 
     A search that goes on where no node holds one of its trials (another machine) is measured again.
@@ -166,7 +166,7 @@ def measured(settings: Settings, request: RunRequest, cluster: Cluster, parcel: 
         slots=request.slots,
         cpus=request.cpus,
         gpus=request.gpus,
-        parcel=parcel,
+        shipment=shipment,
     )
     no_bf16 = " (this GPU has no bf16)" if (layout.ran_on, layout.precision) == ("cuda", "fp32") else ""
     at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
