@@ -11,6 +11,7 @@ from tests.support.paths import ROOT
 from tests.support.searches import SPACE
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space import json_schema as schema
+from tune_btxrd.search.space.describe import explain
 from tune_btxrd.search.space.spec import SearchSpec
 
 FOLDER = ROOT / "search_spaces"
@@ -49,6 +50,18 @@ MISTAKES = {
     "one choice": ((DROPOUT, "  dropout: {choices: [0.1]}"), "at least two values"),
     "equal choices": ((DROPOUT, "  dropout: {choices: [0.2, 0.2]}"), "0.2 stands there twice"),
     "nothing to search": ((DROPOUT, "  dropout: {log: true}"), "needs `low` and `high`, or `choices`"),
+    "a list of stages as a choice": (
+        (DROPOUT, "  stages: {choices: [one, [{epochs: rest, trains: all}]]}"),
+        "stages.choices takes names (one, two_phase, three_stage), but got a list",
+    ),
+    "rungs without end": (("trials: 6", "trials: 6\nreduction_factor: 1.0001"), "`reduction_factor >= 1.1` must hold"),
+    "no 64 bits": ((DROPOUT, "  patience: {low: 1, high: 99999999999999999999}"), "patience.high must be a whole number"),
+    "fixed text": (
+        ("trials: 6", "trials: 6\nfixed: {min_lr: 1e-7}"),
+        "min_lr must be a number, but YAML reads 1e-7 as text",
+    ),
+    "fixed infinite": (("trials: 6", "trials: 6\nfixed: {clip: .inf}"), "clip must be a finite number, but got inf"),
+    "fixed of no kind": (("trials: 6", "trials: 6\nfixed: {min_lr: [1]}"), "min_lr must be a finite number, but got [1]"),
     "range of names": ((DROPOUT, "  backbone: {low: 1, high: 2}"), "backbone is no number"),
     "when before its name": (
         ("log: true}", "log: true, when: {dropout: 0.5}}"),
@@ -102,6 +115,15 @@ def test_gp_without_scheduler_and_merge_keys_are_accepted() -> None:
     text = text.replace("{lr: 1.0e-3, dropout: 0.2}", "&hand {lr: 1.0e-3, dropout: 0.2}\n  - {<<: *hand, dropout: 0.0}")
     spec = SearchSpec.from_text(text)
     assert spec.sampler == "gp" and spec.start[1] == {"lr": 1e-3, "dropout": 0.0}
+
+
+@pytest.mark.timeout(60)  # what loops over trials or epochs does not end
+def test_extreme_but_allowed_settings_are_explained_at_once() -> None:
+    text = SPACE.replace("trials: 6", "trials: 9999999999\nreduction_factor: 1.1").replace("epochs: 4", "epochs: 9999999999")
+    text = text.replace("confirm: 2", "confirm: 9999999999").replace("repeats: 2", "repeats: 9999999999")
+    choices = ", ".join(f"0.{number:05d}" for number in range(2000))
+    lines = explain(SearchSpec.from_text(text.replace("{low: 0.0, high: 0.5}", f"{{choices: [{choices}, 0.2]}}")))
+    assert "0.00019 | ... (2001 in all)" in "\n".join(lines) and max(map(len, lines)) < 3000
 
 
 def test_the_shipped_schema_is_the_generated_one() -> None:

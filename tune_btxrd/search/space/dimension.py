@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from tune_btxrd.config import FIELDS
 
+MOST_SHOWN = 20  # choices that a description lists
+
 
 class SuggestingTrial(Protocol):
     """The part of `optuna.trial.Trial` (and of `FixedTrial`) that a space needs."""
@@ -67,7 +69,8 @@ class Dimension:
     def describe(self) -> str:
         """The dimension in words, e.g. `1e-05 .. 0.01 (log)`."""
         if self.choices is not None:
-            text = " | ".join(map(str, self.choices))
+            more = f" | ... ({len(self.choices)} in all)" if len(self.choices) > MOST_SHOWN else ""
+            text = " | ".join(map(str, self.choices[:MOST_SHOWN])) + more
         else:
             step = f" step {self.step:g}" if self.step else ""
             text = f"{self.low:g} .. {self.high:g}{step}{' (log)' if self.log else ''}"

@@ -49,7 +49,9 @@ class SearchSpec:
     startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
     scheduler: str = word("asha", "who stops weak trials early", words=SCHEDULERS)
     grace_period: int = number(4, "epochs before the first rung", at_least=1)
-    reduction_factor: float = number(3.0, "best one in so many goes on at a rung; the next is so many times later", above=1)
+    reduction_factor: float = number(
+        3.0, "best one in so many goes on at a rung; the next is so many times later", at_least=1.1
+    )
     confirm: int = number(3, "best configs that are repeated; 0 skips confirmation", at_least=0)
     repeats: int = number(3, "repeats of each, on fresh partitions; one alone would have no spread", at_least=2)
     constraint: tuple[Constraint, ...] = ()
