@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from tests.support.paths import SHARED
 from tune_btxrd.data.audit.audit import Audit, audit
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
-from tune_btxrd.data.audit.pixels import NEAR_BITS, border_numbers, content_box, measure_pixels, near_pairs
+from tune_btxrd.data.audit.picture_measures import NEAR_BITS, border_numbers, content_box, measure_pixels, near_pairs
 from tune_btxrd.data.audit.shortcuts import (
     Feature,
     Shortcut,
@@ -197,7 +197,7 @@ def test_border_numbers_by_hand():
 
 @pytest.mark.parametrize("block", [8, 512])
 def test_near_pairs_agree_with_counting(monkeypatch, block):
-    monkeypatch.setattr("tune_btxrd.data.audit.pixels.BLOCK", block)
+    monkeypatch.setattr("tune_btxrd.data.audit.picture_measures.BLOCK", block)
     hashes = np.random.default_rng(0).random((30, 64)) < 0.5
     hashes[7], hashes[20] = hashes[3], hashes[3]
     hashes[20, :5] ^= True

@@ -78,7 +78,7 @@ def test_missing_steps_are_named(tmp_path: Path) -> None:
         read_dataset(nested)
     assert read_dataset(nested, table_only=True).files == (None, None, None)
     (nested / "dataset.xlsx").write_bytes(b"PK")
-    with pytest.raises(DataError, match="remove one of them"):
+    with pytest.raises(DataError, match="remove all but one"):
         read_dataset(nested, table_only=True)
 
 
@@ -90,10 +90,13 @@ def test_missing_images_are_listed_in_one_line_or_excluded(tmp_path: Path) -> No
         read_dataset(root)
     assert "3 of 3 are missing" in str(error.value) and "IMG000001.jpeg, IMG000002.jpg, IMG000003.jpeg" in str(error.value)
     assert "\n" not in str(error.value)
-    (root / "images" / "IMG000002.jpg").write_bytes(b"jpg")
-    manifest = read_dataset(root, exclude=["IMG000001.jpeg", "IMG000003.jpeg"])
-    assert manifest.image_ids == ("IMG000002.jpg",) and manifest.centers == ("2",) and len(manifest.table) == 1
-    assert manifest.notes[-1] == "2 image(s) left out as asked."
+    for image_id in ("IMG000001.jpeg", "IMG000002.jpg"):
+        (root / "images" / image_id).write_bytes(b"jpg")
+    manifest = read_dataset(root, exclude=["IMG000003.jpeg"])
+    assert manifest.image_ids == ("IMG000001.jpeg", "IMG000002.jpg") and manifest.centers == ("1", "2")
+    assert len(manifest.table) == 2 and manifest.class_names == ("Benign", "Malignant")
+    assert manifest.class_names[manifest.positive_class] == "Malignant" and manifest.targets.tolist() == [1, 0]
+    assert manifest.notes[-2:] == ("1 image(s) left out as asked.", "No image is left of Normal: no class any more.")
 
 
 def test_unknown_excluded_id_is_an_error(tmp_path: Path) -> None:
@@ -170,4 +173,5 @@ def test_genuine_and_standin_images() -> None:
     standin = read_dataset(SHARED / "xray_standin")
     assert standin.class_counts == (190, 137, 48)
     assert [standin.centers.count(center) for center in "123"] == [283, 84, 8]
-    assert standin.notes == ("375 rows where BTXRD has 3,746: read as a subset, its counts are not checked.",)
+    assert standin.notes[0] == "375 rows where BTXRD has 3,746: read as a subset, its counts are not checked."
+    assert standin.notes[1].startswith("Files: 375 .jpeg: taken") and len(standin.notes) == 2

@@ -73,7 +73,7 @@ def test_labels_must_agree_with_each_other_in_a_subset_too(tmp_path: Path) -> No
         read_dataset(write_dataset(tmp_path / "neither", neither))
     accepted = read_dataset(tmp_path / "both", accept_revision=True)
     assert accepted.targets.tolist() == [2, 1, 0] and "rows both benign and malignant" in accepted.notes[1]
-    assert len(accepted.notes) == 2
+    assert len(accepted.notes) == 3
 
 
 def test_another_revision_needs_the_users_word(tmp_path: Path) -> None:

@@ -78,5 +78,5 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must occur in train, but 'new'"):
         read_dataset(root)
     flat = read_dataset(plants(tmp_path / "q", classes=2))
-    with pytest.raises(DataError, match="needs train and test folders"):
+    with pytest.raises(DataError, match="needs a train folder and a val or test folder"):
         make_split("folders", flat, pairs=[], groups="duplicates")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.datasets import LABELS, ROWS, small_table, write_dataset, write_folder
-from tune_btxrd.data.readers.ids import inside, is_formula
+from tune_btxrd.data.readers.names import is_formula
+from tune_btxrd.data.readers.paths import inside
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.errors import DataError
 

@@ -1,5 +1,6 @@
 """Own data: manifest.csv with any classes, centers and groups."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ def test_classes_are_alphabetical_and_the_rarest_is_positive(tmp_path: Path) -> 
     assert manifest.dataset == "zoo" and manifest.image_ids == ("a", "b", "c", "d", "e")
     assert manifest.class_names == ("Ant", "cat", "wolf") and manifest.targets.tolist() == [2, 1, 2, 0, 0]
     assert manifest.class_names[manifest.positive_class] == "cat"
-    assert manifest.notes == ("Positive class: cat, the rarest (--positive-class names another).",)
+    positive = "Positive class: cat, the rarest (--positive-class names another)."
+    assert manifest.notes == ("Files: 5 .png: taken.", positive)
     assert manifest.files[2] == (tmp_path / "zoo" / "y" / "3.png").resolve()
     assert manifest.centers is None and manifest.groups is None
     named = read_dataset(tmp_path / "zoo", positive_class="wolf")
-    assert named.positive_class == 2 and named.notes == ()
+    assert named.positive_class == 2 and named.notes == ("Files: 5 .png: taken.",)
 
 
 def test_centers_groups_and_further_columns(tmp_path: Path) -> None:
@@ -48,10 +50,10 @@ def test_a_class_may_be_called_none(tmp_path: Path) -> None:
         (ROWS.replace("cat", ""), "value of label, but it is blank in row 3"),
         (ROWS.replace("cat", "NaN"), "value of label, but it is blank in row 3"),
         (ROWS.replace("x/2.png", ""), "value of path, but it is blank in row 3"),
-        (ROWS.replace("cat", "wolf").replace("Ant", "wolf"), "at least two classes .* only 'wolf'"),
-        (ROWS.replace("cat", "Wolf"), "more than case, but .* 'Wolf' and 'wolf'"),
+        (ROWS.replace("cat", "wolf").replace("Ant", "wolf"), "at least two classes, but holds only 'wolf'"),
+        (ROWS.replace("cat", "Wolf"), "more than case and spelling of accents, but .* 'Wolf' and 'wolf'"),
         (ROWS.replace("\nb,", "\na,"), "unique, but 'a' stands in 2 rows"),
-        (ROWS.replace("x/2.png", "x/9.png"), r"1 of 5 are missing in .* \(b\)"),
+        (ROWS.replace("x/2.png", "x/9.png"), r"1 of 5 are missing in .* \(b; 'x/9\.png', nearest is 'x/2\.png'\)"),
         (ROWS.replace("x/2.png", "x"), r"1 of 5 are missing in .* \(b\)"),
         (ROWS.replace(",", ";"), r"must have the column\(s\) image_id, path, label"),
     ],
@@ -74,3 +76,31 @@ def test_two_layouts_in_one_folder(tmp_path: Path) -> None:
     (root / "dataset.csv").write_text("image_id\n")
     with pytest.raises(DataError, match=r"manifest\.csv and dataset\.csv: remove all but one"):
         read_dataset(root)
+
+
+def test_paths_as_other_systems_write_them(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "a", ROWS.replace("x/1.png", "X\\1.PNG").replace("x/2.png", "x/caf\u00e9.png"))
+    (root / "x" / "2.png").rename(root / "x" / "cafe\u0301.png")
+    (root / "manifest.csv").rename(root / "Manifest.CSV")
+    manifest = read_dataset(root)
+    assert [file.name for file in manifest.files if file][:2] == ["1.png", "cafe\u0301.png"]
+    assert "3 path(s) led to a file that is spelled otherwise (manifest.csv, X\\1.PNG and 1 more)." in manifest.notes
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437"])
+def test_file_names_in_an_encoding_of_old_archives(tmp_path: Path, encoding: str) -> None:
+    root = write_folder(tmp_path, ROWS.replace("x/2.png", "x/M\u00fcller.png"))
+    (root / "x" / "2.png").rename(os.fsdecode(os.fsencode(root / "x") + b"/" + "M\u00fcller.png".encode(encoding)))
+    assert all(read_dataset(root).files)
+
+
+def test_two_files_that_a_path_could_mean(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, ROWS.replace("x/2.png", "x/A.png"))
+    for name in ("a.png", "a.PNG"):
+        (root / "x" / name).write_bytes(b"png")
+    with pytest.raises(
+        DataError, match=r"path in row 3 of .* must name one file, but 'x/A\.png' fits 'a\.PNG' and 'a\.png'"
+    ):
+        read_dataset(root)
+    (root / "x" / "A.png").write_bytes(b"png")
+    assert read_dataset(root).files[1] == root / "x" / "A.png"  # the file that is called so is meant

@@ -92,6 +92,11 @@ def _data_flags() -> argparse.ArgumentParser:
         "--duplicates", type=Path, metavar="FILE", help="CSV of duplicate pairs (first,second), instead of hashing"
     )
     group.add_argument("--positive-class", metavar="NAME", help="the class to watch (default: Malignant, or the rarest)")
+    group.add_argument(
+        "--layout",
+        metavar="STEPS",
+        help="what the folders of a dataset without a table mean, e.g. part/class or class/images",
+    )
     group.add_argument("--accept-revision", action="store_true", help="go on although BTXRD's known facts do not hold")
     group.add_argument("--table-only", action="store_true", help="audit the table without images (prepare only)")
     group.add_argument("--phantom-count", type=int, metavar="N", help="images of the phantom")

@@ -251,6 +251,7 @@ def _data(flags: argparse.Namespace) -> "DataRequest":
     return DataRequest(
         phantom=PhantomSpec(**{name: value for name, value in phantom.items() if value is not None}),
         accept_revision=flags.accept_revision,
+        layout=flags.layout,
         table_only=flags.table_only and flags.verb == "prepare",
         **{name: value for name, value in values.items() if value is not None},
     )

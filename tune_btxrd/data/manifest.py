@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import DataError
 
 T = TypeVar("T")

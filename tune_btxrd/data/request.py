@@ -20,6 +20,7 @@ class DataRequest:
     duplicates: Path | None = None
     positive_class: str | None = None
     accept_revision: bool = False
+    layout: str | None = None  # what the folders of a dataset without a table mean; None: decided by their names
     table_only: bool = False
     phantom: PhantomSpec = field(default_factory=PhantomSpec)
     seed: int = 42

@@ -18,15 +18,13 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.cache.decode import UnreadableError, decode_image
-from tune_btxrd.data.readers.ids import is_formula
+from tune_btxrd.data.readers.file_rules import images_below
+from tune_btxrd.data.readers.names import is_formula
 from tune_btxrd.errors import DataError
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model, stack_images
 from tune_btxrd.scoring.calibration import softmax
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".pgm", ".ppm", ".mpo")  # in folders
-)
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
 
 
@@ -131,8 +129,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file())
-            found |= dict.fromkeys(file for file in inside if not file.name.startswith("."))
+            found |= dict.fromkeys(images_below(path))
         elif path.exists():
             found[path] = None
         else:

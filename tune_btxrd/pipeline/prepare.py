@@ -132,6 +132,7 @@ def read_manifest(request: DataRequest) -> Manifest:
         table_only=request.table_only,
         accept_revision=request.accept_revision,
         exclude=read_ids(request.exclude) if request.exclude else (),
+        layout=request.layout,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.audit import lines
+from tune_btxrd.data.audit import short_lines
 from tune_btxrd.data.audit.features import class_by_center, file_features, pixel_features, table_features
 from tune_btxrd.data.audit.findings import (
     Finding,
@@ -19,7 +19,7 @@ from tune_btxrd.data.audit.findings import (
     sibling_findings,
 )
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
-from tune_btxrd.data.audit.pixels import measure_pixels, near_pairs
+from tune_btxrd.data.audit.picture_measures import measure_pixels, near_pairs
 from tune_btxrd.data.audit.shortcuts import Feature, Shortcut, measure_shortcuts
 from tune_btxrd.data.audit.siblings import Siblings, find_siblings, group_sizes
 from tune_btxrd.data.cache.cache import ImageCache
@@ -85,15 +85,15 @@ class Audit:
     def short_lines(self) -> list[str]:
         """About a dozen lines for the terminal."""
         return [
-            f"{self.images:,} images: {lines.counts_line(self.class_counts)}",
-            *lines.center_lines(self.class_by_center),
-            *lines.file_lines(self.missing, self.unreadable, self.not_measured),
-            *lines.pair_lines(
+            f"{self.images:,} images: {short_lines.counts_line(self.class_counts)}",
+            *short_lines.center_lines(self.class_by_center),
+            *short_lines.file_lines(self.missing, self.unreadable, self.not_measured),
+            *short_lines.pair_lines(
                 {"duplicate files": self.duplicates, "near-duplicates": self.near_duplicates}, self.not_measured
             ),
-            *lines.patient_lines(self.patients, self.siblings),
-            *lines.shortcut_lines(self.shortcuts),
-            *lines.not_measured_lines(self.not_measured),
+            *short_lines.patient_lines(self.patients, self.siblings),
+            *short_lines.shortcut_lines(self.shortcuts),
+            *short_lines.not_measured_lines(self.not_measured),
         ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tune_btxrd.data.audit.shortcuts import ACROSS, Label, Shortcut, Strength
 from tune_btxrd.data.audit.siblings import Siblings
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.names import examples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import DataError
 from tune_btxrd.files import write_whole
 

@@ -3,7 +3,6 @@
 Source: Yao et al., Sci Data 12:88 (2025). `dataset.xlsx` (or `.csv`), `images/`, LabelMe files in `Annotations/`.
 """
 
-import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.ids import check_id, check_text, examples, inside
+from tune_btxrd.data.readers.file_rules import READABLE, is_no_data
+from tune_btxrd.data.readers.folder_layout import is_class_folders
+from tune_btxrd.data.readers.names import check_id, check_name, examples, same_spelling
+from tune_btxrd.data.readers.paths import FileFinder, inside, spellings
 from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
 from tune_btxrd.errors import DataError
 
 CLASS_NAMES = ("Normal", "Benign", "Malignant")
 TABLE_NAMES = ("dataset.xlsx", "dataset.csv")
-IMAGE_SUFFIXES = (".jpeg", ".jpg")
 LABEL_COLUMNS = ("tumor", "benign", "malignant")
 SITE_COLUMNS = (
     *("hand", "ulna", "radius", "humerus", "foot", "tibia", "fibula", "femur", "hip bone", "ankle-joint", "knee-joint"),
@@ -63,7 +64,7 @@ def read_btxrd(root: Path, *, dataset: str, table_only: bool = False, exclude: C
         check_id(image_id, f"image_id in row {number} of {path}")
     centers = _centers(table, path)
     table = _typed(table, path)
-    images = {} if table_only else _files(root, _image_folder(root), IMAGE_SUFFIXES)
+    images = {} if table_only else _files(root, _image_folder(root), READABLE)
     manifest = Manifest(
         dataset=dataset,
         root=root.resolve(),
@@ -84,21 +85,23 @@ def read_btxrd(root: Path, *, dataset: str, table_only: bool = False, exclude: C
 
 def table_path(root: Path) -> Path:
     """`dataset.xlsx` or `dataset.csv` in `root`. Raises DataError naming the missing step where there is not one."""
-    found = [root / name for name in TABLE_NAMES if (root / name).is_file()]
+    finder = FileFinder(root)
+    found = [path for name in TABLE_NAMES if (path := finder.find(name, "The table")) is not None]
     if len(found) == 2:
         raise DataError(f"{root} must hold one table, but holds dataset.xlsx and dataset.csv: remove one of them.")
     if not found:
         raise DataError(f"{root} must hold dataset.xlsx or dataset.csv, but does not: {_missing_step(root)}.")
-    return inside(root, found[0].name, "The table")
+    return found[0]
 
 
-def require_files(manifest: Manifest, exclude: Collection[str], *, where: str) -> None:
+def require_files(manifest: Manifest, exclude: Collection[str], *, where: str, nearest: str = "") -> None:
     """Raises DataError, in one line, where images that are not excluded have no file."""
     known = zip(manifest.image_ids, manifest.files, strict=True)
     if missing := [image_id for image_id, file in known if file is None and image_id not in exclude]:
+        which = "; ".join(filter(None, (examples(missing), nearest)))
         raise DataError(
             f"Every row needs its image in {where}, but {len(missing)} of {len(manifest)} are missing in {manifest.root} "
-            f"({examples(missing)}): copy them there, or leave them out with --exclude FILE."
+            f"({which}): copy them there, or leave them out with --exclude FILE."
         )
 
 
@@ -111,6 +114,8 @@ def annotation_folder(root: Path) -> Path | None:
 def _missing_step(root: Path) -> str:
     if nested := [path.parent for name in TABLE_NAMES for path in sorted(root.glob(f"*/{name}"))]:
         return f"it is one folder further in, use --data {nested[0]}"
+    if len(wrapped := [path for path in sorted(root.iterdir()) if path.is_dir() and is_class_folders(path)]) == 1:
+        return f"the classes are one folder further in, use --data {wrapped[0]}"
     if zips := sorted(path.name for path in root.glob("*.zip")):
         return f"unzip {zips[0]} there first"
     return "give the folder into which BTXRD.zip was unzipped, or one with a manifest.csv"
@@ -128,17 +133,18 @@ def _image_folder(root: Path) -> Path:
     )
 
 
-def _files(root: Path, folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Name and stem -> file, for the files in `folder`; a stem that two files share is left out."""
+def _files(root: Path, folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Name and stem, as `_key` spells them, -> file in `folder`; a stem that two files share is left out."""
     home = inside(root, folder.relative_to(root), f"The folder {folder.name}/")
     found: dict[str, Path] = {}
     by_stem: dict[str, list[Path]] = {}
     for path in _listed(home):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+        if path.suffix.lower() in suffixes and not is_no_data(path.name):
             file = inside(root, path.relative_to(root.resolve()), "An image") if path.is_symlink() else path
             if file.is_file():
-                found[_same_form(path.name)] = file
-                by_stem.setdefault(_same_form(path.stem), []).append(file)
+                for name in spellings(path.name):
+                    found[_key(name)] = file
+                    by_stem.setdefault(_key(name.rpartition(".")[0]), []).append(file)
     return {stem: files[0] for stem, files in by_stem.items() if len(files) == 1} | found
 
 
@@ -149,22 +155,20 @@ def _listed(folder: Path) -> list[Path]:
         raise DataError(f"{folder} must be readable, but is not ({error.strerror}): change its permissions.") from error
 
 
-def _same_form(name: str) -> str:
-    """One spelling of accented and non-Latin names: macOS writes some of them decomposed."""
-    return unicodedata.normalize("NFC", name)
+def _key(name: str) -> str:
+    return same_spelling(name).casefold()
 
 
 def _match(image_id: str, files: dict[str, Path]) -> Path | None:
     """The file of an id: by name; a table may also say .jpg where the file says .jpeg, or no extension at all."""
-    stem, dot, suffix = _same_form(image_id).rpartition(".")
-    named_as_image = f"{dot}{suffix}".lower() in IMAGE_SUFFIXES
-    return files.get(_same_form(image_id)) or (files.get(stem) if named_as_image else None)
+    stem, dot, suffix = _key(image_id).rpartition(".")
+    return files.get(_key(image_id)) or (files.get(stem) if f"{dot}{suffix}" in READABLE else None)
 
 
 def _annotations(root: Path, image_ids: list[str]) -> tuple[Path | None, ...]:
     folder = annotation_folder(root)
     found = {} if folder is None else _files(root, folder, (".json",))
-    stems = (_same_form(image_id).rpartition(".")[0] or _same_form(image_id) for image_id in image_ids)
+    stems = (_key(image_id).rpartition(".")[0] or _key(image_id) for image_id in image_ids)
     return tuple(found.get(f"{stem}.json") for stem in stems)
 
 
@@ -173,7 +177,7 @@ def _centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
         return None
     centers = [_whole(value) for value in require_values(table, "center", path, "fill it in, or remove the whole column")]
     for center in set(centers):
-        check_text(center, f"center in {path}")
+        check_name(center, f"center in {path}")
     return tuple(centers)
 
 

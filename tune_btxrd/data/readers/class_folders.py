@@ -1,6 +1,6 @@
-"""Own data without a table: one folder per class, or train, val and test with one folder per class in each."""
+"""Own data without a table: one folder per class, or parts, centers, patients with or in them (`folder_layout`)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +8,18 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
-from tune_btxrd.data.readers.ids import check_id, inside
+from tune_btxrd.data.readers.file_rules import images_below
+from tune_btxrd.data.readers.folder_layout import Decision, decide_layout, parse_layout
+from tune_btxrd.data.readers.names import check_class_names, check_id, check_name, examples
+from tune_btxrd.data.readers.paths import inside
 from tune_btxrd.errors import DataError
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # what people call them
-FEWEST_CLASSES = 2
+PARTS = ("train", "val", "test")
 
 
-def is_class_folders(root: Path) -> bool:
-    """Whether at least two folders in `root`, or in its train folder, hold images."""
-    return len(_class_names(_part_roots(root))) >= FEWEST_CLASSES
-
-
-def read_class_folders(root: Path, *, dataset: str, table_only: bool = False, exclude: Collection[str] = ()) -> Manifest:
+def read_class_folders(
+    root: Path, *, dataset: str, table_only: bool = False, exclude: Collection[str] = (), layout: str | None = None
+) -> Manifest:
     """The dataset in `root`. An image's id is its path, with `__` between folders, e.g. `train__rust__leaf1.jpg`.
 
     Classes are in alphabetical order; the positive class is the rarest (at a tie the first). Where the folders name a part,
@@ -31,65 +29,60 @@ def read_class_folders(root: Path, *, dataset: str, table_only: bool = False, ex
         dataset: the manifest's short name.
         table_only: every file is None.
         exclude: ids whose image may be missing.
+        layout: what the folders mean (`--layout`); None: decided by their names.
 
     Raises:
-        DataError: a name that cannot be an id, a link that leads out of the folder, a class that train lacks.
+        DataError: a name that cannot be an id, a link that leads out of the folder, a class that train lacks, folders whose
+            meaning must be chosen.
     """
-    parts = _part_roots(root)
-    names = _class_names(parts)
-    rows = [row for part, folder in parts for row in _images(root, folder, part)]
-    if unknown := sorted({label for _, label, _ in rows} - set(names)):
+    images = images_below(root)
+    places = [path.relative_to(root).parts[:-1] for path in images]
+    decision = Decision(layout=parse_layout(layout), notes=(f"Layout {layout}, as asked.",)) if layout else None
+    decision = decision or decide_layout(root, [place for place in places if place])
+    table = _table(root, images, decision)
+    names = sorted(set(table["label"]))
+    if "part" in table and (unknown := sorted(set(names) - set(table["label"][table["part"] == "train"]))):
         raise DataError(f"Every class must occur in train, but {unknown[0]!r} in {root} does not: add images, or remove it.")
-    files = [inside(root, path.relative_to(root), "An image") for path, _, _ in rows]
-    image_ids = ["__".join(path.relative_to(root).parts) for path, _, _ in rows]
-    for image_id in image_ids:
+    check_class_names(names, str(root))
+    files = [inside(root, path, "An image") for path in table.pop("path")]
+    for image_id in table["image_id"]:
         check_id(image_id, "The path of an image")
-    targets = np.array([names.index(label) for _, label, _ in rows], dtype=np.int64)
-    table = pd.DataFrame({"image_id": image_ids, "label": [label for _, label, _ in rows]})
-    if parts[0][0]:
-        table["part"] = [part for _, _, part in rows]
+    targets = np.array([names.index(label) for label in table["label"]], dtype=np.int64)
     manifest = Manifest(
         dataset=dataset,
         root=root.resolve(),
-        image_ids=tuple(image_ids),
+        image_ids=tuple(table["image_id"]),
         files=tuple(None if table_only else file for file in files),
         targets=targets,
         class_names=tuple(names),
         positive_class=int(np.argmin(np.bincount(targets))),
-        centers=None,
-        groups=None,
+        centers=tuple(table["center"]) if "center" in table else None,
+        groups=tuple(table["group"]) if "group" in table else None,
         table=table,
-        annotations=(None,) * len(rows),
+        annotations=(None,) * len(table),
+        notes=decision.notes,
     )
     if not table_only:
         require_files(manifest, exclude, where="its folder")
     return manifest
 
 
-def _part_roots(root: Path) -> list[tuple[str, Path]]:
-    """(part, folder of class folders), train first; one with an empty part where the classes lie in `root` itself."""
-    found = [(PART_FOLDERS[path.name.lower()], path) for path in _folders(root) if path.name.lower() in PART_FOLDERS]
-    if "train" not in dict(found):
-        return [("", root)]
-    if len(dict(found)) < len(found):
-        raise DataError(f"A part must have one folder, but {root} has {len(found)} of train, val, test: merge two of them.")
-    return sorted(found, key=lambda item: ("train", "val", "test").index(item[0]))
-
-
-def _class_names(parts: list[tuple[str, Path]]) -> list[str]:
-    return [folder.name for folder in _folders(parts[0][1]) if any(_files(folder))]
-
-
-def _images(root: Path, folder: Path, part: str) -> Iterator[tuple[Path, str, str]]:
-    for class_folder in _folders(folder):
-        for path in _files(class_folder):
-            yield path, class_folder.name, part
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The images of one class folder, also in folders below it, in order of their paths."""
-    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+def _table(root: Path, images: list[Path], decision: Decision) -> pd.DataFrame:
+    """image_id, label, path and what else the layout says of an image; train first, then in order of the paths."""
+    rows = []
+    for path in images:
+        relative = path.relative_to(root)
+        meant = None if relative.parts[0] in decision.unlabelled else decision.layout.meanings(relative.parts[:-1])
+        if meant is not None:
+            rows.append({"image_id": "__".join(relative.parts), "label": meant.pop("class"), **meant, "path": relative})
+    if not rows:
+        raise DataError(
+            f"Images must lie as the layout {decision.layout} says, but none of {len(images):,} in {root} does "
+            f"({examples([str(path.relative_to(root)) for path in images[:3]])}): choose another with --layout."
+        )
+    rows.sort(key=lambda row: PARTS.index(row.get("part", "train")))
+    for row in rows:
+        for kind in ("center", "group"):
+            if kind in row:
+                check_name(row[kind], f"A {kind} in {root}")
+    return pd.DataFrame(rows)

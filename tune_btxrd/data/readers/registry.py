@@ -3,15 +3,21 @@
 import dataclasses
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import TABLE_NAMES, annotation_folder, read_btxrd
 from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, is_complete
-from tune_btxrd.data.readers.class_folders import is_class_folders, read_class_folders
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.class_folders import read_class_folders
+from tune_btxrd.data.readers.file_rules import account
+from tune_btxrd.data.readers.folder_layout import is_class_folders
+from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
+from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import ConfigError, DataError
 
 
 def read_dataset(
@@ -22,6 +28,7 @@ def read_dataset(
     table_only: bool = False,
     accept_revision: bool = False,
     exclude: Collection[str] = (),
+    layout: str | None = None,
 ) -> Manifest:
     """The dataset in `data_dir`: with manifest.csv, with a folder per class, or in BTXRD layout. `notes` say what was done.
 
@@ -31,22 +38,24 @@ def read_dataset(
         positive_class: name of the class to watch; default Malignant, or the rarest class of own data.
         table_only: read the table and look for no images.
         accept_revision: go on where BTXRD's facts do not hold (`--accept-revision`).
-        exclude: ids to leave out (`--exclude`, see `tables.read_ids`).
+        exclude: ids to leave out (`--exclude`, see `spreadsheet.read_ids`).
+        layout: what the folders of a dataset without a table mean (`--layout`); None: decided by their names.
 
     Raises:
         DataError: in one line what is wrong with the folder and what mends it.
     """
     _require_folder(data_dir)
     name = dataset or safe_name(data_dir.resolve().name)
-    reader = _reader(data_dir)
+    reader = _reader(data_dir, layout)
     own = reader is not read_btxrd
     manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
     if not own and name != "phantom":
         manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
-    manifest = _watch(manifest, positive_class, own)
+    if not table_only:
+        manifest = _noted(manifest, _account(manifest))
     if exclude:
-        manifest = _noted(manifest.without(exclude), f"{len(set(exclude))} image(s) left out as asked.")
-    return manifest
+        manifest = _without(manifest, exclude)
+    return _watch(manifest, positive_class, own)
 
 
 def safe_name(name: str) -> str:
@@ -62,18 +71,49 @@ def _require_folder(data_dir: Path) -> None:
         raise DataError(f"The dataset folder must exist, but there is none at {data_dir}: check --data.")
 
 
-def _reader(data_dir: Path) -> Callable[..., Manifest]:
-    if _is_own_data(data_dir):
-        return read_folder
-    has_table = any((data_dir / name).is_file() for name in TABLE_NAMES)
-    return read_class_folders if not has_table and is_class_folders(data_dir) else read_btxrd
-
-
-def _is_own_data(data_dir: Path) -> bool:
-    tables = [name for name in (MANIFEST_NAME, *TABLE_NAMES) if (data_dir / name).is_file()]
-    if MANIFEST_NAME in tables and len(tables) > 1:
+def _reader(data_dir: Path, layout: str | None) -> Callable[..., Manifest]:
+    finder = FileFinder(data_dir)
+    tables = [name for name in (MANIFEST_NAME, *TABLE_NAMES) if finder.find(name, "The table")]
+    if len(tables) > 1:
         raise DataError(f"{data_dir} must hold one table, but holds {' and '.join(tables)}: remove all but one.")
-    return tables == [MANIFEST_NAME]
+    if tables and layout:
+        raise ConfigError(f"--layout is for folders without a table, but {data_dir} has {tables[0]}: leave it away.")
+    if tables:
+        return read_folder if tables == [MANIFEST_NAME] else read_btxrd
+    if layout or is_class_folders(data_dir):
+        return partial(read_class_folders, layout=layout)
+    return read_btxrd
+
+
+def _account(manifest: Manifest) -> str:
+    """The line on every file in the folder; the table and the annotations count as read."""
+    taken = {file for file in manifest.files if file is not None}
+    used = {file for file in manifest.annotations if file is not None}
+    used |= {found for name in (MANIFEST_NAME, *TABLE_NAMES) if (found := FileFinder(manifest.root).find(name, "The table"))}
+    return account(manifest.root, taken=taken, used=used)
+
+
+def _without(manifest: Manifest, exclude: Collection[str]) -> Manifest:
+    """The dataset less some images; a class that they were all of is none any more."""
+    rest = _noted(manifest.without(exclude), f"{len(set(exclude))} image(s) left out as asked.")
+    empty = [
+        n
+        for n, before, left in zip(rest.class_names, manifest.class_counts, rest.class_counts, strict=True)
+        if before > left == 0
+    ]
+    if not empty:
+        return rest
+    names = tuple(name for name in rest.class_names if name not in empty)
+    if len(names) < FEWEST_CLASSES:
+        raise DataError(
+            f"At least two classes must be left, but --exclude leaves {examples(names) or 'none'} of {manifest.root}: "
+            "shorten the list."
+        )
+    targets = np.array([names.index(rest.class_names[target]) for target in rest.targets], dtype=np.int64)
+    watched = manifest.class_names[manifest.positive_class]
+    positive = names.index(watched) if watched in names else int(np.argmin(np.bincount(targets)))
+    fewer = dataclasses.replace(rest, class_names=names, targets=targets, positive_class=positive)
+    return _noted(fewer, f"No image is left of {', '.join(empty)}: no class any more.")
 
 
 def _checked(manifest: Manifest, *, dataset: str | None, accept_revision: bool) -> Manifest:

@@ -11,7 +11,7 @@ import openpyxl
 import pandas as pd
 from openpyxl.utils.exceptions import InvalidFileException
 
-from tune_btxrd.data.readers.ids import examples, is_formula
+from tune_btxrd.data.readers.names import examples, is_formula
 from tune_btxrd.errors import DataError
 
 BLANKS = ("", "nan", "#n/a")  # lower case; "None" and "NA" are left alone: they may be class names

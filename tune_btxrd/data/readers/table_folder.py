@@ -8,7 +8,8 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
-from tune_btxrd.data.readers.ids import check_id, check_text, inside
+from tune_btxrd.data.readers.names import check_class_names, check_id, check_name
+from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
 from tune_btxrd.errors import DataError
 
@@ -29,7 +30,10 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
     Raises:
         DataError: a missing column, value or image, fewer than two classes, a path that leads out of the folder.
     """
-    path = inside(root, MANIFEST_NAME, "The table")
+    finder = FileFinder(root)
+    path = finder.find(MANIFEST_NAME, "The table")
+    if path is None:
+        raise DataError(f"{root} must hold {MANIFEST_NAME}, but does not: write one.")
     table = read_table(path)
     require_columns(table, ("image_id", "path", "label"), path)
     image_ids = require_values(table, "image_id", path, "name the image or remove the row")
@@ -40,12 +44,12 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
     targets = np.array([class_names.index(label) for label in labels], dtype=np.int64)
     rarest = int(np.argmin(np.bincount(targets)))
     located = zip(table.index, paths, strict=True)
-    files = [inside(root, file, f"path in row {number} of {path}") for number, file in located]
+    files = [finder.find(file, f"path in row {number} of {path}") for number, file in located]
     manifest = Manifest(
         dataset=dataset,
         root=root.resolve(),
         image_ids=tuple(image_ids),
-        files=tuple(file if file.is_file() and not table_only else None for file in files),
+        files=tuple(None if table_only else file for file in files),
         targets=targets,
         class_names=class_names,
         positive_class=rarest,
@@ -53,10 +57,20 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
         groups=_groups(table),
         table=_typed(table),
         annotations=(None,) * len(image_ids),
+        notes=finder.notes(),
     )
     if not table_only:
-        require_files(manifest, exclude, where="the path that manifest.csv gives")
+        require_files(manifest, exclude, where="the path that manifest.csv gives", nearest=_nearest(manifest, paths, finder))
     return manifest
+
+
+def _nearest(manifest: Manifest, paths: list[str], finder: FileFinder) -> str:
+    """The first path without a file and the file that looks most like it, for a message; empty where there is none."""
+    for path, file in zip(paths, manifest.files, strict=True):
+        if file is None:
+            near = finder.nearest(path)
+            return f"{path!r}, nearest is {near!r}" if near else ""
+    return ""
 
 
 def _check_cells(table: pd.DataFrame) -> None:
@@ -64,19 +78,12 @@ def _check_cells(table: pd.DataFrame) -> None:
         check_id(image_id, f"image_id in row {number}")
     for name in (name for name in ("label", "center", "group") if name in table):
         for value in table[name].dropna().unique():
-            check_text(value, name)
+            check_name(value, name)
 
 
 def _class_names(labels: list[str], path: Path) -> tuple[str, ...]:
     names = tuple(sorted(set(labels)))
-    if len(names) < 2:
-        raise DataError(f"{path} must hold at least two classes under `label`, but holds only {names[0]!r}: add another.")
-    lower: dict[str, str] = {}
-    for name in names:
-        if (other := lower.setdefault(name.casefold(), name)) != name:
-            raise DataError(
-                f"Classes must differ in more than case, but {path} has {other!r} and {name!r}: use one of them."
-            )
+    check_class_names(names, str(path))
     return names
 
 

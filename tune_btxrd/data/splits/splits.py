@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
 from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
 from tune_btxrd.errors import DataError
@@ -89,7 +89,7 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     if large or FOLD.fullmatch(name):
         note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
     split = _split(name, manifest, dealt, note)
-    require_classes(split, manifest, PARTS)
+    require_classes(split, manifest, PARTS[:2] if name == FOLDERS and not split.parts["test"] else PARTS)
     return split
 
 
@@ -110,8 +110,9 @@ def unavailable_splits(manifest: Manifest) -> dict[str, str]:
 
 
 def has_own_split(manifest: Manifest) -> bool:
-    """Whether the dataset brings a split with a train and a test part."""
-    return "part" in manifest.table and {"train", "test"} <= set(manifest.table["part"]) <= set(PARTS)
+    """Whether the dataset brings a split: a train part, and a part to validate or to test on."""
+    parts = set(manifest.table["part"]) if "part" in manifest.table else set()
+    return "train" in parts and len(parts) > 1 and parts <= set(PARTS)
 
 
 def training_center(manifest: Manifest) -> str:
@@ -220,11 +221,13 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
 def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
     if not has_own_split(manifest):
         raise DataError(
-            "The split `folders` needs train and test folders, but the dataset has none: use --splits stratified."
+            "The split `folders` needs a train folder and a val or test folder, but the dataset has none: "
+            "use --splits stratified."
         )
     dealt = np.array([PARTS.index(part) for part in manifest.table["part"]], dtype=np.int64)
     if (dealt == PARTS.index("val")).any():
-        return dealt, "as the dataset's folders have it"
+        rest = "" if (dealt == PARTS.index("test")).any() else "; there is no test part"
+        return dealt, f"as the dataset's folders have it{rest}"
     inner = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
     return np.where(dealt == 0, inner, dealt), "as the dataset's folders have it; 15 % of train validates"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from tune_btxrd.data.audit.findings import ImagePair, by_strength, strongest
 from tune_btxrd.data.audit.shortcuts import ACROSS, Label, Shortcut
 from tune_btxrd.data.audit.siblings import Siblings
-from tune_btxrd.data.readers.ids import examples
+from tune_btxrd.data.readers.names import examples
 
 SEEN_BY_MODEL = ("image size", "image mode", "border")  # they leave traces in the decoded pixels
 CENTERS_SHOWN = 5

@@ -1,0 +1,77 @@
+"""Names of images, classes, centers and groups: one rule, whichever reader they come from and whichever file they go to."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+
+from tune_btxrd.errors import DataError
+
+LONGEST_NAME = 128  # characters; ids become file names and table cells, and 255 bytes is what file systems hold
+BLANKS = ("", "nan", "#n/a")  # lower case; how tables write "no value". "None" and "NA" may be class names
+FEWEST_CLASSES = 2
+RUNS = re.compile(r"[=@]|[+-].*[(|!]")  # a spreadsheet would run it; "+ve" and "- no lesion" it would only fail to show
+
+
+def check_name(value: str, what: str) -> None:
+    """Refuses text that cannot be a name: blank, over 128 characters, with invisible characters or outer spaces, a formula.
+
+    Raises:
+        DataError: naming `what` (e.g. "image_id in row 7") and the value.
+    """
+    if len(value) > LONGEST_NAME:
+        raise DataError(
+            f"{what} must have at most {LONGEST_NAME} characters, but got {len(value)} ({value[:24]!r}...): shorten it."
+        )
+    if not value.isprintable() or value != value.strip():
+        raise DataError(f"{what} must be printable text, but got {value!r}: remove invisible characters and outer spaces.")
+    if value.lower() in BLANKS:
+        raise DataError(f"{what} must be a name, but got {value!r}, which tables read as blank: rename it.")
+    if RUNS.match(value):
+        raise DataError(f"{what} must be plain text, but got the formula {value[:60]!r}: rename it, or write its value.")
+
+
+def check_id(image_id: str, what: str) -> None:
+    """Refuses an image id that is more than a name: ids become file names.
+
+    Raises:
+        DataError: naming `what` and the id.
+    """
+    check_name(image_id, what)
+    if image_id in (".", "..") or "/" in image_id or "\\" in image_id:
+        raise DataError(f"{what} must be a plain name without a folder, but got {image_id!r}: rename it.")
+
+
+def check_class_names(names: Collection[str], where: str) -> None:
+    """Refuses classes that a reader, a person or a file system would take for one another, and fewer than two of them.
+
+    Raises:
+        DataError: naming the classes.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        check_name(name, f"A class of {where}")
+        if (other := seen.setdefault(same_spelling(name).casefold(), name)) != name:
+            raise DataError(
+                f"Classes must differ in more than case and spelling of accents, but {where} has {other!r} and {name!r}: "
+                "use one of them."
+            )
+    if len(names) < FEWEST_CLASSES:
+        held = repr(next(iter(names))) if names else "none"
+        raise DataError(f"{where} must hold at least two classes, but holds only {held}: add another.")
+
+
+def is_formula(value: str) -> bool:
+    """Whether a spreadsheet would compute this text: it starts with = or @, or with + or - and is no number and no dash."""
+    signed = value.startswith(("+", "-"))
+    return value.startswith(("=", "@")) or (signed and not re.fullmatch(r"[+-]+|[+-]\d*\.?\d+(e[+-]?\d+)?", value))
+
+
+def same_spelling(name: str) -> str:
+    """One spelling of accented and non-Latin names: macOS writes some of them decomposed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def examples(names: Sequence[str], count: int = 3) -> str:
+    """The first few names, for a message: "a, b, c and 4 more"."""
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest
