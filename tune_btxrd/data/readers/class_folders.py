@@ -69,20 +69,21 @@ def read_class_folders(
 
 def _table(root: Path, images: list[Path], decision: Decision) -> pd.DataFrame:
     """image_id, label, path and what else the layout says of an image; train first, then in order of the paths."""
-    rows = []
+    rows: list[tuple[Path, dict[str, str]]] = []
     for path in images:
         relative = path.relative_to(root)
         meant = None if relative.parts[0] in decision.unlabelled else decision.layout.meanings(relative.parts[:-1])
         if meant is not None:
-            rows.append({"image_id": "__".join(relative.parts), "label": meant.pop("class"), **meant, "path": relative})
+            rows.append((relative, meant))
     if not rows:
         raise DataError(
             f"Images must lie as the layout {decision.layout} says, but none of {len(images):,} in {root} does "
             f"({examples([str(path.relative_to(root)) for path in images[:3]])}): choose another with --layout."
         )
-    rows.sort(key=lambda row: PARTS.index(row.get("part", "train")))
-    for row in rows:
-        for kind in ("center", "group"):
-            if kind in row:
-                check_name(row[kind], f"A {kind} in {root}")
-    return pd.DataFrame(rows)
+    rows.sort(key=lambda row: PARTS.index(row[1].get("part", "train")))
+    table = pd.DataFrame([meant for _, meant in rows]).rename(columns={"class": "label"})
+    for kind in ("center", "group"):
+        for name in table.get(kind, pd.Series(dtype=object)).unique():
+            check_name(name, f"A {kind} in {root}")
+    table.insert(0, "image_id", ["__".join(path.parts) for path, _ in rows])
+    return table.assign(path=[path for path, _ in rows])
