@@ -86,4 +86,5 @@ def _table(root: Path, images: list[Path], decision: Decision) -> pd.DataFrame:
         for name in table.get(kind, pd.Series(dtype=object)).unique():
             check_name(name, f"A {kind} in {root}")
     table.insert(0, "image_id", ["__".join(path.parts) for path, _ in rows])
-    return table.assign(path=[path for path, _ in rows])
+    table["path"] = [str(path) for path, _ in rows]
+    return table
