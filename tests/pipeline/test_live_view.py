@@ -34,7 +34,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 def play(folder: Path, *, until: int | None = None) -> SearchProgress:
     """The view of a search whose journal is told again, event by event, as far as the first `until` ends."""
     spec = Settings.load(folder).spec(folder)
-    view = SearchProgress(spec, positive_class="Malignant", asked=0.0)
+    view = SearchProgress(spec, positive_class="Malignant", recall="val_recall_malignant", asked=0.0)
     for number, trial in enumerate(read_search(folder).search_trials):
         view.started(trial)
         if trial.epochs:
@@ -78,7 +78,7 @@ def test_on_a_terminal_the_time_left_stands_in_the_block_alone(large: Path, monk
 
 def test_a_resumed_search_counts_what_was_done_before(large: Path):
     spec, record = Settings.load(large).spec(large), read_search(large)
-    view = SearchProgress(spec, positive_class="Malignant", asked=0.0, past=record)
+    view = SearchProgress(spec, positive_class="Malignant", recall="val_recall_malignant", asked=0.0, past=record)
     assert drawn(view).splitlines()[1].startswith("200 of 200 trials ended; best so far: trial ")
 
 

@@ -11,6 +11,7 @@ from tune_btxrd.results.checkpoints import LOG, WINNER, RetrainJob, write_log
 from tune_btxrd.search.columns import named_row
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot
+from tune_btxrd.training.source import Source
 
 
 def test_borders_lie_between_the_stages() -> None:
@@ -27,7 +28,7 @@ def test_three_pictures_of_a_training_in_stages(tmp_path: Path) -> None:
     ]
     job.folder.mkdir(parents=True)
     write_log(job.folder / LOG, rows)
-    draw_curves(job)
+    draw_curves(job, Source(cache="", splits="", class_names=("Normal", "Benign", "Malignant"), positive_class=2))
     sizes = {
         name: mpimg.imread(job.folder / name).shape[:2]
         for name in ("loss_curve.png", "recall_curve.png", "training_curves.png")

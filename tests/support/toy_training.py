@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.loop import train
-from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.state import TrainState
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from tests.support.toy_training import run, toy_config, toy_data
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.tasks.losses import LOSSES, Loss
 from tune_btxrd.training.capture import StaticStep, step_key, threshold_dropout
 from tune_btxrd.training.slot import Slot
 from tune_btxrd.training.state import TrainState
@@ -18,7 +19,7 @@ def start(slot: Slot, step: StaticStep | None = None, **changes: object) -> tupl
     config, data = toy_config(**changes), toy_data()
     state = slot.start(config, data, keep_best=False)
     shell = slot.shell(config, data.num_classes)
-    step = step or StaticStep(shell, config, CPU, classes=3, precision="fp32")
+    step = step or StaticStep(shell, config, toy_data(), device=CPU, precision="fp32")
     state.static_step = step
     return state, step
 
@@ -37,9 +38,27 @@ def test_one_step_serves_trials_of_other_rates_and_decays() -> None:
     first, step = start(slot, dropout=0.5, lr=3e-3, weight_decay=0.2)
     run(first)
     other = {"dropout": 0.0, "lr": 1e-3, "weight_decay": 1e-2}
-    assert step.key == step_key(toy_config(**other), "fp32")
+    assert step.key == step_key(toy_config(**other), toy_data(), "fp32")
     again, _ = start(slot, step, **other)
     assert run(again) == run(Slot(device="cpu").start(toy_config(**other), toy_data(), keep_best=False))
+
+
+def test_every_field_that_a_loss_reads_makes_a_capture_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Loss(lambda logits, targets, terms: logits.sum() * terms.options.hue, reads=("hue",))
+    monkeypatch.setitem(LOSSES, "ce", own)
+    data = toy_data()
+    keys = {step_key(toy_config(loss="ce", hue=value), data, "fp32") for value in (0.0, 10.0)}
+    assert len(keys) == 2
+    assert step_key(toy_config(hue=0.0), data, "fp32") == step_key(toy_config(hue=10.0), data, "fp32")
+    for changes in (
+        {"tf32": False},
+        {"batch_size": 8},
+        {"loss": "focal"},
+        {"backbone": "test_resnet"},
+        {"label_smoothing": 0.1},
+    ):
+        assert step_key(toy_config(**changes), data, "fp32") != step_key(toy_config(), data, "fp32"), changes
+    assert step_key(toy_config(), data, "fp32") != step_key(toy_config(), data, "bf16")
 
 
 def test_the_model_has_its_own_dropout_back_afterwards() -> None:
@@ -79,7 +98,7 @@ def test_the_mask_stands_where_the_models_dropout_stands(backbone: str) -> None:
     """Between the features and the classifier: its input is that without dropout, entry by entry gone or scaled."""
     slot, config = Slot(device="cpu"), toy_config(backbone=backbone, dropout=0.0)
     shell = slot.shell(config, 3)
-    step = StaticStep(shell, config, CPU, classes=3, precision="fp32")
+    step = StaticStep(shell, config, toy_data(), device=CPU, precision="fp32")
     images, seen = torch.randn(4, 3, 32, 32), list[torch.Tensor]()
 
     def features(rate: float) -> torch.Tensor:
@@ -104,7 +123,7 @@ def test_what_cannot_be_captured_is_refused() -> None:
     for changes in ({"stages": "two_phase", "epochs": 12}, {"head": "mlp"}):
         config = toy_config(**changes)
         with pytest.raises(ConfigError, match="`capture: true` needs `stages: one` and `head: linear`"):
-            StaticStep(slot.shell(config, 3), config, CPU, classes=3, precision="fp32")
+            StaticStep(slot.shell(config, 3), config, toy_data(), device=CPU, precision="fp32")
 
 
 def test_without_cuda_nothing_is_captured() -> None:

@@ -25,7 +25,7 @@ from tune_btxrd.pipeline.live_view import MARKS, state_of
 from tune_btxrd.report.rungs import rungs
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.search.budget import minutes
-from tune_btxrd.search.columns import recall_column
+from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.pace import Follower, is_finished, pace
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
@@ -87,6 +87,7 @@ class View:
     ) -> None:
         self.follower, self.spec, self.settings, self.now = follower, spec, settings, now
         self.positive = settings.source.class_names[settings.source.positive_class]
+        self.recall = watched_column(settings.source)
 
     def parts(self) -> Sequence[Any]:
         """The table, then what there is to say."""
@@ -134,7 +135,7 @@ class View:
         done = len(trial.epochs)
         ahead = [f"{rung:g}" for rung in rungs(self.spec) if done < rung < self.spec.epochs]
         following = ahead[0] if ahead and trial.state == "running" and trial.role == "search" else ""
-        recall = f"{trial.best[recall_column(self.positive)]:.2f}" if trial.best else ""
+        recall = f"{trial.best[self.recall]:.2f}" if trial.best else ""
         best = f"{trial.score:.4f}" if trial.score is not None else ""
         state = MARKS.get(trial.state, "running")
         return trial.label, state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall

@@ -21,7 +21,7 @@ from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
 from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.search.columns import recall_column, recall_columns
+from tune_btxrd.search.columns import score_columns, watched_column
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.listener import Listener
@@ -70,7 +70,7 @@ def run_search(
         KeyboardInterrupt: Ctrl-C or SIGUSR1; everything reported is saved.
         ResultError: the first trials all failed alike, or the folder cannot be written.
     """
-    spec.check_metrics(recall_columns(run.source.class_names))
+    spec.check_metrics(score_columns(run.source.class_names, task=run.source.task))
     record = read_search(run.folder)
     journal = Journal(run.folder)
     with surroundings(run.folder), ExitStack() as ends:  # each end is tried, whatever became of the others
@@ -147,8 +147,8 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
 
 
 def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:
-    recall = recall_column(run.source.class_names[run.source.positive_class])
-    return Gauges(record, monitor=MONITORS[spec.monitor], recall=recall, slots=run.layout.slots)
+    watched = watched_column(run.source)
+    return Gauges(record, monitor=MONITORS[spec.monitor], recall=watched, slots=run.layout.slots)
 
 
 @contextmanager

@@ -11,20 +11,9 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.trainable import run_trial
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.columns import RECALL
+from tune_btxrd.search.columns import column_of
 from tune_btxrd.search.record import TrialRecord, read_search
 from tune_btxrd.training.source import Source
-
-COMPARED = (
-    "train_loss",
-    "val_loss",
-    "val_acc",
-    "val_macro_f1",
-    "val_macro_auc",
-    "objective",
-    "lr",
-    "lr_backbone",
-)  # and the recalls; times differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +105,12 @@ def _trial(folder: Path, label: str) -> TrialRecord:
     return record.trials[label]
 
 
+def is_compared(name: str) -> bool:
+    """Whether a column must come out again: all that the epoch's record knows, less what a clock decides."""
+    known = column_of(name)
+    return known is not None and known.kind != "clock"
+
+
 def _differences(
     recorded: tuple[Mapping[str, Any], ...], rows: list[Mapping[str, Any]]
 ) -> tuple[tuple[int, str, Any, Any], ...]:
@@ -123,7 +118,7 @@ def _differences(
         (old["epoch"], name, old[name], new.get(name))
         for old, new in zip(recorded, rows, strict=False)
         for name in old
-        if (name in COMPARED or name.startswith(RECALL)) and old[name] != new.get(name)
+        if is_compared(name) and old[name] != new.get(name)
     ]
     absent = [(old["epoch"], "epoch", old["epoch"], None) for old in recorded[len(rows) :]]
     return tuple([*found, *absent])

@@ -86,8 +86,8 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
     """A module with the given info; it is moved to the device and set to eval mode. Computes in float32."""
     import torch
 
-    from tune_btxrd.training.augment.images import normalise, to_float
-    from tune_btxrd.training.device import memory_format, resolve_device
+    from tune_btxrd.training.augment.images import memory_format, normalise, to_float
+    from tune_btxrd.training.device import resolve_device
 
     place = resolve_device(device)
     model.to(device=place, memory_format=memory_format(place)).eval()  # type: ignore[call-overload]  # known to torch, not its stubs

@@ -8,7 +8,6 @@ from tune_btxrd import console
 from tune_btxrd.console import tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs, minutes
-from tune_btxrd.search.columns import recall_column
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
@@ -21,6 +20,7 @@ class SearchProgress(Listener):
     """Hears of trials; `render` is the live block, and each trial's end is a line.
 
     Args:
+        positive_class: its name; recall: the column of its recall.
         asked: when the command was given, seconds since 1970; the first training step is told relative to it.
         past: the search so far, where it goes on.
         refresh: draws the live block anew.
@@ -31,12 +31,13 @@ class SearchProgress(Listener):
         spec: SearchSpec,
         *,
         positive_class: str,
+        recall: str,
         asked: float,
         past: SearchRecord | None = None,
         refresh: Any = None,
     ) -> None:
         self.spec, self.asked = spec, asked
-        self.recall, self.positive_class = recall_column(positive_class), positive_class
+        self.recall, self.positive_class = recall, positive_class
         self.refresh = refresh or (lambda: None)
         self.trials: dict[str, TrialRecord] = dict(past.trials) if past else {}
         self.running: set[str] = set()  # labels of the trials that have a slot now

@@ -28,6 +28,7 @@ from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
+from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SETTINGS_FILE, read_search
 from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
@@ -126,7 +127,8 @@ def search(request: RunRequest, settings: Settings, site: Site) -> None:
         mlflow=request.mlflow,
     )
     positive = settings.source.class_names[settings.source.positive_class]
-    view = SearchProgress(spec, positive_class=positive, past=past, asked=request.asked)
+    recall = watched_column(settings.source)
+    view = SearchProgress(spec, positive_class=positive, recall=recall, past=past, asked=request.asked)
     with live_block(view.render) as refresh:
         view.refresh = refresh
         record = run_search(spec, plan, site.cluster, listeners=(view,))
@@ -159,7 +161,7 @@ def retrain(request: RunRequest, site: Site) -> list[RetrainJob]:
             shipment=site.shipment,
         )
     for job in jobs:
-        draw_curves(job)
+        draw_curves(job, settings.source)
     return jobs
 
 

@@ -15,7 +15,7 @@ from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
 from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row
 from tune_btxrd.results.search_json import Settings
-from tune_btxrd.search.columns import recall_column
+from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
@@ -89,7 +89,7 @@ class Material:
     @property
     def recall(self) -> str:
         """The column of the positive class's recall."""
-        return recall_column(self.positive_class)
+        return watched_column(self.settings.source)
 
 
 def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:

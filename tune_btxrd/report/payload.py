@@ -12,9 +12,10 @@ from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.report.rungs import rungs
 from tune_btxrd.report.words import STATE_WORDS
-from tune_btxrd.search.columns import RECALL, recall_columns
+from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.tasks.registry import task_named
 
 DIGITS = 5  # significant
 
@@ -23,7 +24,8 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
     """What `charts.js` draws from."""
     spec, record = material.spec, material.record
     everyone = [*record.search_trials, *record.confirmations]
-    columns = ["epoch", "train_loss", "val_loss", *recall_columns(material.settings.source.class_names)]
+    source = material.settings.source
+    columns = ["epoch", "train_loss", "val_loss", *class_columns(task_named(source.task).watched, source.class_names)]
     columns += [material.monitor.column] if material.monitor.column not in columns else []
     shared = _shared(everyone)
     visits: dict[str, list[str]] = {}
@@ -149,5 +151,5 @@ def _standings(material: Material) -> list[dict[str, Any]]:
 
 
 def _training(split: str, title: str, log: Any, columns: list[str]) -> dict[str, Any]:
-    wanted = [name for name in log if name in columns or str(name).startswith(RECALL)]
+    wanted = [name for name in log if name in columns]
     return {"split": split, "title": title, "rows": {name: [number(v) for v in log[name].tolist()] for name in wanted}}

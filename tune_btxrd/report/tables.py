@@ -10,7 +10,7 @@ from tune_btxrd.files import write_whole
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
-from tune_btxrd.search.columns import RECALL, recall_column
+from tune_btxrd.search.columns import score_columns
 from tune_btxrd.search.record import trials_table
 from tune_btxrd.search.selection import pareto_front
 
@@ -88,26 +88,21 @@ def final_sheet(material: Material) -> Sheet | None:
     """The final job: every training at its best epoch."""
     if not material.trainings:
         return None
-    recalls = [str(name) for name in material.trainings[0].log if str(name).startswith(RECALL)]
-    titles = {recall_column(name): name for name in material.settings.source.class_names}
+    source = material.settings.source
+    titles = score_columns(source.class_names, task=source.task)
     rows = []
     for training in material.trainings:
         best = training.best
-        values = {f"recall {titles.get(name, name)}": best.get(name) for name in recalls}
         rows.append(
             {
                 "split": training.split,
                 "config": training.title,
-                "val loss": best["val_loss"],
-                "macro-F1": best.get("val_macro_f1"),
-                "macro-AUC": best.get("val_macro_auc"),
-                **values,
+                **{title: best.get(column) for column, title in titles.items()},
                 "best epoch": int(best["epoch"]),
                 "epochs": len(training.log),
             }
         )
-    formats = {"val loss": _four, "macro-F1": _two, "macro-AUC": _two}
-    formats |= {column: _two for column in rows[0] if str(column).startswith("recall ")}
+    formats = dict.fromkeys(titles.values(), _two) | {titles["val_loss"]: _four}
     return Sheet(
         name="final_job", title="Final job: validation at each best epoch", frame=pd.DataFrame(rows), formats=formats
     )

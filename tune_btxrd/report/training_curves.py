@@ -7,25 +7,26 @@ import pandas as pd
 
 from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.results.checkpoints import RetrainJob, best_row
-from tune_btxrd.search.columns import RECALL
+from tune_btxrd.search.columns import class_columns, score_columns
+from tune_btxrd.tasks.registry import task_named
+from tune_btxrd.training.source import Source
 
 LOSSES = {"train_loss": "train (as trained)", "val_loss": "validation (unweighted)"}
 RATES = {"lr": "head", "lr_backbone": "last layers of the backbone"}
 MARKS = "os^Dv*PX" * 8
 
 
-def draw_curves(job: RetrainJob) -> None:
+def draw_curves(job: RetrainJob, source: Source) -> None:
     """`loss_curve.png`, `recall_curve.png` and `training_curves.png` of a job, the best epoch marked."""
-    log = job.log()
-    recalls = {str(name): str(name).removeprefix(RECALL) for name in log if str(name).startswith(RECALL)}
-    f1 = {"val_macro_f1": "macro-F1"}
+    recalls = class_columns(task_named(source.task).watched, source.class_names)
+    titles = score_columns(source.class_names, task=source.task)
     one = "validation recall"
     _draw(job, {"cross-entropy": LOSSES}, job.folder / "loss_curve.png")
     _draw(job, {one: recalls}, job.folder / "recall_curve.png")
     panels: dict[str, Mapping[str, str]] = {
         "loss": LOSSES,
         "validation accuracy": {"val_acc": "accuracy"},
-        "validation macro-F1 and recalls": f1 | {name: f"recall {text}" for name, text in recalls.items()},
+        "validation macro-F1 and recalls": {name: titles[name] for name in ("val_macro_f1", *recalls)},
         "learning rate": RATES,
     }
     _draw(job, panels, job.folder / "training_curves.png")

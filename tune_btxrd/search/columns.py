@@ -1,51 +1,86 @@
-"""One epoch as a row: the names of `epochs.csv`, of `training_log.csv` and of every row reported to Ray."""
+"""One epoch as a row: the names of `epochs.csv`, of `training_log.csv` and of every row reported to Ray.
+
+All of it derives from the fields of the epoch's record (`tasks/record.py`): a new metric needs no line here. Names of
+classes become parts of column names; the map is one to one for the classes of a dataset, whatever they are called.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tune_btxrd.training.metrics import EpochMetrics
+from tune_btxrd.tasks.record import Column, EpochMetrics
+from tune_btxrd.tasks.registry import DEFAULT, TASKS, task_named
+from tune_btxrd.training.source import Source
 
-RECALL = "val_recall_"
-LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "val_acc")  # then one recall per class, then lr: the contract's order
-MORE_COLUMNS = (
-    "val_macro_f1",
-    "val_macro_auc",
-    "lr_backbone",
-    "stage",
-    "objective",
-    "improved",
-    "stop",
-    "zero_recall_epochs",
-    "images_per_second",
-    "train_seconds",
-    "val_seconds",
-)
+ADDED = ("slot",)  # by the process that trains
 
 
 def named_row(metrics: EpochMetrics, class_names: Sequence[str]) -> dict[str, Any]:
-    """The record with one `val_recall_<class>` per class, in the order of `training_log.csv`."""
-    values = metrics.to_dict()
-    recalls = dict(zip(recall_columns(class_names), metrics.val_recall, strict=True))
-    return (
-        {name: values[name] for name in LOG_COLUMNS}
-        | recalls
-        | {"lr": metrics.lr}
-        | {name: values[name] for name in MORE_COLUMNS}
-    )
+    """The record with one column per class where a field has one number per class, in the order of `training_log.csv`."""
+    keys, row = class_keys(class_names), dict[str, Any]()
+    for name, item in metrics.columns().items():
+        value = getattr(metrics, name)
+        if item.per_class:
+            row |= {f"{name}_{key}": number for key, number in zip(keys, value, strict=True)}
+        else:
+            row[name] = value
+    return row
+
+
+def class_keys(class_names: Sequence[str]) -> tuple[str, ...]:
+    """What stands for each class in a column's name: lower case, other characters than letters and digits as `_`.
+
+    Names that would share a key (`HER2+` and `HER2-`) get a number each, in the order of the classes, so that every key
+    stands for one class.
+    """
+    plain = [re.sub(r"\W+", "_", name.strip().lower()) for name in class_names]
+    taken, keys = {key for key in plain if plain.count(key) == 1}, list[str]()
+    for key in plain:
+        numbered = (f"{key}_{number}" for number in range(1, 2 * len(plain) + 1))
+        keys.append(key if plain.count(key) == 1 else next(each for each in numbered if each not in taken))
+        taken.add(keys[-1])
+    return tuple(keys)
+
+
+def class_columns(field: str, class_names: Sequence[str]) -> dict[str, str]:
+    """Column -> the class's name as written, of a field with one number per class."""
+    return {f"{field}_{key}": name for key, name in zip(class_keys(class_names), class_names, strict=True)}
+
+
+def watched_column(source: Source) -> str:
+    """The column by which the positive class is watched, e.g. `val_recall_malignant`."""
+    return tuple(class_columns(task_named(source.task).watched, source.class_names))[source.positive_class]
 
 
 def recall_columns(class_names: Sequence[str]) -> tuple[str, ...]:
-    """`val_recall_normal`, ...: class names in lower case, other characters than letters and digits as `_`."""
-    return tuple(recall_column(name) for name in class_names)
+    """`val_recall_normal`, ...: one per class."""
+    return tuple(class_columns("val_recall", class_names))
 
 
-def recall_column(class_name: str) -> str:
-    """The column of one class."""
-    return RECALL + re.sub(r"\W+", "_", class_name.strip().lower())
+def column_of(name: str) -> Column | None:
+    """What is known of a column; None for one that is not ours. A column of one class is known as its field."""
+    fields = _fields()
+    if name in fields:
+        return None if fields[name].per_class else fields[name]
+    return next((item for field, item in fields.items() if item.per_class and name.startswith(f"{field}_")), None)
 
 
 def own_columns(result: Mapping[str, Any]) -> dict[str, Any]:
     """Our names of a result that Ray has filled with its own bookkeeping."""
-    ours = {*LOG_COLUMNS, *MORE_COLUMNS, "lr", "slot"}
-    return {name: value for name, value in result.items() if name in ours or name.startswith(RECALL)}
+    return {name: value for name, value in result.items() if name in ADDED or column_of(name) is not None}
+
+
+def score_columns(class_names: Sequence[str] = (), *, task: str = DEFAULT.name) -> dict[str, str]:
+    """Column -> name for people, of every metric of the validation part; those of one class for each of the given."""
+    found: dict[str, str] = {}
+    for name, item in task_named(task).record.columns().items():
+        if item.kind == "score" and item.per_class:
+            found |= {key: f"{item.label} {text}" for key, text in class_columns(name, class_names).items()}
+        elif item.kind == "score":
+            found[name] = item.label
+    return found
+
+
+def _fields() -> dict[str, Column]:
+    """The fields of every task's record."""
+    return {name: item for task in TASKS.values() for name, item in task.record.columns().items()}

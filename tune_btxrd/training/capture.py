@@ -3,6 +3,7 @@
 A step of EfficientNet-B0 is some thousand small launches; a graph is one. What differs between trials stays outside or is a
 tensor: the optimizer with its lr and weight decay steps after the graph, the drop rate is a number in memory that given
 noise is compared with. So one capture serves every trial of a slot; another loss, head, batch or image size needs its own.
+What a graph bakes in is what its step can read: BAKED, and the fields that the loss declares (`tasks/losses.py`).
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.training.losses import LOSSES, Terms
+from tune_btxrd.tasks.losses import LOSSES, Terms
 from tune_btxrd.training.models.images import Shell
+from tune_btxrd.training.pixels import TrainingData
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms
-BAKED = ("loss", "label_smoothing", "focal_gamma", "ldam_margin", "ldam_scale", "logit_tau", "batch_size", "image_size")
+BAKED = ("backbone", "head", "batch_size", "image_size", "tf32", "loss")  # beside the fields that the loss reads
 
 
 def threshold_dropout(values: Tensor, noise: Tensor, rate: Tensor) -> Tensor:
@@ -28,9 +30,11 @@ def threshold_dropout(values: Tensor, noise: Tensor, rate: Tensor) -> Tensor:
     return values * (noise >= rate) / (1 - rate)
 
 
-def step_key(config: TrainConfig, precision: str) -> tuple[object, ...]:
+def step_key(config: TrainConfig, data: TrainingData, precision: str) -> tuple[object, ...]:
     """Equal for trainings that one capture serves."""
-    return (config.backbone, precision, *(getattr(config, name) for name in BAKED))
+    shapes = (data.task, data.num_classes, data.targets.shape[1:], data.targets.dtype)
+    fields = (*BAKED, *LOSSES[config.loss].reads)
+    return (precision, *shapes, *((name, getattr(config, name)) for name in fields))
 
 
 class StaticStep:
@@ -38,26 +42,27 @@ class StaticStep:
 
     Args:
         shell: its model is trained; its tensors stay where they are from trial to trial.
-        classes: number of classes.
+        data: says what targets are and how many classes there are; its images are not kept.
         precision: "fp32" or "bf16".
 
     Raises:
         ConfigError: a training whose layers freeze and thaw, or a head that is not linear.
     """
 
-    def __init__(self, shell: Shell, config: TrainConfig, device: torch.device, *, classes: int, precision: str) -> None:
+    def __init__(
+        self, shell: Shell, config: TrainConfig, data: TrainingData, *, device: torch.device, precision: str
+    ) -> None:
         head = shell.model.get_classifier()  # type: ignore[operator]  # every timm model has it
         if config.is_staged or not isinstance(head, nn.Linear):
             raise ConfigError("`capture: true` needs `stages: one` and `head: linear`, but got others: leave capture out.")
-        self.key, self.config, self.precision = step_key(config, precision), config, precision
+        self.key, self.precision, self.task = step_key(config, data, precision), precision, data.task
         self.shell, self.head, self.device = shell, head, device
-        size, batch = config.image_size, config.batch_size
-        images = torch.zeros(batch, 3, size, size, device=device)
-        self.images = images.to(memory_format=torch.channels_last)
-        self.targets = torch.zeros(batch, dtype=torch.int64, device=device)
-        self.noise = torch.zeros(batch, head.in_features, device=device)
+        self.images = data.kind.blank(config.batch_size, config.image_size, device)
+        one = torch.tensor(data.targets[:1], device=device)
+        self.targets = one.new_zeros((config.batch_size, *one.shape[1:]))
+        self.noise = torch.zeros(config.batch_size, head.in_features, device=device)
         self.rate = torch.zeros((), device=device)
-        self.weights, self.counts = torch.ones(classes, device=device), torch.ones(classes, device=device)
+        self.terms = data.task.terms(config, data.train_counts, 1, device)  # in memory of its own, filled before each step
         self.sums = torch.zeros(2, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._gradients: list[Tensor | None] = []
@@ -66,13 +71,13 @@ class StaticStep:
         """Whether this is a full batch; the last one of an epoch often is not."""
         return images.shape == self.images.shape
 
-    def __call__(self, images: Tensor, targets: Tensor, terms: Terms) -> Tensor:
+    def __call__(self, images: Tensor, targets: Tensor, terms: Terms, *, dropout: float) -> Tensor:
         """Leaves the gradients in the parameters; (2,) the batch's sum of weighted losses and sum of weights, detached."""
         self.images.copy_(images)
         self.targets.copy_(targets)
-        self.weights.copy_(terms.weights_C)
-        self.counts.copy_(terms.counts_C)
-        self.rate.fill_(terms.config.dropout)
+        for name, memory in self.terms.tensors().items():
+            memory.copy_(getattr(terms, name))
+        self.rate.fill_(dropout)
         self.noise.uniform_()  # from the device's generator, which the epoch has seeded
         if self.device.type != "cuda":
             return self._run()
@@ -86,15 +91,13 @@ class StaticStep:
 
     def _run(self) -> Tensor:
         """Forward and backward on the fixed memory."""
-        terms = Terms(config=self.config, weights_C=self.weights, counts_C=self.counts)
         enabled = self.precision == "bf16"
         with (
             self._dropout_as_mask(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False),
         ):
             logits = self.shell.model(self.images)
-        total = LOSSES[self.config.loss](logits.float(), self.targets, terms)
-        weight = self.weights[self.targets].sum()
+        total, weight = self.task.loss(logits.float(), self.targets, self.terms)
         torch.autograd.backward(total / weight)
         return torch.stack([total.detach(), weight])
 

@@ -15,7 +15,6 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import aside
 from tune_btxrd.stages import stage_at
-from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import group_parts, learning_rates
@@ -46,7 +45,7 @@ def checkpoint_dict(
 ) -> dict[str, Any]:
     """The training between two epochs as plain data that shares no memory with it.
 
-    "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader precision, keep_best, format.
+    "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format.
     `best` holds {model_state_dict, optimizer_state_dict} of the best epoch in a "last" whose last epoch is not the best.
     """
     assert state.live and state.whole and state.history and len(class_names) == state.data.num_classes
@@ -147,7 +146,7 @@ def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> Tr
     if not torch.equal(state.class_weights.cpu(), checkpoint["class_weights"]):
         raise ResultError("A training must be resumed on its own split, but the train part has other class counts.")
     _load_optimizer(state.optimizer, checkpoint["optimizer_state_dict"])
-    state.history = [EpochMetrics.from_dict(row) for row in checkpoint["history"]]
+    state.history = [data.task.record.from_dict(row) for row in checkpoint["history"]]
     if (best := checkpoint["best"]) is not None:
         state.best = {"model": best["model_state_dict"], "optimizer": best["optimizer_state_dict"]}
     return state
@@ -198,6 +197,7 @@ def _plain(
         "normalization": {"mean": state.mean.tolist(), "std": state.std.tolist()},
         "class_weights": _portable(state.class_weights),
         "history": [row.to_dict() for row in rows],
+        "task": state.data.task.name,
         "precision": state.precision,
         "keep_best": state.keep_best,
     }

@@ -64,11 +64,6 @@ def allow_tf32(device: torch.device, *, allowed: bool) -> None:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """channels_last where it is faster (CPU, CUDA)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Inside, torch's global generators of CPU and `device` start from `seed`; outside, they have not moved."""

@@ -3,7 +3,7 @@
 The randomness of an epoch (order, augmentation, dropout) depends on (seed, epoch) alone, so a training that was saved
 between two epochs and restored continues as if nothing had happened.
 """
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 # (shape suffixes: logits_BC)
 
 import copy
@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import stage_at
-from tune_btxrd.training import metrics
-from tune_btxrd.training.augment.images import augment, normalise, to_float
+from tune_btxrd.tasks.losses import Terms
+from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.device import Clock, autocast, derive_seed, seeded
-from tune_btxrd.training.losses import LOSSES, Terms, epoch_order, terms_of_epoch
-from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.models.layers import HEAD, TOP
 from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
@@ -75,18 +73,18 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> lis
 
 def _train_pass(state: TrainState, epoch: int) -> Tensor:
     """One pass over the training images; (2,) sum of weighted losses and sum of weights, left on the device."""
-    config, device = state.config, state.device
+    config, data, device, kind = state.config, state.data, state.device, state.pixels.kind
     shuffler = torch.Generator().manual_seed(derive_seed(config.seed, epoch, "order"))
-    train_targets = torch.from_numpy(state.data.targets[state.data.train_rows])
-    order = epoch_order(train_targets, shuffler, sampling=config.sampling)
+    train_targets = torch.from_numpy(data.targets[data.train_rows])
+    order = data.task.order(train_targets, shuffler, sampling=config.sampling)
     rows = state.train_rows[order.to(device)]
     generator = torch.Generator(device).manual_seed(derive_seed(config.seed, epoch, "augment"))
-    terms = terms_of_epoch(config, state.data.train_counts, epoch, device)
+    terms = data.task.terms(config, data.train_counts, epoch, device)
     sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     for start, stop in batch_bounds(len(rows), config.batch_size, drop_last=config.drop_last):
         batch = rows[start:stop]
-        images = augment(to_float(state.pixels.take(batch)), generator, config)
-        sums += train_step(state, normalise(images, state.mean, state.std), state.targets[batch], terms)
+        images = kind.augment(kind.to_float(state.pixels.take(batch)), generator, config)
+        sums += train_step(state, kind.normalise(images, state.mean, state.std), state.targets[batch], terms)
     return sums
 
 
@@ -94,7 +92,7 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, terms: Terms)
     """One optimizer step; (2,) the batch's sum of weighted losses and sum of weights, detached."""
     state.optimizer.zero_grad(set_to_none=True)
     if state.static_step is not None and state.static_step.fits(images):
-        sums = state.static_step(images, targets, terms)
+        sums = state.static_step(images, targets, terms, dropout=state.config.dropout)
     else:
         sums = _gradients(state, images, targets, terms)
     if state.config.clip:
@@ -107,7 +105,7 @@ def _gradients(state: TrainState, images: Tensor, targets: Tensor, terms: Terms)
     """Forward and backward; (2,) the batch's sum of weighted losses and sum of weights, detached."""
     with autocast(state.device, state.precision):
         logits = state.model(images)
-    total, weight = LOSSES[state.config.loss](logits.float(), targets, terms), terms.weights_C[targets].sum()
+    total, weight = state.data.task.loss(logits.float(), targets, terms)
     torch.autograd.backward(total / weight)
     return torch.stack([total.detach(), weight])
 
@@ -116,51 +114,43 @@ def _gradients(state: TrainState, images: Tensor, targets: Tensor, terms: Terms)
 def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std: Tensor, precision: str) -> Tensor:
     """(rows, C) float32 logits without augmentation, on the device; the model is left in eval mode."""
     model.eval()
-    size = val_batch(pixels.device, pixels.images.shape[1])
+    kind = pixels.kind
+    size = val_batch(pixels.device, kind.pixels(pixels.images))
     logits = []
     for batch in torch.split(rows, size):
         with autocast(rows.device, precision):
-            logits.append(model(normalise(to_float(pixels.take(batch)), mean, std)).float())
+            logits.append(model(kind.normalise(kind.to_float(pixels.take(batch)), mean, std)).float())
     return torch.cat(logits)
 
 
-def val_batch(device: torch.device, image_size: int) -> int:
-    """Images per validation batch, so that their pixels fit the device: 16 to 512."""
-    return max(16, min(512, VAL_PIXELS[device.type] // image_size**2))
+def val_batch(device: torch.device, pixels: int) -> int:
+    """Samples of so many pixels per validation batch, so that they fit the device: 16 to 512."""
+    return max(16, min(512, VAL_PIXELS[device.type] // pixels))
 
 
 def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds: list[float]) -> EpochMetrics:
-    data, config = state.data, state.config
-    targets_N, epoch = data.targets[data.val_rows], state.epoch + 1
+    data, config, epoch = state.data, state.config, state.epoch + 1
     rates, (stage, stage_began, _) = learning_rates(state.epoch, config), stage_at(config.stage_list, epoch)
-    val_loss = metrics.cross_entropy(logits_NC, targets_N)
-    if not math.isfinite(train_loss + val_loss):
-        raise Diverged(epoch, rates[HEAD], val_loss if math.isfinite(train_loss) else train_loss)
-    counts_CC = metrics.confusion(targets_N, logits_NC.argmax(axis=1), data.num_classes)
-    recall = metrics.recalls(counts_CC)
-    scores = {
-        "val_loss": val_loss,
-        "val_macro_f1": metrics.macro_f1(counts_CC),
-        "val_macro_auc": metrics.macro_auc(logits_NC, targets_N),
-    }
+    scores = data.task.scores(logits_NC, data.targets[data.val_rows])
+    if not math.isfinite(train_loss + scores["val_loss"]):
+        raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
     before = state.history[-1] if state.history else None
     monitor = MONITORS[config.monitor]
     improved = before is None or monitor.improves(
         scores, vars(state.history[state.best_epoch - 1]), min_delta=config.min_delta
     )
-    return EpochMetrics(
+    found = data.task.finds(scores, data.positive_class)
+    return data.task.record(
         epoch=epoch,
         train_loss=train_loss,
         **scores,
-        val_acc=metrics.accuracy(counts_CC),
-        val_recall=recall,
         lr=rates[HEAD],
         lr_backbone=rates[TOP],
         stage=stage,
         objective=monitor.objective(scores[monitor.column]) if improved or before is None else before.objective,
         improved=improved,
         stop=_stop(config, epoch, 0 if improved else epoch - max(state.best_epoch, stage_began)),
-        zero_recall_epochs=(before.zero_recall_epochs if before else 0) + 1 if recall[data.positive_class] == 0 else 0,
+        zero_recall_epochs=0 if found else 1 + (before.zero_recall_epochs if before else 0),
         images_per_second=len(data.train_rows) / seconds[0],
         train_seconds=seconds[0],
         val_seconds=seconds[1],

@@ -1,32 +1,35 @@
-"""What a training reads: images and targets, on the host as a memory map or resident on the accelerator."""
+"""What a training reads: samples and targets, on the host as a memory map or resident on the accelerator."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
+from tune_btxrd.training.augment.kinds import SampleKind, kind_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Images and targets of one split (N images of S x S pixels, C classes). Test rows have no place here.
+    """Samples and targets of one split (N samples, C classes). Test rows have no place here.
 
     Raises:
         DataError: a class without a training image, an empty validation part, fewer than two training images.
     """
 
-    images: np.ndarray  # uint8 (N, S, S) grey or (N, S, S, 3), usually a read-only memory map; never written
-    targets: np.ndarray  # int64 (N,), class indices
+    images: np.ndarray  # uint8 (N, ...), usually a read-only memory map; never written
+    targets: np.ndarray  # N rows, see `task`
     train_rows: np.ndarray  # int64, rows of `images` to train on
     val_rows: np.ndarray  # int64, rows of `images` to validate on
     num_classes: int
     positive_class: int  # index of the class to watch
+    task: Task = DEFAULT
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == np.uint8 and self.images.shape[1] == self.images.shape[2]
-        assert self.images.ndim == 3 or self.images.shape[3:] == (3,)
         assert len(self.images) == len(self.targets) and 0 <= self.positive_class < self.num_classes
         assert not set(self.train_rows.tolist()) & set(self.val_rows.tolist())
         if len(self.val_rows) < 1 or len(self.train_rows) < 2:
@@ -37,22 +40,28 @@ class TrainingData:
             absent = int(np.flatnonzero(counts == 0)[0])
             raise DataError(f"Every class must have a training image, but class {absent} has none: check labels and split.")
 
-    @property
-    def image_size(self) -> int:
-        """Side of the square images, px."""
-        return int(self.images.shape[1])
+    @cached_property
+    def kind(self) -> SampleKind:
+        """What the samples are."""
+        return kind_of(self.images)
 
     @property
+    def image_size(self) -> int:
+        """Length of a sample's sides, px."""
+        return self.kind.side(self.images)
+
+    @cached_property
     def train_counts(self) -> np.ndarray:
         """(C,) training images per class."""
-        return np.bincount(self.targets[self.train_rows], minlength=self.num_classes)
+        return self.task.counts(self.targets[self.train_rows], self.num_classes)
 
 
 class Pixels:
-    """All images and targets of a TrainingData, ready to be taken by row; on CUDA and MPS they are resident there."""
+    """All samples of a TrainingData, ready to be taken by row; on CUDA and MPS they are resident there."""
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self.images = np.asarray(images)  # a plain view: indexing a memory map is slower
+        self.kind = kind_of(self.images)
         self.device = device
         self.resident: Tensor | None = None
         if device.type != "cpu":
@@ -62,7 +71,7 @@ class Pixels:
                 self.resident[start : start + 1024].copy_(chunk)
 
     def take(self, rows: Tensor) -> Tensor:
-        """uint8 images of these rows (int64, on the device), on the device."""
+        """uint8 samples of these rows (int64, on the device), on the device."""
         if self.resident is not None:
             return self.resident.index_select(0, rows)
         return torch.from_numpy(self.images[rows.numpy()])

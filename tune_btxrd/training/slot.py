@@ -10,7 +10,6 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.capture import StaticStep, step_key
 from tune_btxrd.training.device import allow_tf32, derive_seed, resolve_device, resolve_precision, seeded, set_up
-from tune_btxrd.training.losses import class_weights
 from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.models.images import Shell, build_shell, create
 from tune_btxrd.training.models.weights import pretrained_tensors, weights_file
@@ -86,6 +85,7 @@ class Slot:
         shell.reset(tensors, dropout=config.dropout)
         allow_tf32(self.device, allowed=config.tf32)
         precision = resolve_precision(config.precision, self.device)
+        weights = data.task.class_weights(data.train_counts)
         self._state = TrainState(
             config=config,
             model=shell.model,
@@ -95,23 +95,23 @@ class Slot:
             targets=torch.tensor(data.targets, device=self.device),
             train_rows=torch.tensor(data.train_rows, device=self.device),
             val_rows=torch.tensor(data.val_rows, device=self.device),
-            class_weights=torch.tensor(class_weights(data.train_counts), dtype=torch.float32, device=self.device),
+            class_weights=torch.tensor(weights, dtype=torch.float32, device=self.device),
             mean=torch.tensor(shell.mean, device=self.device),
             std=torch.tensor(shell.std, device=self.device),
             device=self.device,
             precision=precision,
             keep_best=keep_best,
-            static_step=self._captured(shell, config, data.num_classes, precision),
+            static_step=self._captured(shell, config, data, precision),
         )
         return self._state
 
-    def _captured(self, shell: Shell, config: TrainConfig, classes: int, precision: str) -> StaticStep | None:
+    def _captured(self, shell: Shell, config: TrainConfig, data: TrainingData, precision: str) -> StaticStep | None:
         """The captured step of the last training where it serves this one too."""
         if not config.capture or self.device.type != "cuda":
             return None
-        if self._step is None or self._step.shell is not shell or self._step.key != step_key(config, precision):
+        if self._step is None or self._step.shell is not shell or self._step.key != step_key(config, data, precision):
             self._step = None  # first away with the old one's memory
-            self._step = StaticStep(shell, config, self.device, classes=classes, precision=precision)
+            self._step = StaticStep(shell, config, data, device=self.device, precision=precision)
         return self._step
 
     def _resident(self, data: TrainingData) -> Pixels:

@@ -1,4 +1,4 @@
-"""What a training in any process needs to know of a dataset: paths and names, no manifest, no images in memory."""
+"""Source: picklable reference to a prepared dataset; paths and names, no manifest, no images in memory."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.tasks.registry import DEFAULT, task_named
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from tune_btxrd.training.pixels import TrainingData
@@ -27,6 +27,7 @@ class Source:
     splits: str
     class_names: tuple[str, ...]
     positive_class: int
+    task: str = DEFAULT.name
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -50,8 +51,9 @@ def _training_data(source: Source, split: str) -> "TrainingData":
     table = pd.read_csv(Path(source.splits) / f"{split}.csv", dtype=str, keep_default_na=False)
     table = table[table["part"].isin(("train", "val"))]
     rows = cache.rows(table["image_id"].tolist())
-    targets = np.full(len(cache.image_ids), -1, dtype=np.int64)
-    targets[rows] = table["label"].map({name: index for index, name in enumerate(source.class_names)}).to_numpy()
+    task = task_named(source.task)
+    targets = task.unknown(len(cache.image_ids), len(source.class_names))
+    targets[rows] = task.read({str(name): table[name].tolist() for name in table}, source.class_names)
     return TrainingData(
         images=cache.images,
         targets=targets,
@@ -59,4 +61,5 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         val_rows=rows[(table["part"] == "val").to_numpy()],
         num_classes=len(source.class_names),
         positive_class=source.positive_class,
+        task=task,
     )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.capture import StaticStep
-from tune_btxrd.training.metrics import EpochMetrics
 from tune_btxrd.training.pixels import Pixels, TrainingData
 
 
@@ -42,12 +42,12 @@ class TrainState:
     optimizer: torch.optim.AdamW
     pixels: Pixels
     data: TrainingData
-    targets: Tensor  # int64 (N,), on the device
+    targets: Tensor  # N rows, on the device; see `data.task`
     train_rows: Tensor  # int64, on the device
     val_rows: Tensor  # int64, on the device
     class_weights: Tensor  # float32 (C,), on the device
-    mean: Tensor  # float32 (3,), on the device
-    std: Tensor  # float32 (3,), on the device
+    mean: Tensor  # float32, one number per channel, on the device
+    std: Tensor  # float32, one number per channel, on the device
     device: torch.device
     precision: str  # "fp32" or "bf16"
     keep_best: bool

@@ -8,12 +8,11 @@ import shutil
 import sys
 from typing import Any
 
-from tune_btxrd.search.columns import RECALL
+from tune_btxrd.search.columns import column_of
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 FOLDER = "tensorboard"
-SCALARS = ("train_loss", "val_loss", "val_acc", "val_macro_f1", "objective", "lr", "images_per_second")
 
 
 class EventFiles(Listener):
@@ -60,7 +59,8 @@ class EventFiles(Listener):
 
     def _scalars(self, trial: TrialRecord, row: dict[str, Any]) -> None:
         for name, value in row.items():
-            if value is not None and (name in SCALARS or name.startswith(RECALL)):
+            known = column_of(name)
+            if known is not None and name != "epoch" and isinstance(value, int | float):
                 self._writers[trial.label].add_scalar(name, float(value), row["epoch"], walltime=row["time"])
 
 

@@ -7,6 +7,7 @@ Shapes: B = batch, H = W = S px, K = 1 (grey) or 3 channels.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -134,3 +135,44 @@ def erase(images: Tensor, chosen: Tensor, drawn_4B: Tensor) -> Tensor:
     inside = (places >= start.unsqueeze(2)) & (places < (start + sides).unsqueeze(2))  # (2, B, S): columns, rows
     mask = inside[0].unsqueeze(1) & inside[1].unsqueeze(2) & chosen.view(-1, 1, 1)
     return torch.where(mask.unsqueeze(1), images.mean(dim=(1, 2, 3), keepdim=True), images)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last where it is faster (CPU, CUDA)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+class Images:
+    """Square images, grey or RGB, as a SampleKind."""
+
+    def accepts(self, samples: np.ndarray) -> bool:
+        """uint8 (N, S, S) or (N, S, S, 3)."""
+        square = samples.ndim in (3, 4) and samples.shape[1] == samples.shape[2]
+        return samples.dtype == np.uint8 and square and samples.shape[3:] in ((), (3,))
+
+    def side(self, samples: np.ndarray) -> int:
+        """S."""
+        return int(samples.shape[1])
+
+    def pixels(self, samples: np.ndarray) -> int:
+        """S * S."""
+        return self.side(samples) ** 2
+
+    def to_float(self, samples: Tensor) -> Tensor:
+        """See the function of this name."""
+        return to_float(samples)
+
+    def augment(self, batch: Tensor, generator: torch.Generator, config: TrainConfig) -> Tensor:
+        """See the function of this name."""
+        return augment(batch, generator, config)
+
+    def normalise(self, batch: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """See the function of this name."""
+        return normalise(batch, mean, std)
+
+    def blank(self, count: int, side: int, device: torch.device) -> Tensor:
+        """(count, 3, S, S); dense in channels_last, as `normalise` gives it."""
+        return torch.zeros(count, 3, side, side, device=device).to(memory_format=torch.channels_last)
+
+
+IMAGES = Images()

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.training.device import memory_format, seeded
+from tune_btxrd.training.augment.images import memory_format
+from tune_btxrd.training.device import seeded
 from tune_btxrd.training.models.kernels import use_fast_kernels
 
 HIDDEN = 512  # units of the mlp head

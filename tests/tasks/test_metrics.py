@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from tests.support.toy_training import run, toy_config, toy_data
-from tune_btxrd.training import metrics
-from tune_btxrd.training.losses import class_weights
-from tune_btxrd.training.metrics import EpochMetrics
+from tune_btxrd.tasks import multiclass as metrics
+from tune_btxrd.tasks.multiclass import MulticlassMetrics
+from tune_btxrd.tasks.weights import class_weights
 from tune_btxrd.training.slot import Slot
 
 
@@ -49,7 +49,7 @@ def test_record_as_plain_data_and_back():
     state = Slot(device="cpu").start(toy_config(epochs=1), toy_data(), keep_best=False)
     run(state)
     row = state.history[0]
-    assert EpochMetrics.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+    assert MulticlassMetrics.from_dict(json.loads(json.dumps(row.to_dict()))) == row
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.support.toy_training import run, toy_config, toy_data
+from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.config import LOSSES as WORDS
 from tune_btxrd.config import REWEIGHTING as SCHEMES
-from tune_btxrd.training.losses import LOSSES, REWEIGHTING, Terms, epoch_order, epoch_weights, terms_of_epoch
+from tune_btxrd.tasks.losses import LOSSES, Loss, Options, Terms, epoch_order, terms_of_epoch
+from tune_btxrd.tasks.weights import REWEIGHTING, epoch_weights
 from tune_btxrd.training.slot import Slot
 
 COUNTS = np.array([16, 8, 1])
@@ -22,8 +24,12 @@ TARGETS = torch.tensor([0, 1])
 def loss(name: str, logits: torch.Tensor = LOGITS, *, weights: tuple[float, ...] = (1, 1, 1), **changes: object) -> float:
     config = toy_config(loss=name, **changes)
     given = torch.tensor(weights, dtype=logits.dtype)
-    terms = Terms(config=config, weights_C=given, counts_C=torch.tensor(COUNTS, dtype=logits.dtype))
-    return LOSSES[name](logits, TARGETS, terms)
+    counts = torch.tensor(COUNTS, dtype=logits.dtype)
+    return LOSSES[name](logits, TARGETS, terms_of(LOSSES[name], config, given, counts))
+
+
+def terms_of(loss: Loss, config: TrainConfig, weights: torch.Tensor, counts: torch.Tensor) -> Terms:
+    return Terms(loss=loss, options=Options(config, loss.reads), weights_C=weights, counts_C=counts)
 
 
 def log_p(row: list[float], target: int) -> float:
@@ -32,6 +38,30 @@ def log_p(row: list[float], target: int) -> float:
 
 def test_words_and_functions_are_the_same():
     assert tuple(LOSSES) == WORDS and ("none", *REWEIGHTING) == SCHEMES
+    assert all(name in FIELDS for item in LOSSES.values() for name in item.reads)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_reads_exactly_what_it_declares(name: str):
+    asked: set[str] = set()
+
+    class Watched(Options):
+        def __getattr__(self, field: str):
+            asked.add(field)
+            return super().__getattr__(field)
+
+    item = LOSSES[name]
+    options = Watched(toy_config(loss=name), item.reads)
+    asked.clear()
+    terms = Terms(loss=item, options=options, weights_C=torch.ones(3).double(), counts_C=torch.tensor(COUNTS).double())
+    item(LOGITS, TARGETS, terms)
+    assert asked == set(item.reads)
+
+
+def test_a_loss_that_reads_an_undeclared_field_fails():
+    greedy = Loss(lambda logits, targets, terms: logits.sum() * terms.options.focal_gamma, reads=("logit_tau",))
+    with pytest.raises(AttributeError, match=r"'focal_gamma' is not among its fields \(logit_tau\)"):
+        greedy(LOGITS, TARGETS, terms_of(greedy, toy_config(), torch.ones(3), torch.ones(3)))
 
 
 def test_cross_entropy_by_hand():
@@ -79,7 +109,7 @@ def test_ldam_by_hand():
 
 
 def test_ldam_with_equal_counts_is_scaled_cross_entropy_with_one_margin():
-    terms = Terms(config=toy_config(loss="ldam"), weights_C=torch.ones(3).double(), counts_C=torch.full((3,), 7.0).double())
+    terms = terms_of(LOSSES["ldam"], toy_config(), torch.ones(3).double(), torch.full((3,), 7.0).double())
     expected = F.cross_entropy(30 * (LOGITS - 0.5 * F.one_hot(TARGETS, 3)), TARGETS, reduction="sum")
     assert LOSSES["ldam"](LOGITS, TARGETS, terms).item() == pytest.approx(expected.item())
     flat = loss("ldam", ldam_margin=0, ldam_scale=1)

@@ -1,0 +1,92 @@
+"""EpochMetrics: the record of one epoch. A field carries all that columns, charts, listeners and comparisons ask of it.
+
+A new metric is one field of the task's record: its formula stands in it, and nobody else need know its name.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Better = Literal["higher", "lower"]
+Kind = Literal["score", "state", "clock"]
+FIRST, NEXT, RATE, SCORE, LATER = range(5)  # places in a row: the contract's order of `training_log.csv`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What is known of a field of the record beside its name and type.
+
+    Attributes:
+        meaning: one line with unit and range.
+        kind: "score": measured on validation, may be constrained; "state": of the training; "clock": never the same again.
+        label: the name for people, e.g. "macro-F1".
+        better: the direction; None where there is none.
+        per_class: a tuple with one number per class or label, hence one column each.
+        formula: from the task's `Validated` images to the value; None where the loop knows the value.
+        place: where the column stands in a row; among equals the order of declaration decides.
+    """
+
+    meaning: str
+    kind: Kind = "state"
+    label: str = ""
+    better: Better | None = None
+    per_class: bool = False
+    formula: Callable[[Any], Any] | None = None
+    place: int = LATER
+
+
+def column(meaning: str, **details: Any) -> Any:
+    """A dataclass field with a Column; see there."""
+    return dataclasses.field(metadata={"column": Column(meaning=meaning, **details)})
+
+
+def score(meaning: str, formula: Callable[[Any], Any], *, better: Better, label: str, **details: Any) -> Any:
+    """A metric of the validation part: a field with its formula."""
+    details = {"place": SCORE, **details}
+    return column(meaning, kind="score", formula=formula, better=better, label=label, **details)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """What one epoch of one training gave; a task's record adds its scores. Class names come at the boundary."""
+
+    epoch: int = column("1-based: epochs finished", place=FIRST)
+    train_loss: float = column(
+        "what training minimises, mean over the epoch's augmented images, dropout on", label="train loss", place=FIRST
+    )
+    val_loss: float = column(
+        "unweighted, mean over images", kind="score", label="val loss", better="lower", place=FIRST
+    )  # the task's record has its formula
+    lr: float = column("learning rate of this epoch's steps; of the head where the backbone has its own", place=RATE)
+    lr_backbone: float = column("learning rate of the last layers before the head; 0 while they are frozen")
+    stage: int = column("1-based")
+    objective: float = column("monitored value of the best epoch so far, negated where higher is better; it never rises")
+    improved: bool = column("the monitored value got better by more than min_delta: this is the best epoch so far")
+    stop: str = column('"" go on, "patience" or "budget": this was the last epoch')
+    zero_recall_epochs: int = column("epochs in a row, this one included, that found nothing of the positive class")
+    images_per_second: float = column("trained images per train second", kind="clock")
+    train_seconds: float = column("without validation", kind="clock")
+    val_seconds: float = column("of the validation pass", kind="clock")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: name -> value; one number per class as a list."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        return cls(**known)
+
+    @classmethod
+    def columns(cls) -> dict[str, Column]:
+        """Field -> what is known of it, in the order of a row."""
+        known = {item.name: item.metadata["column"] for item in dataclasses.fields(cls)}
+        return dict(sorted(known.items(), key=lambda item: item[1].place))
+
+    @classmethod
+    def scores_of(cls, validated: Any) -> dict[str, Any]:
+        """Every score, by its formula."""
+        return {name: item.formula(validated) for name, item in cls.columns().items() if item.formula is not None}

@@ -1,0 +1,16 @@
+"""The tasks by name, as `search.json` and checkpoints keep them."""
+
+from tune_btxrd.errors import ResultError
+from tune_btxrd.tasks.multiclass import MULTICLASS
+from tune_btxrd.tasks.task import Task
+
+DEFAULT = MULTICLASS  # of what was written before tasks had names
+TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS,)}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name. Raises: ResultError."""
+    if name not in TASKS:
+        known = ", ".join(TASKS)
+        raise ResultError(f"A task must be one of {known}, but got {name!r}: it was written by a later version; use that.")
+    return TASKS[name]
