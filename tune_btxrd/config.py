@@ -11,7 +11,7 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import RECIPES, Stage, stages_of
 
-LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of training/losses.py
+LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of tasks/losses.py
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
 HEADS = ("linear", "mlp", "cosine")  # see training/models/images.py
@@ -200,7 +200,7 @@ class TrainConfig:
     hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
     crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
     erasing: float = number(0.0, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
-    loss: str = word("weighted_ce", "what training minimises; see training/losses.py", words=LOSSES, changes_prior=True)
+    loss: str = word("weighted_ce", "what training minimises; see tasks/losses.py", words=LOSSES, changes_prior=True)
     label_smoothing: float = number(
         0.0, "share of a label spread over all classes; all losses but focal", at_least=0, below=1
     )
