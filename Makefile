@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run train-all test test-quick check format lint types clean
+.PHONY: run train-all test test-quick check docs format lint types clean
 
 run: .venv/run.done ## the main job on the phantom
 	$(BIN)/python -m tune_btxrd run
@@ -17,11 +17,14 @@ test: .venv/dev.done ## all tests, in two processes
 test-quick: .venv/dev.done ## without those that start Ray or train a real network
 	$(BIN)/python -m pytest -m "not slow"
 
-check: lint types test ## what CI runs
+check: lint types docs test ## what CI runs
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+docs: .venv/dev.done ## the site, in build/site; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 types: .venv/dev.done
 	$(BIN)/mypy
