@@ -55,6 +55,8 @@ def test_a_class_may_be_called_none(tmp_path: Path) -> None:
         (ROWS.replace("\nb,", "\na,"), "unique, but 'a' stands in 2 rows"),
         (ROWS.replace("x/2.png", "x/9.png"), r"1 of 5 are missing in .* \(b; 'x/9\.png', nearest is 'x/2\.png'\)"),
         (ROWS.replace("x/2.png", "x"), r"1 of 5 are missing in .* \(b\)"),
+        (ROWS.replace("cat", "=1+1"), "Row 3 of .* the formula '=1"),
+        (ROWS.replace("cat", "+cmd|x!A"), "Row 3 of .* the formula '\\+cmd"),
         (ROWS.replace(",", ";"), r"must have the column\(s\) image_id, path, label"),
     ],
 )
@@ -104,3 +106,22 @@ def test_two_files_that_a_path_could_mean(tmp_path: Path) -> None:
         read_dataset(root)
     (root / "x" / "A.png").write_bytes(b"png")
     assert read_dataset(root).files[1] == root / "x" / "A.png"  # the file that is called so is meant
+
+
+def test_text_that_begins_with_a_sign_is_text(tmp_path: Path) -> None:
+    text = (
+        ROWS.replace("cat", "+ve")
+        .replace("Ant", "-ve")
+        .replace("label\n", "label,remark\n")
+        .replace("wolf\n", "wolf,- none\n")
+    )
+    manifest = read_dataset(write_folder(tmp_path, text))
+    assert manifest.class_names == ("+ve", "-ve", "wolf") and manifest.table["remark"][0] == "- none"
+
+
+def test_a_title_above_the_header(tmp_path: Path) -> None:
+    manifest = read_dataset(write_folder(tmp_path, "Made by us\n\n" + ROWS))
+    assert manifest.image_ids == ("a", "b", "c", "d", "e")
+    assert "The table was read, its header in row 3." in manifest.notes
+    with pytest.raises(DataError, match="label, but it is blank in row 5"):
+        read_dataset(write_folder(tmp_path / "b", "Made by us\n\n" + ROWS.replace("cat", "")))

@@ -1,43 +1,8 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tune_btxrd.errors import DataError
-from tune_btxrd.scoring.pointing import Lesion, play, point, read_lesion
-
-
-def annotate(path: Path, shapes: list[tuple[str, list[list[float]]]], *, width: int, height: int) -> Path:
-    listed = [{"label": "x", "shape_type": kind, "points": points} for kind, points in shapes]
-    path.write_text(json.dumps({"shapes": listed, "imageWidth": width, "imageHeight": height}))
-    return path
-
-
-def test_a_square_lands_where_the_decoder_puts_it(tmp_path):
-    """200 x 100 px to 20: scale 0.1, so 20 x 10 px from row 5 on. The square 40..80 x 20..60 becomes 4..8 x 7..11."""
-    outline = [[40, 20], [80, 20], [80, 60], [40, 60]]
-    lesion = read_lesion(annotate(tmp_path / "a.json", [("polygon", outline)], width=200, height=100), 20)
-    rows, columns = np.nonzero(lesion.mask)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (7, 11, 4, 8)
-    assert lesion.picture.sum() == 200 and lesion.picture[5:15].all()
-    assert lesion.chance == lesion.mask.sum() / 200
-
-
-def test_a_box_counts_only_without_an_outline(tmp_path):
-    box = ("rectangle", [[0, 0], [99, 99]])
-    alone = read_lesion(annotate(tmp_path / "a.json", [box], width=100, height=100), 10)
-    both = read_lesion(
-        annotate(tmp_path / "b.json", [box, ("polygon", [[0, 0], [20, 0], [0, 20]])], width=100, height=100), 10
-    )
-    assert alone.mask.all() and 0 < both.mask.sum() < 10
-    assert read_lesion(annotate(tmp_path / "c.json", [], width=100, height=100), 10) is None
-
-
-def test_a_damaged_annotation_is_one_line(tmp_path):
-    (tmp_path / "a.json").write_text('{"shapes": []}')
-    with pytest.raises(DataError, match="must be a LabelMe file"):
-        read_lesion(tmp_path / "a.json", 10)
+from tune_btxrd.scoring.annotations import Lesion
+from tune_btxrd.scoring.pointing import play, point
 
 
 def lesion() -> Lesion:

@@ -179,7 +179,7 @@ def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, j
     part = part_of("test", split.parts["test"], winner.logits, cache=job.cache, manifest=job.manifest)
     title = f"{job.manifest.dataset}, test part of {split.name}"
     found = explain_part(predictor, part, folder / "explain", split=split.name, title=title)
-    return [f"Where the winner looks: {found.pointing}"] if found.pointing else []
+    return [*([f"Where the winner looks: {found.pointing}"] if found.pointing else []), *found.notes]
 
 
 def _notes(split: Split, opened: int, groups: int, info: ModelInfo, job: SplitJob) -> list[str]:

@@ -29,8 +29,9 @@ from tune_btxrd.files import write_whole
 from tune_btxrd.inference.open_model import Predictor, network_input, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet, save_overlay
 from tune_btxrd.results.checkpoints import chosen_splits
+from tune_btxrd.scoring.annotations import Lesion, read_lesions
 from tune_btxrd.scoring.calibration import softmax
-from tune_btxrd.scoring.pointing import Lesion, Pointed, PointingGame, play, point, pointing_table, read_lesion
+from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
@@ -41,12 +42,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """Where one split's winner looks. `pointing` is None where no image of the part is annotated."""
+    """Where one split's winner looks. `pointing` is None where no image of the part is annotated;
+    `notes` name the annotations that were left out."""
 
     split: str
     part: str
     sheet: Path
     pointing: PointingGame | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Part:
     Attributes:
         images: (rows of a cache) uint8 (N, S, S) or (N, S, S, 3); image_ids: N ids.
         logits: (N, C); targets: (N,).
-        annotations: LabelMe file per image or None.
+        annotations: LabelMe file per image or None; files: image files or None.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Part:
     logits: np.ndarray
     targets: np.ndarray
     annotations: tuple[Path | None, ...]
+    files: tuple[Path | None, ...]
 
 
 def explain_search(
@@ -81,7 +85,7 @@ def explain_search(
 
     Raises:
         ResultError: no checkpoint, an unknown split, a backbone without feature maps.
-        DataError: the cache is gone, an annotation is damaged.
+        DataError: the cache is gone.
     """
     cache, explained = ImageCache.open(Path(source.cache)), []
     for item in chosen_splits(checkpoints, splits):
@@ -106,6 +110,7 @@ def part_of(name: str, ids: Sequence[str], logits: np.ndarray, *, cache: ImageCa
         logits=logits,
         targets=manifest.targets[rows],
         annotations=tuple(manifest.annotations[row] for row in rows),
+        files=tuple(manifest.files[row] for row in rows),
     )
 
 
@@ -118,7 +123,8 @@ def explain_part(
     Raises: as `explain_search`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lesions = {i: found for i, path in enumerate(part.annotations) if path and (found := _lesion(path, predictor))}
+    read = read_lesions(part.annotations, part.files, predictor.info.image_size)
+    lesions = read.found
     game = _pointing_game(predictor, part, lesions, folder, progress=progress)
     rows = [
         (name, [_tile(predictor, part, lesions, index) for index in chosen])
@@ -126,7 +132,7 @@ def explain_part(
     ]
     sheet = folder / "sheet.png"
     draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
-    return Explained(split=split, part=part.name, sheet=sheet, pointing=game)
+    return Explained(split=split, part=part.name, sheet=sheet, pointing=game, notes=read.notes)
 
 
 def explain_files(
@@ -244,7 +250,3 @@ def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], index: i
     heat = grad_cam(predictor, image[None], np.array([predicted]))[0]
     lesion = lesions.get(index)
     return Tile(image=image, heat=heat, caption=caption, lesion=lesion.mask if lesion else None)
-
-
-def _lesion(path: Path, predictor: Predictor) -> Lesion | None:
-    return read_lesion(path, predictor.info.image_size)

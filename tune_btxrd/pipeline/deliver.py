@@ -77,6 +77,8 @@ def explain(request: RunRequest) -> None:
     for item in found:
         say(f"Validation part of {item.split}: {item.sheet}")
         say(f"  {item.pointing or 'no lesion is annotated, so nothing says where a peak should lie'}")
+        for note in item.notes:
+            say(f"  {note}")
 
 
 def _retrained(request: RunRequest) -> tuple[Settings, Source, DataRequest, Manifest]:

@@ -1,34 +1,18 @@
-"""The pointing game: does a model look where the lesion is? Annotated outlines as masks, and heat maps judged on them."""
+"""Pointing game: does a model look where the lesion is? Heat maps judged on annotated outlines."""
 # ruff: noqa: N803
 # (shape suffixes: S = side in px)
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
 
-from tune_btxrd.errors import DataError
+from tune_btxrd.scoring.annotations import Lesion
 from tune_btxrd.scoring.intervals import Interval, Proportion, draw_weights, percentile_interval
 
 ROUNDING = 1e-6  # relative; equal heat after enlarging
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesion:
-    """A lesion on the model's input: (S, S) bool masks of the lesion and of the picture (without the black border)."""
-
-    mask: np.ndarray
-    picture: np.ndarray
-
-    @property
-    def chance(self) -> float:
-        """Share of the picture that the lesion covers: how often a random peak would lie in it."""
-        return float(self.mask.sum() / self.picture.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,34 +51,6 @@ class PointingGame:
         return asdict(self)
 
 
-def read_lesion(annotation: Path, image_size: int) -> Lesion | None:
-    """The lesion of a LabelMe file as the decoder places it: longer side scaled to S, centred. None without an outline.
-
-    BTXRD draws most lesions twice, as an outline and as the box around it: boxes count only where there is no outline.
-
-    Raises:
-        DataError: no LabelMe file.
-    """
-    try:
-        values = json.loads(annotation.read_text(encoding="utf-8"))
-        width, height = int(values["imageWidth"]), int(values["imageHeight"])
-        shapes = [(str(shape["shape_type"]), np.asarray(shape["points"], dtype=float)) for shape in values["shapes"]]
-        scale = image_size / max(width, height)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise DataError(f"An annotation must be a LabelMe file, but {annotation} is not ({error}): replace it.") from error
-    outlines = [points for kind, points in shapes if kind == "polygon" and len(points) >= 3]
-    boxes = [_corners(points) for kind, points in shapes if kind == "rectangle" and len(points) == 2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    offset = np.array([(image_size - size[0]) // 2, (image_size - size[1]) // 2])
-    image = Image.new("1", (image_size, image_size))
-    for points in outlines or boxes:
-        ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in points * scale + offset], fill=1, outline=1)
-    picture = np.zeros((image_size, image_size), dtype=bool)
-    picture[offset[1] : offset[1] + size[1], offset[0] : offset[0] + size[0]] = True
-    mask = np.asarray(image) & picture
-    return Lesion(mask=mask, picture=picture) if mask.any() else None
-
-
 def point(image_id: str, heat_SS: np.ndarray, lesion: Lesion) -> Pointed:
     """Judges one heat map (not negative). Without any heat in the picture it has no peak: a miss with no energy."""
     heat = np.where(lesion.picture, heat_SS, 0)
@@ -127,8 +83,3 @@ def play(pointed: Sequence[Pointed], *, seed: int = 42) -> PointingGame | None:
 def pointing_table(pointed: Sequence[Pointed]) -> pd.DataFrame:
     """One row per image."""
     return pd.DataFrame([asdict(item) for item in pointed], columns=["image_id", "hit", "energy", "chance"])
-
-
-def _corners(box: np.ndarray) -> np.ndarray:
-    (left, top), (right, bottom) = box
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])

@@ -6,6 +6,7 @@ The pixels depend on the file's bytes, the size, `DECODER_VERSION` and the Pillo
 import hashlib
 import io
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,36 @@ def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> n
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's parsers raise all kinds on damaged bytes; each is reported with its reason
+        raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Width and height of a picture as it is stored, px, and its EXIF orientation (1: upright)."""
+
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether width and height change places where the picture is turned upright."""
+        return self.orientation in (5, 6, 7, 8)
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) of the picture as it is shown."""
+        return (self.height, self.width) if self.is_turned else (self.width, self.height)
+
+
+def read_size(path: Path) -> ImageSize:
+    """The size of an image, from its header. Raises: UnreadableError."""
+    try:
+        image = _open(path.name, _read(path))
+        return ImageSize(image.width, image.height, image.getexif().get(EXIF_ORIENTATION, 1))
+    except UnreadableError:
+        raise
+    except Exception as error:  # as in `decode_image`
         raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
 
 

@@ -14,7 +14,7 @@ from tune_btxrd.data.readers.file_rules import READABLE, is_no_data
 from tune_btxrd.data.readers.folder_layout import is_class_folders
 from tune_btxrd.data.readers.names import check_id, check_name, examples, same_spelling
 from tune_btxrd.data.readers.paths import FileFinder, inside, spellings
-from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
+from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
 from tune_btxrd.errors import DataError
 
 CLASS_NAMES = ("Normal", "Benign", "Malignant")
@@ -57,7 +57,7 @@ def read_btxrd(root: Path, *, dataset: str, table_only: bool = False, exclude: C
         DataError: a missing unzip step, column, value or image; an id or a link that leads out of the folder.
     """
     path = table_path(root)
-    table = read_table(path, EARLIER_NAMES)
+    table, notes = read_sheet(path, EARLIER_NAMES, needs=("image_id", "benign", "malignant"))
     require_columns(table, ("image_id", "benign", "malignant"), path)
     image_ids = require_values(table, "image_id", path, "name the image or remove the row")
     for number, image_id in zip(table.index, image_ids, strict=True):
@@ -77,6 +77,7 @@ def read_btxrd(root: Path, *, dataset: str, table_only: bool = False, exclude: C
         groups=None,
         table=table.reset_index(drop=True),
         annotations=_annotations(root, image_ids),
+        notes=notes,
     )
     if not table_only:
         require_files(manifest, exclude, where="images/")

@@ -85,6 +85,6 @@ def _table(root: Path, images: list[Path], decision: Decision) -> pd.DataFrame:
     for kind in ("center", "group"):
         for name in table.get(kind, pd.Series(dtype=object)).unique():
             check_name(name, f"A {kind} in {root}")
-    table.insert(0, "image_id", ["__".join(path.parts) for path, _ in rows])
+    table.insert(0, "image_id", ["__".join(path.parts).strip() for path, _ in rows])
     table["path"] = [str(path) for path, _ in rows]
     return table

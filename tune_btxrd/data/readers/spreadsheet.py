@@ -4,39 +4,63 @@ import csv
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pandas as pd
-from openpyxl.utils.exceptions import InvalidFileException
 
-from tune_btxrd.data.readers.names import examples, is_formula
-from tune_btxrd.errors import DataError
+from tune_btxrd.data.readers.names import BLANKS, RUNS, examples
+from tune_btxrd.errors import DataError, first_line
 
-BLANKS = ("", "nan", "#n/a")  # lower case; "None" and "NA" are left alone: they may be class names
+MOST_BYTES = 512 * 2**20  # of a table, unpacked; BTXRD's has half a MiB
+HEADER_WITHIN = 20  # rows: a title or a note may stand above the header
+Rows = list[Sequence[object]]
 
 
 def read_table(path: Path, aliases: dict[str, str] | None = None) -> pd.DataFrame:
-    """The table of `path` (.csv or first sheet of .xlsx): every cell as stripped text, blank and NaN cells as None.
+    """The table of `path` (.csv, or the first sheet of .xlsx with a table): every cell as stripped text, blank as None.
 
     Column names are lower case with single spaces; `aliases` renames older ones. The index is the row number in the
-    file (the header is row 1), rows that are blank throughout are left out.
+    file, rows that are blank throughout are left out.
 
     Raises:
         DataError: the file is no readable table, two columns share a name, a cell holds a formula.
     """
-    rows = [[_text(cell) for cell in row] for row in _read_rows(path)]
-    header = [_column_name(name, aliases or {}) for name in rows[0]] if rows else []
+    return read_sheet(path, aliases)[0]
+
+
+def read_sheet(
+    path: Path, aliases: dict[str, str] | None = None, *, needs: Collection[str] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """`read_table`, and what to say of the place where the table was found.
+
+    Args:
+        needs: columns by which the header is known, in whichever sheet and row it stands. Without them, or where no row
+            has them, the first row of the first sheet with cells is the header.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    sheets = {name: [[_text(cell) for cell in row] for row in rows] for name, rows in _read_sheets(path).items()}
+    found = _find_header(sheets, needs, aliases or {})
+    if found is None:
+        raise DataError(f"{path} must hold a header and at least one row, but it is empty: copy it again.")
+    name, start = found
+    rows = sheets[name]
+    header = [_column_name(cell, aliases or {}) for cell in rows[start]]
     while header and not header[-1]:
         header.pop()
-    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+    if repeated := [column for column, count in Counter(header).items() if count > 1]:
         raise DataError(f"Column names of {path} must be unique, but {repeated[0]!r} stands twice: rename one.")
-    body = {number: row for number, row in enumerate(rows[1:], start=2) if any(row)}
-    if not header or not body:
-        raise DataError(f"{path} must hold a header and at least one row, but it is empty: copy it again.")
+    body = {number: row for number, row in enumerate(rows[start + 1 :], start=start + 2) if any(row)}
+    if not body:
+        raise DataError(f"{path} must hold a row below its header, but holds none{_of(name, sheets)}: copy it again.")
     cells = [_row(row, len(header), f"Row {number} of {path}") for number, row in body.items()]
-    return pd.DataFrame(cells, index=list(body), columns=header, dtype=object)
+    notes = [f"The table was read{_of(name, sheets)}, its header in row {start + 1}."]
+    plain = start == 0 and name == next(iter(sheets))
+    return pd.DataFrame(cells, index=list(body), columns=header, dtype=object), () if plain else tuple(notes)
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
@@ -64,19 +88,56 @@ def read_ids(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#") and line != "image_id"))
 
 
-def _read_rows(path: Path) -> list[Iterable[object]]:
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
+def _find_header(
+    sheets: dict[str, list[list[str | None]]], needs: Collection[str], aliases: dict[str, str]
+) -> tuple[str, int] | None:
+    """Sheet and row (from 0) of the header; None where no sheet holds a cell."""
+    for name, rows in sheets.items():
+        for index, row in enumerate(rows[:HEADER_WITHIN]):
+            if needs and set(needs) <= {_column_name(cell, aliases) for cell in row}:
+                return name, index
+    first = ((name, index) for name, rows in sheets.items() for index, row in enumerate(rows) if any(row))
+    return next(first, None)
+
+
+def _of(name: str, sheets: Collection[str]) -> str:
+    return f" from sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else ""
+
+
+def _read_sheets(path: Path) -> dict[str, Rows]:
+    """Sheet -> its rows; a .csv is one sheet."""
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise DataError(f"A table must have at most {MOST_BYTES >> 20} MiB, but {path} has {size >> 20}: check it.")
+    except OSError as error:
+        raise DataError(f"{path} must be a readable file, but it is not ({error.strerror}): check the path.") from error
+    return {path.name: _read_csv(path)} if path.suffix.lower() == ".csv" else _read_workbook(path)
+
+
+def _read_workbook(path: Path) -> dict[str, Rows]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MOST_BYTES:
+            raise DataError(f"A table must have at most {MOST_BYTES >> 20} MiB, but {path} unpacks to {unpacked >> 20}.")
         # Formulas are read as they are, so that they can be refused: a cached value may be stale or missing.
         with path.open("rb") as file:
-            sheet = openpyxl.load_workbook(file, read_only=True, data_only=False).worksheets[0]
-            return list(sheet.iter_rows(values_only=True))
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError, IndexError) as error:
-        raise DataError(f"{path} must be a readable Excel file, but it is not ({error}): copy it again.") from error
+            book = openpyxl.load_workbook(file, read_only=True, data_only=False)
+            return {sheet.title: _rows_of(sheet) for sheet in book.worksheets}
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl's parsers raise all kinds on damaged bytes; each is reported with its reason
+        raise DataError(
+            f"{path} must be a readable Excel file, but it is not ({first_line(error)}): copy it again."
+        ) from error
 
 
-def _read_csv(path: Path) -> list[Iterable[object]]:
+def _rows_of(sheet: Any) -> Rows:
+    sheet.reset_dimensions()  # the range that a workbook declares is often wrong; every row is read
+    return [list(row) for row in sheet.iter_rows(values_only=True)]
+
+
+def _read_csv(path: Path) -> Rows:
     try:
         return list(csv.reader(io.StringIO(_read_text(path), newline=""), strict=True))
     except csv.Error as error:
@@ -107,6 +168,6 @@ def _column_name(name: str | None, aliases: dict[str, str]) -> str:
 def _row(row: list[str | None], width: int, what: str) -> list[str | None]:
     if any(row[width:]):
         raise DataError(f"{what} must have {width} cells, but has {len(row)}: quote cells that hold a comma.")
-    if formulas := [cell for cell in row if cell is not None and is_formula(cell)]:
+    if formulas := [cell for cell in row if cell is not None and RUNS.match(cell)]:
         raise DataError(f"{what} must hold plain values, but got the formula {formulas[0][:60]!r}: write its value instead.")
     return row[:width] + [None] * (width - len(row))

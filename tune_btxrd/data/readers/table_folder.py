@@ -10,7 +10,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
 from tune_btxrd.data.readers.names import check_class_names, check_id, check_name
 from tune_btxrd.data.readers.paths import FileFinder
-from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
+from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
 from tune_btxrd.errors import DataError
 
 MANIFEST_NAME = "manifest.csv"
@@ -34,7 +34,7 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
     path = finder.find(MANIFEST_NAME, "The table")
     if path is None:
         raise DataError(f"{root} must hold {MANIFEST_NAME}, but does not: write one.")
-    table = read_table(path)
+    table, notes = read_sheet(path, needs=("image_id", "path", "label"))
     require_columns(table, ("image_id", "path", "label"), path)
     image_ids = require_values(table, "image_id", path, "name the image or remove the row")
     paths = require_values(table, "path", path, "give the file, relative to the folder")
@@ -57,7 +57,7 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
         groups=_groups(table),
         table=_typed(table),
         annotations=(None,) * len(image_ids),
-        notes=finder.notes(),
+        notes=(*notes, *finder.notes()),
     )
     if not table_only:
         require_files(manifest, exclude, where="the path that manifest.csv gives", nearest=_nearest(manifest, paths, finder))
