@@ -30,7 +30,8 @@ from tune_btxrd.evaluation.notes import (
     model_rows,
 )
 from tune_btxrd.files import write_whole
-from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
+from tune_btxrd.inference.model_card import write_card
+from tune_btxrd.inference.model_info import MANIFEST_FILE
 from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
 from tune_btxrd.scoring.metrics import scores

@@ -1,103 +1,142 @@
 """Checkpoints as torch modules: ours, ones from elsewhere in the common style, and timm folders."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tune_btxrd.errors import ConfigError, ResultError, first_line
-from tune_btxrd.inference.model_info import ModelInfo
+from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.inference.model_info import INFO_KEY, ModelInfo, check_info, read_object
+from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
 from tune_btxrd.training.models.images import create
-from tune_btxrd.training.models.weights import PREFIXES
+from tune_btxrd.training.models.key_names import COUNTER, under_own_names
 
 BACKBONE_NAMES = ("backbone", "model_name", "architecture", "arch", "model", "name")
 SIZE_NAMES = ("image_size", "img_size", "input_size", "size")
-ASKED = ("model_state_dict", "config", "class_names", "normalization")
+ASKED = {  # what a checkpoint must hold, and the names under which others keep it
+    "model_state_dict": ("model_state_dict", "state_dict"),
+    "config": ("config", "hyper_parameters"),
+    "class_names": ("class_names", "classes"),
+    "normalization": ("normalization",),
+}
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a timm folder
 
 
 def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
     """The model of a checkpoint, on the CPU in eval mode, with what is known about it.
 
-    From elsewhere: a dictionary with `model_state_dict` (names with or without a `model.` or `module.` prefix), `config`
-    (flat, or with sections, holding the backbone's timm name and the image size), `class_names` and `normalization`.
+    From elsewhere: a dictionary with `model_state_dict` (names with or without a wrapper's prefix, or torchvision's),
+    `config` (flat, or with sections, holding the backbone's timm name and the image size), `class_names` and
+    `normalization`; Lightning's `state_dict` and `hyper_parameters` count as the first two.
 
     Raises:
         ResultError: damaged, alien, incomplete, or weights that do not fit the backbone.
     """
-    values = _plain_values(path)
-    if absent := [key for key in ASKED if key not in values]:
+    values = read_plain(path)
+    if not isinstance(values, dict):
+        raise ResultError(f"A checkpoint must be a dictionary, but {path} holds a {type(values).__name__}: use another.")
+    found = {key: values[name] for key, names in ASKED.items() for name in names[::-1] if name in values}
+    if absent := [key for key in ASKED if key not in found]:
         raise ResultError(f"A checkpoint must hold {', '.join(ASKED)}, but {path} has no {absent[0]!r}: use another.")
-    info = _info(values, path, sha256)
-    try:
-        model = create(info.backbone, len(info.class_names), head=info.head)
-    except ConfigError as error:
-        raise ResultError(f"A checkpoint must name a backbone of timm, but {path} names {info.backbone!r}.") from error
-    _load(model, values["model_state_dict"], path, info.backbone)
-    return model.eval(), info
+    info = _info(found, path, sha256)
+    return _model(info, found["model_state_dict"], path), info
 
 
-def read_timm_folder(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a folder with config.json and weights, loaded by timm itself, and its config.json.
+def read_timm_folder(path: Path) -> tuple[nn.Module, ModelInfo]:
+    """The model of an exported timm folder, and what is known about it.
+
+    timm itself is not asked to load it: it falls back to pickles where the safetensors are missing, and a pickle from a
+    stranger runs his code.
 
     Raises:
-        ResultError: no such folder, or timm cannot load it.
+        ResultError: a file is missing or damaged, or the folder does not say how images are prepared.
     """
+    config, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
+    if absent := [file.name for file in (config, weights) if not file.is_file()]:
+        raise ResultError(f"A timm folder must hold {CONFIG_FILE} and {WEIGHTS_FILE}, but {path} has no {absent[0]}.")
+    values = read_object(config)
+    if INFO_KEY not in values:
+        raise ResultError(f"A timm folder must carry its preprocessing, but {config} does not: export it with `export`.")
+    info = ModelInfo.from_dict(values[INFO_KEY], source=config)
+    if values.get("model_args"):
+        raise ResultError(f"A timm folder must be plain, but {config} changes the backbone by model_args: export another.")
+    if (size := weights.stat().st_size) > MOST_BYTES:
+        raise ResultError(f"Weights must be smaller than {MOST_BYTES:,} bytes, but {weights} has {size:,}: use another.")
     try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        model = timm.create_model(f"local-dir:{path}", pretrained=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = first_line(error)
-        raise ResultError(f"{path} must be a timm folder (config.json, model.safetensors), but: {reason}.") from error
-    assert isinstance(model, nn.Module)
-    return model.eval(), values
-
-
-def _plain_values(path: Path) -> dict[str, Any]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # alien and truncated files raise anything, from EOFError to UnpicklingError
-        reason = first_line(error)
-        raise ResultError(
-            f"A checkpoint must be complete and plain, but {path} cannot be read ({reason}): use another."
-        ) from error
-    if not isinstance(loaded, dict):
-        raise ResultError(f"A checkpoint must be a dictionary, but {path} holds a {type(loaded).__name__}: use another.")
-    return loaded
+        tensors = safetensors.torch.load_file(weights)
+    except Exception as error:  # the library has kinds of its own for damaged files, and MemoryError for hostile ones
+        raise ResultError(f"{weights} must be whole, but it is damaged: take it from its source again.") from error
+    return _model(info, tensors, weights), info
 
 
 def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:
-    config, normalization = values["config"], values["normalization"]
+    config = values["config"]
     backbone = _find(config, BACKBONE_NAMES, str)
     image_size = _find(config, SIZE_NAMES, int | list | tuple)
     if backbone is None or image_size is None:
         what = "its backbone" if backbone is None else "its image size"
         raise ResultError(f"A checkpoint's `config` must name {what}, but in {path} it does not: add it there.")
+    mean, std = _normalization(values["normalization"], path)
+    info = ModelInfo(
+        backbone=backbone.removeprefix("timm/"),
+        head=_find(config, ("head",), str) or "linear",
+        image_size=_side(image_size, path),
+        mean=mean,
+        std=std,
+        class_names=_names(values["class_names"], path),
+        checkpoint_sha256=sha256,
+    )
+    check_info(info, path)
+    return info
+
+
+def _side(given: object, path: Path) -> int:
+    """The side of a square image; some write it as [S, S] or [3, S, S]."""
+    sides: list[Any] = list(given)[-2:] if isinstance(given, list | tuple) else [given]
+    if not sides or not all(isinstance(side, int) for side in sides) or len(set(sides)) > 1:
+        raise ResultError(f"A model's images must be square, but {path} says {str(given)[:60]}: train it on squares.")
+    return int(sides[0])
+
+
+def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """mean and std, three numbers each, for pixels in [0, 1]; one number counts for all channels, and numbers beyond 2
+    are those of pixels in 0..255.
+
+    Raises:
+        ResultError: no such numbers.
+    """
     try:
-        return ModelInfo(
-            backbone=backbone.removeprefix("timm/"),
-            head=_find(config, ("head",), str) or "linear",
-            image_size=int(image_size if isinstance(image_size, int) else image_size[-1]),
-            mean=tuple(map(float, normalization["mean"])),
-            std=tuple(map(float, normalization["std"])),
-            class_names=tuple(map(str, _names(values["class_names"]))),
-            checkpoint_sha256=sha256,
-        )
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+        assert isinstance(given, Mapping)
+        both = [tuple(map(float, given[key])) for key in ("mean", "std")]
+    except (AssertionError, TypeError, ValueError, KeyError) as error:
         raise ResultError(
-            f"A checkpoint's class names and normalization must be plain lists, but in {path}: {error!r}."
+            f"A checkpoint's normalization must be plain lists of numbers (mean, std), but in {path} it is not: add them."
         ) from error
+    mean, std = (numbers * 3 if len(numbers) == 1 else numbers for numbers in both)
+    if max((*mean, *std), default=0) > 2:
+        mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
+    return mean, std
 
 
-def _names(values: Any) -> list[Any]:
-    """Class names in index order; some write them as {index: name} or {name: index}."""
-    if not isinstance(values, Mapping):
-        return list(values)
-    by_index = values if all(isinstance(key, int) for key in values) else {index: name for name, index in values.items()}
-    return [by_index[index] for index in range(len(by_index))]
+def _names(values: object, path: Path) -> tuple[str, ...]:
+    """Class names in index order; some write them as {index: name}, {"index": name} or {name: index}.
+
+    Raises:
+        ResultError: no order can be read from it.
+    """
+    if isinstance(values, list | tuple):
+        return tuple(map(str, values))
+    pairs = list(values.items()) if isinstance(values, Mapping) else []
+    for by_index in (dict(pairs), {index: name for name, index in pairs if isinstance(index, int | str)}):
+        numbered = {int(index): str(name) for index, name in by_index.items() if str(index).isdecimal()}
+        if pairs and sorted(numbered) == list(range(len(pairs))):
+            return tuple(numbered[index] for index in range(len(pairs)))
+    raise ResultError(
+        f"A checkpoint's class names must be plain lists, or numbered from 0 without a gap, but in {path} they are not."
+    )
 
 
 def _find(config: Any, names: tuple[str, ...], kind: Any) -> Any:
@@ -117,18 +156,55 @@ def _sections(config: Any) -> Iterator[Mapping[str, Any]]:
                 yield config[name]
 
 
-def _load(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, backbone: str) -> None:
-    """Loads every tensor under the model's own names."""
-    own = model.state_dict()
-    found = {_bare(str(name), own): tensor for name, tensor in tensors.items()}
-    odd = sorted(name for name in own.keys() ^ found.keys() if not name.endswith("num_batches_tracked"))
-    odd += [name for name in own.keys() & found.keys() if own[name].shape != getattr(found[name], "shape", None)]
-    if odd:
-        raise ResultError(f"A checkpoint's weights must fit {backbone}, but in {path} {odd[0]!r} does not: use another.")
-    model.load_state_dict(own | found)
+def _model(info: ModelInfo, tensors: object, path: Path) -> nn.Module:
+    """The backbone with every tensor of the file in it, and an answer to a blank image.
+
+    The shapes are compared before the model takes any memory: a few bytes can name a backbone of many gigabytes.
+
+    Raises:
+        ResultError: no such backbone, tensors that do not fit it or are not finite, images that it cannot take.
+    """
+    if not isinstance(tensors, Mapping):
+        raise ResultError(f"A checkpoint's weights must be named tensors, but in {path} they are not: use another.")
+    classes = len(info.class_names)
+    try:
+        with torch.device("meta"):
+            own = create(info.backbone, classes, head=info.head).state_dict()
+    except ConfigError as error:
+        raise ResultError(
+            f"A checkpoint must name a backbone of timm, but {path} names {info.backbone[:60]!r} with a {info.head} head."
+        ) from error
+    found = under_own_names({str(name): value for name, value in tensors.items()}, own)
+    fitting = _fitting(found, own, path=path, backbone=info.backbone)
+    model = create(info.backbone, classes, head=info.head)
+    model.load_state_dict(model.state_dict() | fitting)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, info.image_size, info.image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ResultError(
+            f"A model must take its own images, but {info.backbone} takes none of {info.image_size} px, as {path} says: "
+            "use another."
+        ) from error
+    return model
 
 
-def _bare(name: str, own: Mapping[str, Any]) -> str:
-    while name not in own and name.startswith(PREFIXES):
-        name = name.split(".", maxsplit=1)[1]
-    return name
+def _fitting(found: Mapping[str, object], own: Mapping[str, Tensor], *, path: Path, backbone: str) -> dict[str, Tensor]:
+    """The tensors, checked one by one against the model's. Raises: ResultError."""
+    must = f"A checkpoint's weights must fit {backbone}, but in {path}"
+    if absent := [name for name in own if name not in found and not name.endswith(COUNTER)]:
+        raise ResultError(f"{must} {absent[0]!r} is missing: name the backbone that it is of.")
+    if extra := [name for name in found if name not in own]:
+        raise ResultError(f"{must} there is also {extra[0][:80]!r}: name the backbone that it is of.")
+    fitting = {}
+    for name, value in found.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.shape != own[name].shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else "no tensor"
+            raise ResultError(f"{must} {name!r} is {shape} instead of {tuple(own[name].shape)}: name its backbone.")
+        fitting[name] = value
+    if sum(value.numel() * value.element_size() for value in fitting.values()) > 2 * path.stat().st_size:
+        raise ResultError(f"{must} they are larger than the file: repeated values are no trained weights.")
+    for name, value in fitting.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ResultError(f"A checkpoint's weights must be finite, but in {path} {name!r} is not: use another.")
+    return fitting

@@ -28,8 +28,8 @@ from torch import nn
 
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.files import file_sha256, write_whole
-from tune_btxrd.inference.model_card import MANIFEST_FILE, write_card
-from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY
+from tune_btxrd.inference.model_card import write_card
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint, open_model, stack_images
 from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
 from tune_btxrd.scoring.calibration import softmax

@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.files import file_sha256, write_whole
-from tune_btxrd.inference.model_info import INFO_FILE, ModelInfo
+from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
 from tune_btxrd.search.record import read_search, read_settings
 
 CARD_FILE = "MODEL_CARD.md"
-MANIFEST_FILE = "manifest.json"
 SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "calibration_error")
 CLASS_METRICS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
 BTXRD = (
@@ -57,14 +56,14 @@ def write_card(export: Path, *, results: Path, split_folder: Path) -> None:
     Raises:
         ResultError: `search.json` is missing or damaged, or the folder cannot be written.
     """
-    manifest = json.loads((export / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest = read_object(export / MANIFEST_FILE)
     files = {name: digest for name, digest in manifest["files"].items() if name != CARD_FILE}
     facts = CardFacts(
         results=results,
         split_folder=split_folder,
         stem=split_folder.name,
         split=manifest["split"],
-        info=ModelInfo.from_dict(json.loads((export / INFO_FILE).read_text(encoding="utf-8"))),
+        info=ModelInfo.from_dict(read_object(export / INFO_FILE), source=export / INFO_FILE),
         files=files,
         differences=manifest["differences"],
     )

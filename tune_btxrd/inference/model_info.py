@@ -1,12 +1,26 @@
-"""ModelInfo: what a trained model needs beside its weights, as it travels with every export."""
+"""ModelInfo: what a trained model needs beside its weights, as it travels with every export, and how it is read back.
 
-from collections.abc import Mapping
+An export may come from anybody: what stands in it is checked for its meaning, and its size is bounded, before it is used.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tune_btxrd.config import HEADS
+from tune_btxrd.errors import ResultError
+from tune_btxrd.files import file_sha256
 from tune_btxrd.scoring.decisions import Decisions
 
 INFO_FILE = "tune_btxrd.json"
+MANIFEST_FILE = "manifest.json"  # of an export: SHA-256 of every file
+SIDES = (8, 2048)  # px; smallest and largest image that a model may ask for
+MOST_CLASSES = 1000
+LONGEST_NAME = 300  # characters of a class or a backbone
+MOST_JSON_BYTES = 4 * 2**20
 INFO_KEY = "tune_btxrd"  # in config.json and in ONNX's metadata
 
 
@@ -56,16 +70,103 @@ class ModelInfo:
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelInfo":
-        """The inverse of `to_dict`."""
-        decisions = values.get("decisions")
-        return cls(
-            backbone=str(values["backbone"]),
-            head=str(values.get("head", "linear")),
-            image_size=int(values["image_size"]),
-            mean=tuple(map(float, values["mean"])),
-            std=tuple(map(float, values["std"])),
-            class_names=tuple(map(str, values["class_names"])),
-            checkpoint_sha256=str(values["checkpoint_sha256"]),
-            decisions=Decisions.from_dict(decisions) if decisions else None,
-        )
+    def from_dict(cls, values: object, *, source: object = INFO_FILE) -> "ModelInfo":
+        """The inverse of `to_dict`, every value checked.
+
+        Args:
+            source: where the values stand, for the message.
+
+        Raises:
+            ResultError: a value is missing or means nothing.
+        """
+        try:
+            if not isinstance(values, Mapping):
+                raise TypeError("no object")
+            decisions = values.get("decisions")
+            info = cls(
+                backbone=str(values["backbone"]),
+                head=str(values.get("head", "linear")),
+                image_size=int(values["image_size"]),
+                mean=tuple(map(float, values["mean"])),
+                std=tuple(map(float, values["std"])),
+                class_names=tuple(map(str, values["class_names"])),
+                checkpoint_sha256=str(values["checkpoint_sha256"]),
+                decisions=Decisions.from_dict(decisions) if decisions else None,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a value is of another kind"
+            raise ResultError(f"{source} must describe a model of tune_btxrd, but {what}: export it again.") from error
+        check_info(info, source)
+        return info
+
+
+def check_info(info: ModelInfo, source: object) -> None:
+    """Whether what is said of a model can be true.
+
+    Raises:
+        ResultError: naming `source` and the value that cannot.
+    """
+    low, high = SIDES
+    names, given = info.class_names, (*info.mean, *info.std)
+    if not low <= info.image_size <= high:
+        _refuse(source, f"`{low} <= image_size <= {high}` must hold, but got {info.image_size}")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        _refuse(source, f"a model must have 2 to {MOST_CLASSES} classes, but got {len(names)}")
+    if len(set(names)) < len(names) or not all(0 < len(name) <= LONGEST_NAME for name in (*names, info.backbone)):
+        _refuse(source, f"class names must differ and have 1 to {LONGEST_NAME} characters, and so must the backbone's name")
+    if info.head not in HEADS:
+        _refuse(source, f"the head must be one of {', '.join(HEADS)}, but got {info.head[:40]!r}")
+    if len(info.mean) != 3 or len(info.std) != 3 or not all(map(math.isfinite, given)):
+        _refuse(source, "mean and std must be three numbers each, one per channel")
+    if not all(-1 <= mean <= 2 and 0 < std <= 2 for mean, std in zip(info.mean, info.std, strict=True)):
+        _refuse(source, f"mean and std must be those of pixels in [0, 1], but got {list(info.mean)} and {list(info.std)}")
+    if info.decisions is not None and not _is_usable(info.decisions, len(names)):
+        _refuse(source, "calibration and operating points must be finite numbers that fit the classes")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ResultError: not to be read, larger than MOST_JSON_BYTES, no JSON, or no object.
+    """
+    try:
+        size = path.stat().st_size
+        found = json.loads(path.read_bytes()) if size <= MOST_JSON_BYTES else None
+    except OSError as error:
+        raise ResultError(f"{path} must be readable, but: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"{path} must be JSON, but it is damaged: take it from its source again.") from error
+    if not isinstance(found, dict):
+        raise ResultError(f"{path} must be a JSON object of at most {MOST_JSON_BYTES:,} bytes, but it is not: take another.")
+    return found
+
+
+def check_exported(path: Path) -> None:
+    """Compares an exported file, or every file of an exported folder, with the SHA-256 in the `manifest.json` beside it.
+
+    Raises:
+        ResultError: a file is not the one that was exported. Without a manifest there is nothing to compare with.
+    """
+    manifest = path.parent / MANIFEST_FILE
+    if not manifest.is_file():
+        return
+    known = read_object(manifest).get("files")
+    if not isinstance(known, dict):
+        return  # of another program
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in (file for file in files if file.is_file()):
+        wanted = known.get(file.relative_to(path.parent).as_posix())
+        if wanted is not None and file_sha256(file) != wanted:
+            raise ResultError(f"{file} must be what was exported, but its SHA-256 is not that in {manifest}: export again.")
+
+
+def _is_usable(decisions: Decisions, classes: int) -> bool:
+    calibration, points = decisions.calibration, decisions.operating_points
+    numbers: Sequence[float] = (calibration.temperature, *calibration.bias, *(point.threshold for point in points))
+    fits = len(calibration.bias) == classes and 0 <= decisions.positive_class < classes
+    return fits and all(map(math.isfinite, numbers)) and calibration.temperature > 0
+
+
+def _refuse(source: object, what: str) -> None:
+    raise ResultError(f"{source}: {what}: use another.")

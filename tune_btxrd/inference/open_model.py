@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tune_btxrd.data.cache.decode import decode_image
-from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
-from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, ModelInfo
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, ModelInfo, check_exported, read_object
 from tune_btxrd.scoring.decisions import Decisions
 
 if TYPE_CHECKING:  # ONNX models are used without torch
     from torch import nn
 
 BATCH = 32
+MOST_ONNX_BYTES = 2**31  # what the format itself can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,15 @@ class Predictor:
 
     Attributes:
         info: what it is.
-        forward: uint8 (B, S, S) or (B, S, S, 3) -> (B, C) float32 logits.
+        forward: uint8 (B, S, S) or (B, S, S, 3) -> (B, C) float32 logits, all finite; else it raises ResultError.
         model: the torch module; None for ONNX.
+        notes: what whoever uses it must be told, one line each.
     """
 
     info: ModelInfo
     forward: Callable[[np.ndarray], np.ndarray]
     model: "nn.Module | None" = None
+    notes: tuple[str, ...] = ()
 
     def logits(
         self, images: np.ndarray, rows: np.ndarray | None = None, *, progress: Callable[[int, int], None] | None = None
@@ -66,10 +69,11 @@ def open_model(path: Path, *, device: str = "cpu") -> Predictor:
         ResultError: in one line, what is wrong with the file.
         ConfigError: no such device.
     """
+    if not path.is_dir() and not path.is_file():
+        raise ResultError(f"A checkpoint must be a file or an exported folder, but {path} is none: check the path.")
+    check_exported(path)
     if path.is_dir():
         return _open_folder(path, device)
-    if not path.is_file():
-        raise ResultError(f"A checkpoint must be a file or an exported folder, but {path} is none: check the path.")
     return open_onnx(path) if path.suffix == ".onnx" else open_checkpoint(path, device=device)
 
 
@@ -79,7 +83,8 @@ def open_checkpoint(path: Path, *, device: str = "cpu") -> Predictor:
 
     digest = file_sha256(path)
     model, info = read_checkpoint(path, sha256=digest)
-    return torch_predictor(model, replace(info, decisions=_decisions_beside(path, digest)), device=device)
+    decisions, notes = _decisions_beside(path, info)
+    return replace(torch_predictor(model, replace(info, decisions=decisions), device=device), notes=notes)
 
 
 def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu") -> Predictor:
@@ -97,7 +102,7 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
     def forward(images: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(np.array(images)).to(place)  # a copy: the cache is read-only
         logits: np.ndarray = model(normalise(to_float(batch), mean, std)).float().cpu().numpy()
-        return logits
+        return _checked(logits, len(images), info)
 
     return Predictor(info=info, forward=forward, model=model)
 
@@ -106,18 +111,34 @@ def open_onnx(path: Path) -> Predictor:
     """An ONNX file of ours, run by onnxruntime on the CPU, without torch. Raises: ResultError."""
     import onnxruntime
 
+    if (size := path.stat().st_size) > MOST_ONNX_BYTES:
+        raise ResultError(f"An ONNX file must be smaller than {MOST_ONNX_BYTES:,} bytes, but {path} has {size:,}.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its own lines about a damaged file are no message of ours
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        info = ModelInfo.from_dict(json.loads(session.get_modelmeta().custom_metadata_map[INFO_KEY]))
-    except KeyError as error:
-        raise ResultError(
-            f"An ONNX file must carry its preprocessing, but {path} has none: export it with `export`."
-        ) from error
+        # from bytes, a file cannot name others beside it that would be read too
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        described = session.get_modelmeta().custom_metadata_map.get(INFO_KEY)
     except Exception as error:  # onnxruntime raises its own kinds on damaged files
-        raise ResultError(f"An ONNX file must be complete, but {path} cannot be read ({first_line(error)}).") from error
+        raise ResultError(f"An ONNX file must be complete, but {path} cannot be read: export it again.") from error
+    if described is None:
+        raise ResultError(f"An ONNX file must carry its preprocessing, but {path} has none: export it with `export`.")
+    try:
+        values = json.loads(described)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(
+            f"An ONNX file must be complete, but {path} describes itself by broken JSON: export it."
+        ) from error
+    info = ModelInfo.from_dict(values, source=path)
 
     def forward(images: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(None, {"pixels": network_input(images, info)})[0], dtype=np.float32)
+        try:
+            found = np.asarray(session.run(None, {"pixels": network_input(images, info)})[0], dtype=np.float32)
+        except Exception as error:  # as above
+            raise ResultError(
+                f"An ONNX file must take its own images, but {path} takes none of {info.image_size} px: export it again."
+            ) from error
+        return _checked(found, len(images), info)
 
     return Predictor(info=info, forward=forward)
 
@@ -140,24 +161,31 @@ def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
 def _open_folder(path: Path, device: str) -> Predictor:
     from tune_btxrd.inference.checkpoint_formats import read_timm_folder
 
-    model, values = read_timm_folder(path)
-    if INFO_KEY not in values:
+    model, info = read_timm_folder(path)
+    return torch_predictor(model, info, device=device)
+
+
+def _checked(logits: np.ndarray, images: int, info: ModelInfo) -> np.ndarray:
+    """The logits; an answer that says nothing is no answer. Raises: ResultError."""
+    if logits.shape != (images, len(info.class_names)):
         raise ResultError(
-            f"A timm folder must carry its preprocessing, but {path}/config.json does not: export it with `export`."
+            f"A model must give {len(info.class_names)} logits per image, but gave {logits.shape}: use another."
         )
-    return torch_predictor(model, ModelInfo.from_dict(values[INFO_KEY]), device=device)
+    if not np.isfinite(logits).all():
+        raise ResultError("A model's logits must be finite, but some are not: it is damaged or has diverged, use another.")
+    return logits
 
 
-def _decisions_beside(path: Path, digest: str) -> Decisions | None:
-    """Those that an export has fitted for exactly this checkpoint: beside it, or in `<split>/export/`."""
-    split = path.stem.removeprefix("best_")
+def _decisions_beside(path: Path, info: ModelInfo) -> tuple[Decisions | None, tuple[str, ...]]:
+    """Those that an export has fitted for exactly this checkpoint, beside it or in `<split>/export/`; else a note."""
+    split, notes = path.stem.removeprefix("best_"), list[str]()
     for candidate in (path.parent / INFO_FILE, path.parent / split / "export" / INFO_FILE):
         if candidate.is_file():
-            info = ModelInfo.from_dict(json.loads(candidate.read_text(encoding="utf-8")))
-            if info.checkpoint_sha256 == digest:
-                return info.decisions
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0][:120]
+            found = ModelInfo.from_dict(read_object(candidate), source=candidate)
+            if found.checkpoint_sha256 == info.checkpoint_sha256:
+                return found.decisions, ()
+            notes.append(
+                f"{candidate} was fitted for another checkpoint than {path}, so nothing here is calibrated: "
+                "`export` fits it anew."
+            )
+    return None, tuple(notes[:1])

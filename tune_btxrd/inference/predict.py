@@ -10,7 +10,7 @@ CHECKPOINT may be a `.pt`, an exported timm folder or an `.onnx` file; the last 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model, stack_images
 from tune_btxrd.scoring.calibration import softmax
 
+RULE = "largest probability before calibration, as evaluate scores it"  # what decides `predicted`
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
 
 
@@ -37,12 +38,23 @@ class Predictions:
         files: those that could be read, in order; N of them.
         logits: (N, C) float32.
         broken: (file, reason) of those that could not; whoever asked for them must be told (exit code 2).
+        notes: what must be said beside the answers, one line each.
     """
 
     info: ModelInfo
     files: tuple[Path, ...]
     logits: np.ndarray
     broken: tuple[tuple[Path, str], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,) class index by RULE: the one decision of training, evaluation and prediction.
+
+        The loss of an imbalanced training counts rare classes for more, and its probabilities decide as if all classes
+        were equally common. Calibration takes that back, so the most probable class can be another one.
+        """
+        return np.asarray(self.logits.argmax(axis=1))
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -56,11 +68,14 @@ class Predictions:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Per readable file: predicted class, probabilities, calibrated ones, yes or no at each operating point."""
+        """Per readable file: predicted class and its rule, probabilities, calibrated ones, yes or no at each operating
+        point.
+        """
         names, decisions = self.info.class_names, self.info.decisions
         columns: dict[str, Any] = {
             "file": [safe_text(file) for file in self.files],
-            "predicted": [names[index] for index in self.logits.argmax(axis=1)],
+            "predicted": [names[index] for index in self.predicted],
+            "rule": RULE,
         }
         for prefix, values in (("probability", self.probabilities), ("calibrated", self.calibrated)):
             if values is not None:
@@ -75,10 +90,15 @@ class Predictions:
         return self.table.to_csv(index=False)
 
     def to_json(self) -> str:
-        """{"model": ..., "images": [...], "broken": [...]}."""
-        images = json.loads(self.table.to_json(orient="records"))
-        broken = [{"file": str(file), "reason": reason} for file, reason in self.broken]
-        return json.dumps({"model": self.info.to_dict(), "images": images, "broken": broken}, indent=1, ensure_ascii=False)
+        """{"model": ..., "rule": ..., "notes": [...], "images": [...], "broken": [...]}."""
+        content = {
+            "model": self.info.to_dict(),
+            "rule": RULE,
+            "notes": self.notes,
+            "images": json.loads(self.table.drop(columns="rule").to_json(orient="records")),
+            "broken": [{"file": str(file), "reason": reason} for file, reason in self.broken],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False)
 
 
 def predict_images(
@@ -117,7 +137,20 @@ def predict_files(
             readable += [file for file, _ in good]
         if progress is not None:
             progress(len(readable) + len(broken), len(files))
-    return Predictions(info=predictor.info, files=tuple(readable), logits=np.concatenate(logits), broken=tuple(broken))
+    found = Predictions(info=predictor.info, files=tuple(readable), logits=np.concatenate(logits), broken=tuple(broken))
+    return replace(found, notes=(*predictor.notes, *_disagreement(found)))
+
+
+def _disagreement(found: Predictions) -> Iterator[str]:
+    """Says for how many images calibration makes another class the most probable one."""
+    if found.calibrated is None or not len(found.files):
+        return
+    other = int((found.calibrated.argmax(axis=1) != found.predicted).sum())
+    if other:
+        yield (
+            f"For {other} of {len(found.files)} images another class than the predicted one is the most probable after "
+            f"calibration; `predicted` is the {RULE}."
+        )
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -156,7 +189,7 @@ def rank_uncertain(predictions: Predictions, *, labelled: Collection[str] = ()) 
             "label": "",
             "entropy": -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(axis=1),
             "margin": ordered[:, -1] - ordered[:, -2],
-            "predicted": [predictions.info.class_names[index] for index in probabilities.argmax(axis=1)],
+            "predicted": [predictions.info.class_names[index] for index in predictions.predicted],
         }
     )
     table = table[[file.name not in labelled for file in predictions.files]]

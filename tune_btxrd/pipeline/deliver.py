@@ -165,6 +165,8 @@ def predict(
             print(text) if output is None else write_whole(output, text)
         if overlays is not None:
             _write_overlays(predictor, found.files, overlays)
+        for note in found.notes:
+            warn(note)
         for file, reason in found.broken:
             warn(f"{file}: {reason}")
     if found.broken:
@@ -182,9 +184,11 @@ def _write_overlays(predictor: "Predictor", files: Sequence[Path], folder: Path)
 
 
 def _prediction_table(found: "Predictions") -> "Table":
-    """What fits a terminal: file, class, a probability per class (calibrated where the model is), calls as yes or no."""
+    """What fits a terminal: file, class, the probability per class that decided it, calls as yes or no."""
+    from tune_btxrd.inference.predict import RULE
+
     names = found.info.class_names
-    values = found.probabilities if found.calibrated is None else found.calibrated
+    values = found.probabilities
     table = found.table
     calls = [str(name) for name in table if " at " in str(name)]
     columns_of = {name: table[name].tolist() for name in ("predicted", *calls)}
@@ -197,6 +201,5 @@ def _prediction_table(found: "Predictions") -> "Table":
         )
         for index, file in enumerate(found.files)
     ]
-    kind = "probability" if found.calibrated is None else "calibrated"
-    columns = ("file", "predicted", *(f"{kind} {name}" for name in names), *calls)
-    return make_table(f"{len(rows)} image(s), {found.info.backbone}", columns, rows)
+    columns = ("file", "predicted", *(f"probability {name}" for name in names), *calls)
+    return make_table(f"{len(rows)} image(s), {found.info.backbone}; predicted: {RULE}", columns, rows)
