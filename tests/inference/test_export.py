@@ -117,43 +117,6 @@ def test_network_input_by_hand(exported):
     np.testing.assert_allclose(pixels[0, :, 0, 0], (0.2 - np.array(info.mean)) / np.array(info.std), rtol=1e-6)
 
 
-def foreign(**changes: object) -> dict[str, object]:
-    model = timm.create_model("test_efficientnet", num_classes=2)
-    values = {
-        "model_state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()},
-        "config": {"model": {"name": "test_efficientnet", "dropout": 0.2}, "data": {"image_size": 64}},
-        "class_names": ["a", "b"],
-        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-    }
-    return {name: value for name, value in (values | changes).items() if value is not None}
-
-
-@pytest.mark.parametrize("config", [{"backbone": "timm/test_efficientnet", "img_size": [64, 64]}, foreign()["config"]])
-def test_a_checkpoint_from_elsewhere_loads(tmp_path, config):
-    torch.save(foreign(config=config, class_names={"b": 1, "a": 0}), tmp_path / "theirs.pth")
-    predictor = open_model(tmp_path / "theirs.pth")
-    assert predictor.info.class_names == ("a", "b") and predictor.info.image_size == 64
-    assert predictor.logits(np.zeros((2, 64, 64, 3), dtype=np.uint8)).shape == (2, 2)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([1, 2], "must be a dictionary, but .* holds a list"),
-        (foreign(normalization=None), "has no 'normalization'"),
-        (foreign(config={"lr": 1}), "must name its backbone"),
-        (foreign(config={"backbone": "efficientnet_b0", "image_size": 64}), "weights must fit efficientnet_b0"),
-        (foreign(config={"backbone": "no_such_net", "image_size": 64}), "must name a backbone of timm"),
-        (foreign(normalization={"mean": 0.5}), "must be plain lists"),
-    ],
-)
-def test_an_alien_checkpoint_gets_one_line(tmp_path, values, message):
-    torch.save(values, tmp_path / "alien.pt")
-    with pytest.raises(ResultError, match=message) as caught:
-        open_model(tmp_path / "alien.pt")
-    assert "\n" not in str(caught.value)
-
-
 def test_damaged_files_get_one_line(tmp_path, finished, exported):
     (tmp_path / "cut.pt").write_bytes(finished.checkpoint().read_bytes()[:5000])
     (tmp_path / "cut.onnx").write_bytes((exported[0].folder / "model.onnx").read_bytes()[:5000])

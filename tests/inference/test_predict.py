@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from tune_btxrd.errors import DataError
 from tune_btxrd.evaluation.evaluate import evaluate_search
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.inference.model_info import ModelInfo
-from tune_btxrd.inference.open_model import open_checkpoint
-from tune_btxrd.inference.predict import Predictions, image_files, predict_images, rank_uncertain
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint
+from tune_btxrd.inference.predict import RULE, Predictions, _disagreement, image_files, predict_images, rank_uncertain
+from tune_btxrd.scoring.calibration import Calibration
+from tune_btxrd.scoring.decisions import Decisions
 from tune_btxrd.training.loop import predict as loop_predict
 from tune_btxrd.training.pixels import Pixels
 
@@ -143,5 +146,21 @@ def test_ranking_by_hand():
 
 def test_without_calibration_there_are_probabilities_alone():
     table = made([[9.0, 0, 0]], ["a.png"]).table
-    assert list(table.columns) == ["file", "predicted", "probability_x", "probability_y", "probability_z"]
+    assert list(table.columns) == ["file", "predicted", "rule", "probability_x", "probability_y", "probability_z"]
     assert table["predicted"].item() == "x"
+
+
+def test_the_label_is_of_one_rule_that_the_output_names():
+    """A calibration that takes back the class weights makes another class the most probable one; it is said."""
+    found = made([[2.0, 1, 0], [0, 3.0, 0]], ["a.png", "b.png"])
+    calibration = Calibration(temperature=1.0, bias=(-2.0, 2.0, 0.0))
+    decisions = Decisions(positive_class=1, images=20, calibration=calibration, operating_points=())
+    predictor = Predictor(info=replace(found.info, decisions=decisions), forward=lambda images: found.logits[: len(images)])
+    told = replace(found, info=predictor.info, notes=tuple(_disagreement(replace(found, info=predictor.info))))
+    assert list(told.table["predicted"]) == ["x", "y"] and set(told.table["rule"]) == {RULE}
+    assert told.notes == (
+        f"For 1 of 2 images another class than the predicted one is the most probable after calibration; "
+        f"`predicted` is the {RULE}.",
+    )
+    assert json.loads(told.to_json())["rule"] == RULE
+    assert set(rank_uncertain(told)["predicted"]) == {"x", "y"}

@@ -23,6 +23,7 @@ ASKED = {  # what a checkpoint must hold, and the names under which others keep 
     "normalization": ("normalization",),
 }
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a timm folder
+PLAIN_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate"}  # what timm notes for any model
 
 
 def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
@@ -61,7 +62,8 @@ def read_timm_folder(path: Path) -> tuple[nn.Module, ModelInfo]:
     if INFO_KEY not in values:
         raise ResultError(f"A timm folder must carry its preprocessing, but {config} does not: export it with `export`.")
     info = ModelInfo.from_dict(values[INFO_KEY], source=config)
-    if values.get("model_args"):
+    changed = values.get("model_args") or {}
+    if not isinstance(changed, dict) or set(changed) - PLAIN_ARGUMENTS:
         raise ResultError(f"A timm folder must be plain, but {config} changes the backbone by model_args: export another.")
     if (size := weights.stat().st_size) > MOST_BYTES:
         raise ResultError(f"Weights must be smaller than {MOST_BYTES:,} bytes, but {weights} has {size:,}: use another.")
