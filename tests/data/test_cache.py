@@ -6,16 +6,19 @@ import pickle
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.images import build, count_decodes, manifest_of, pixels_of, write_pictures
-from tune_btxrd.data.cache import cache as cache_module
+from tune_btxrd.data.cache import checks
 from tune_btxrd.data.cache import writer as partial
 from tune_btxrd.data.cache.cache import ImageCache, cache_name
+from tune_btxrd.data.cache.checks import ROWS_PER_SUM, check_pixels, pixel_sums
 from tune_btxrd.errors import DataError
 
 
@@ -70,14 +73,13 @@ def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     assert (one.path / "images.npy").read_bytes() == (many.path / "images.npy").read_bytes()
 
 
-def test_the_name_follows_whatever_decides_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_follows_whatever_decides_the_bytes() -> None:
     files = [("a", "00"), ("b", "11")]
     name = cache_name(224, files)
     assert name == cache_name(224, list(files))
     others = [cache_name(256, files), cache_name(224, files[::-1]), cache_name(224, [("a", "00"), ("b", "12")])]
     others.append(cache_name(224, [("a", "00"), ("c", "11")]))
-    monkeypatch.setattr(cache_module, "DECODER_VERSION", cache_module.DECODER_VERSION + 1)
-    others.append(cache_name(224, files))
+    others.append(cache_name(224, files, version=2))
     assert len({name, *others}) == 6
 
 
@@ -181,3 +183,91 @@ def test_opening_the_cache_of_all_of_btxrd_costs_little_more_than_its_index(tmp_
 def test_the_data_layer_needs_no_torch() -> None:
     code = "import sys, tune_btxrd.data.cache.cache; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def rewritten(path: Path, index: dict[str, object]) -> None:
+    path.write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("damage", ["inverted", "one bit", "ids reversed", "colour ids", "sums", "no sums", "other images"])
+def test_bytes_are_believed_only_after_a_check(tmp_path: Path, damage: str) -> None:
+    cache = build(manifest_of(write_pictures(tmp_path / "images", grey=3)), tmp_path / "cache")
+    images, index = cache.path / "images.npy", cache.path / "index.json"
+    pixels, written = np.load(images), json.loads(index.read_text())
+    if damage == "inverted":
+        np.save(images, 255 - pixels)
+    elif damage == "one bit":
+        pixels[2, 15, 15] ^= 4
+        np.save(images, pixels)
+    elif damage == "other images":
+        np.save(images, pixels[::-1])
+    elif damage == "no sums":
+        rewritten(index, {name: value for name, value in written.items() if name != "check"})
+    else:
+        name = {"ids reversed": "image_ids", "colour ids": "colour_ids", "sums": "crc32"}[damage]
+        rewritten(index, written | {name: written["image_ids"][:1] if name == "colour_ids" else [*written[name], 0][::-1]})
+    with pytest.raises(DataError, match=r"not what was written.*delete it and prepare again|checksums for"):
+        ImageCache.open(cache.path)
+
+
+def test_pixels_are_compared_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = build(manifest_of(write_pictures(tmp_path / "images", grey=3)), tmp_path / "cache")
+    read = []
+    monkeypatch.setattr(checks, "pixel_sums", lambda images: read.append(1) or checks_sums(images))
+    checks_sums = pixel_sums
+    for _ in range(3):
+        ImageCache.open(cache.path)
+    assert not read, "building has compared them"
+    os.utime(cache.path / "images.npy")
+    for _ in range(3):
+        ImageCache.open(cache.path)
+    assert len(read) == 1
+
+
+def test_every_block_has_its_own_sum(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (2 * ROWS_PER_SUM + 5, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    sums = pixel_sums(images)
+    assert sums == [
+        zlib.crc32(images[start : start + ROWS_PER_SUM].tobytes()) for start in (0, ROWS_PER_SUM, 2 * ROWS_PER_SUM)
+    ]
+    sums[1] ^= 1
+    with pytest.raises(ValueError, match=f"images {ROWS_PER_SUM} to {2 * ROWS_PER_SUM - 1} are not what was written"):
+        check_pixels(tmp_path / "a.npy", images, sums)
+
+
+def test_a_cache_of_an_earlier_version_opens_and_is_decoded_again_when_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of(write_pictures(tmp_path / "images", grey=3))
+    cache = build(manifest, tmp_path / "cache")
+    index = cache.path / "index.json"
+    written = json.loads(index.read_text())
+    rewritten(index, {name: written[name] for name in ("image_ids", "colour_ids", "sha256")})
+    assert ImageCache.open(cache.path).image_ids == cache.image_ids
+    names = count_decodes(monkeypatch)
+    again = build(manifest, tmp_path / "cache")
+    assert len(names) == 3 and again.path == cache.path and json.loads(index.read_text()) == written
+
+
+def test_a_damaged_cache_lends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_pictures(tmp_path / "images", grey=3)
+    cache = build(manifest_of(files), tmp_path / "cache")
+    np.save(cache.path / "images.npy", 255 - np.load(cache.path / "images.npy"))
+    names = count_decodes(monkeypatch)
+    fewer = build(manifest_of(files[:2]), tmp_path / "cache")
+    assert names == ["000.png", "001.png"]
+    np.testing.assert_array_equal(fewer.images[0], pixels_of(files[0]))
+
+
+def test_notes_of_pixels_survive_interruption_and_borrowing(tmp_path: Path) -> None:
+    film = np.linspace(1000, 5000, 100 * 100).astype(np.uint16).reshape(100, 100)
+    film[:10, :10] = 65_535
+    (tmp_path / "images").mkdir()
+    files = [tmp_path / "images" / name for name in ("a.png", "b.png", "c.png")]
+    for file, pixels in zip(files, (film, film[::-1], np.minimum(film, 5000)), strict=True):
+        Image.fromarray(pixels).save(file)
+    first = build(manifest_of(files), tmp_path / "cache")
+    assert set(first.notes) == {"a.png", "b.png"} and "without 1 % of its pixels" in first.notes["a.png"]
+    assert set(build(manifest_of(files[1:]), tmp_path / "cache").notes) == {"b.png"}
+    assert first.path.name.startswith("images-16px-v2-")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tune_btxrd.data.cache import cache as cache_module
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
+from tune_btxrd.data.cache.decode import Decoded
 from tune_btxrd.data.manifest import Manifest
 
 
@@ -66,11 +67,11 @@ def build(manifest: Manifest, cache_dir: Path, **options: object) -> ImageCache:
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files decoded from now on."""
     names: list[str] = []
-    real = cache_module.decode_image
+    real = cache_module.decode
 
-    def counted(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
+    def counted(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded:
         names.append(path.name)
         return real(path, image_size, sha256=sha256)
 
-    monkeypatch.setattr(cache_module, "decode_image", counted)
+    monkeypatch.setattr(cache_module, "decode", counted)
     return names

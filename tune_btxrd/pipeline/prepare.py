@@ -16,6 +16,7 @@ from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
+from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
@@ -158,6 +159,9 @@ def open_cache(
     with progress("decoded") as advance:
         cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache, hashes=hashes, progress=advance)
     tell(f"decoded to {image_size} px: {cache.path}")
+    for note in dict.fromkeys(cache.notes.values()):
+        told = [image_id for image_id, found in cache.notes.items() if found == note]
+        tell(f"  {len(told)} image(s), {examples(told)}: {note}")
     return cache
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from tune_btxrd.data.cache.decode import EXIF_ORIENTATION, FORMATS
+from tune_btxrd.data.cache.decode import EXIF_ORIENTATION, FORMATS, UnreadableError, read_size
 from tune_btxrd.data.manifest import Manifest
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations in which the stored width is the height of the picture
@@ -60,6 +60,15 @@ def _read_header(file: Path) -> ImageHeader:
                 width, height = height, width
             return ImageHeader(width=width, height=height, mode=image.mode, format=image.format or "")
     except UnidentifiedImageError:
-        return ImageHeader(unreadable="is not an image")
+        return _unknown_to_pillow(file)
     except Exception as error:  # Pillow's parsers raise all kinds on damaged bytes; each is reported with its reason
         return ImageHeader(unreadable=f"is damaged ({' '.join(f'{type(error).__name__}: {error}'.split())})")
+
+
+def _unknown_to_pillow(file: Path) -> ImageHeader:
+    """The header of a TIFF of a kind that Pillow does not open and the decoder does."""
+    try:
+        width, height = read_size(file).upright
+    except UnreadableError:
+        return ImageHeader(unreadable="is not an image")
+    return ImageHeader(width=width, height=height, mode="other", format="TIFF")

@@ -2,8 +2,8 @@
 
 <cache_dir>/<name>/            a folder that exists is complete; its name is decided by what decides its bytes
     images.npy                 (N, S, S) uint8 where all images are grey, else (N, S, S, 3)
-    index.json                 image ids and SHA-256 in row order, ids that hold colour
-<cache_dir>/<name>.partial/    the same while being written (`data/partial.py`); the next run goes on from here
+    index.json                 image ids and SHA-256 in row order, ids that hold colour, notes, checksums (`checks`)
+<cache_dir>/<name>.partial/    the same while being written (`writer`); the next run goes on from here
 <cache_dir>/<name>.lock        held by the one process that writes
 """
 
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -24,8 +24,9 @@ import PIL
 from filelock import FileLock, Timeout
 from PIL import Image, features
 
-from tune_btxrd.data.cache.decode import DECODER_VERSION, UnreadableError, decode_image
-from tune_btxrd.data.cache.writer import IMAGES, INDEX, PartialCache, count_done, user_mistakes
+from tune_btxrd.data.cache.checks import check_pixels, read_index
+from tune_btxrd.data.cache.decode import Decoded, UnreadableError, decode, pixel_version
+from tune_btxrd.data.cache.writer import IMAGES, INDEX, SUMS, PartialCache, count_done, user_mistakes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import DataError
 
@@ -44,24 +45,28 @@ class ImageCache:
         image_ids: length N, in row order.
         images: (N, S, S) or (N, S, S, 3) uint8 memory map, read-only.
         colour_ids: the images that hold colour; empty for a grey cache.
+        notes: image id -> what to say of how its pixels were made, for the few of which there is something to say.
     """
 
     path: Path
     image_ids: tuple[str, ...]
     images: np.ndarray
     colour_ids: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "ImageCache":
-        """The cache in `path`: maps the file, decodes nothing.
+        """The cache in `path`: maps the file, decodes nothing, compares the pixels with their checksums once per process.
 
         Raises:
-            DataError: there is no complete cache in `path`.
+            DataError: there is no complete cache in `path`, or it does not hold what was written.
         """
         try:
-            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+            index = read_index(path / INDEX)
             images = np.load(path / IMAGES, mmap_mode="r")
             image_ids, colour_ids = tuple(index["image_ids"]), tuple(index["colour_ids"])
+            if SUMS in index:  # caches of version 0.1.0 have none until they are prepared again
+                check_pixels(path / IMAGES, images, index[SUMS])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"A cache must be complete, but {path} is not ({error}): delete it and prepare again."
@@ -70,7 +75,7 @@ class ImageCache:
             raise DataError(
                 f"A cache must hold its ids, but {path} holds {len(images)} images: delete it and prepare again."
             )
-        return cls(path, image_ids, images, colour_ids)
+        return cls(path, image_ids, images, colour_ids, dict(index.get("notes", {})))
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageCache"], tuple[Path]]:
         return ImageCache.open, (self.path,)
@@ -122,23 +127,35 @@ def build_cache(
     ]
     if not jobs:
         raise DataError(f"A cache must hold images, but all {len(manifest)} are left out: shorten the list of --exclude.")
-    path = cache_dir / cache_name(image_size, [(job.image_id, job.sha256) for job in jobs])
+    version = max((pixel_version(job.file) for job in jobs if job.file is not None), default=1)
+    path = cache_dir / cache_name(image_size, [(job.image_id, job.sha256) for job in jobs], version=version)
     with user_mistakes(cache_dir):
-        if not path.is_dir():
+        if not _is_finished(path):
             cache_dir.mkdir(parents=True, exist_ok=True)
             with _only_writer(path, len(jobs), progress):
-                if not path.is_dir():  # else another process finished it while this one waited
+                if not _is_finished(path):  # else another process finished it while this one waited
                     _build(path, jobs, image_size, progress, workers or usable_cores())
     if progress is not None:
         progress(len(jobs), len(jobs))
     return ImageCache.open(path)
 
 
-def cache_name(image_size: int, files: Sequence[tuple[str, str | None]]) -> str:
-    """The folder name decided by what decides the bytes: size, decoder versions, ids and SHA-256 in order."""
-    decoder = (
-        f"v{DECODER_VERSION}-pillow{PIL.__version__}-jpeg{features.version('libjpeg_turbo') or features.version('jpg')}"
-    )
+def _is_finished(path: Path) -> bool:
+    """Whether there is a cache in `path` that needs no decoding: not one of version 0.1.0, which has no checksums."""
+    if not path.is_dir():
+        return False
+    try:
+        return SUMS in read_index(path / INDEX)
+    except (OSError, ValueError):
+        return True  # damaged: opening it says so
+
+
+def cache_name(image_size: int, files: Sequence[tuple[str, str | None]], *, version: int = 1) -> str:
+    """The folder name decided by what decides the bytes: size, decoder versions, ids and SHA-256 in order.
+
+    `version` is the highest `pixel_version` of the files.
+    """
+    decoder = f"v{version}-pillow{PIL.__version__}-jpeg{features.version('libjpeg_turbo') or features.version('jpg')}"
     return f"images-{image_size}px-{decoder}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}"
 
 
@@ -153,12 +170,12 @@ class _Job:
     file: Path | None
     sha256: str | None
 
-    def decode(self, image_size: int) -> "np.ndarray | str":
-        """The pixels, or the reason why there are none."""
+    def decode(self, image_size: int) -> "Decoded | str":
+        """The picture, or the reason why there is none."""
         if self.file is None or self.sha256 is None:
             return "has no file"
         try:
-            return decode_image(self.file, image_size, sha256=self.sha256)
+            return decode(self.file, image_size, sha256=self.sha256)
         except UnreadableError as error:
             return error.reason
 
@@ -185,11 +202,11 @@ def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress
         partial.borrow()
         wanted = partial.missing()
         done = len(jobs) - len(wanted)
-        for row, pixels in _decoded(jobs, wanted, image_size, workers):
-            if isinstance(pixels, str):
-                unreadable[jobs[row].image_id] = pixels
+        for row, found in _decoded(jobs, wanted, image_size, workers):
+            if isinstance(found, str):
+                unreadable[jobs[row].image_id] = found
             else:
-                partial.put(row, pixels)
+                partial.put(row, found.pixels, note=found.note)
             done += 1
             if progress is not None:
                 progress(done, len(jobs))
@@ -200,9 +217,9 @@ def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress
 
 def _decoded(
     jobs: Sequence[_Job], rows: Sequence[int], image_size: int, workers: int
-) -> Iterator[tuple[int, "np.ndarray | str"]]:
-    """(row, pixels or reason) in order. Few images are ahead of the reader, so memory does not grow with their number."""
-    pending: deque[tuple[int, Future[np.ndarray | str]]] = deque()
+) -> Iterator[tuple[int, "Decoded | str"]]:
+    """(row, picture or reason) in order. Few images are ahead of the reader, so memory does not grow with their number."""
+    pending: deque[tuple[int, Future[Decoded | str]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for row in rows:

@@ -1,6 +1,6 @@
 """One image file -> one square uint8 array: reduced-scale decoding, upright, aspect kept, grey where the content is grey.
 
-The pixels depend on the file's bytes, the size, `DECODER_VERSION` and the Pillow version, on nothing else.
+The pixels depend on the file's bytes, the size, `pixel_version` and the Pillow version, on nothing else.
 """
 
 import hashlib
@@ -12,10 +12,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tune_btxrd.data.cache.deep_pixels import (
+    PNG,
+    UnknownPixelsError,
+    deep_reader,
+    is_tiff,
+    png_without_text,
+    read_tiff,
+    to_eight_bits,
+)
 from tune_btxrd.errors import DataError
 
-DECODER_VERSION = 1  # raise it whenever the same bytes would give other pixels
 MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
+PLAIN_SIGNATURES = (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")  # JPEG, GIF, WEBP, BMP: 8 bits a sample
 MAX_FILE_BYTES = 512 * 2**20
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # no format that starts another program
 
@@ -43,12 +52,24 @@ class UnreadableError(DataError):
         self.reason = reason
 
 
-def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
-    """The picture of `path`, upright, aspect kept, centred on a black square.
+@dataclass(frozen=True)
+class Decoded:
+    """uint8 pixels, (S, S) where the content is grey, else (S, S, 3), and what to say of how they were made (or "")."""
 
-    Returns:
-        uint8, (S, S) where the content is grey, else (S, S, 3); S = `image_size`. Transparent means black. Pixels of
-        more than 8 bits are scaled so that the darkest becomes 0 and the brightest 255.
+    pixels: np.ndarray
+    note: str = ""
+
+
+def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
+    """The pixels of `decode`."""
+    return decode(path, image_size, sha256=sha256).pixels
+
+
+def decode(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded:
+    """The picture of `path`, upright, aspect kept, centred on a black square of side S = `image_size`.
+
+    Transparent means black. Pixels of more than 8 bits are scaled so that the darkest becomes 0 and the brightest 255
+    (`deep_pixels.to_eight_bits`).
 
     Raises:
         UnreadableError: no regular file, empty, damaged, not a single picture, too large, or not of the given `sha256`.
@@ -57,11 +78,35 @@ def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> n
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise UnreadableError(path.name, "has changed since it was hashed")
     try:
-        return _square(_open(path.name, data), image_size)
+        try:
+            return _decoded(path.name, data, image_size)
+        except ValueError:
+            if (shorter := png_without_text(data) if data.startswith(PNG) else data) == data:
+                raise
+            return _decoded(path.name, shorter, image_size)
     except UnreadableError:
         raise
-    except Exception as error:  # Pillow's parsers raise all kinds on damaged bytes; each is reported with its reason
+    except UnknownPixelsError as error:
+        raise UnreadableError(path.name, f"is not understood: {error}") from error
+    except Exception as error:  # parsers raise all kinds on damaged bytes; each is reported with its reason
         raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
+
+
+def pixel_version(path: Path) -> int:
+    """Which version of the decoder makes the pixels of a file what they are: 1, or 2 where `deep_pixels` reads it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(26)
+        if head.startswith(PNG):
+            return 2 if head[24] == 16 else 1
+        if head.startswith(PLAIN_SIGNATURES):
+            return 1
+        with Image.open(path, formats=FORMATS) as image:
+            return 2 if deep_reader(image, head) else 1
+    except UnidentifiedImageError:
+        return 2 if is_tiff(head) else 1
+    except Exception:  # it will be reported when it is decoded
+        return 1
 
 
 @dataclass(frozen=True)
@@ -86,7 +131,10 @@ class ImageSize:
 def read_size(path: Path) -> ImageSize:
     """The size of an image, from its header. Raises: UnreadableError."""
     try:
-        image = _open(path.name, _read(path))
+        data = _read(path)
+        if is_tiff(data) and not _is_known(data):
+            return ImageSize(*_tiff_size(path.name, data), orientation=1)
+        image = _open(path.name, data)
         return ImageSize(image.width, image.height, image.getexif().get(EXIF_ORIENTATION, 1))
     except UnreadableError:
         raise
@@ -127,39 +175,64 @@ def _open(name: str, data: bytes) -> Image.Image:
     return image
 
 
-def _square(image: Image.Image, image_size: int) -> np.ndarray:
+def _is_known(data: bytes) -> bool:
+    """Whether Pillow knows what kind of picture this is."""
+    try:
+        Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def _decoded(name: str, data: bytes, image_size: int) -> Decoded:
+    if is_tiff(data) and not _is_known(data):
+        _tiff_size(name, data)
+        made = to_eight_bits(read_tiff(data))
+        return Decoded(_square(made.image, image_size, orientation=1), made.note)
+    image = _open(name, data)
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    if (reader := deep_reader(image, data)) is None:
+        return Decoded(_square(image, image_size, orientation=orientation))
+    made = to_eight_bits(reader(data))
+    return Decoded(_square(made.image, image_size, orientation=orientation), made.note)
+
+
+def _tiff_size(name: str, data: bytes) -> tuple[int, int]:
+    """(width, height) of the one picture of a TIFF. Raises: UnreadableError, whatever tifffile raises."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        pages = len(file.pages)
+        width, height = (int(getattr(file.pages[0], side)) for side in ("imagewidth", "imagelength"))
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(name, f"claims too many pixels ({width} x {height}, limit {MAX_PIXELS:,})")
+    if pages > 1:
+        raise UnreadableError(name, f"holds {pages} pictures instead of one")
+    return width, height
+
+
+def _square(image: Image.Image, image_size: int, *, orientation: int) -> np.ndarray:
     """Shrink first (cheaply inside the JPEG decoder, exactly by bicubic), then do everything else on few pixels."""
     longest = max(image.size)
     size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
     draft = image.draft(None, size)  # the decoder may stop at 1/2, 1/4 or 1/8 scale, never below `size`
     box = draft[1] if draft else None
-    turn = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
     small = _eight_bit(image).resize(size, Image.Resampling.BICUBIC, box=box)
-    if small.mode == "F":
-        small = _stretch(small)
+    turn = UPRIGHT.get(orientation)
     if turn is not None:
         small = small.transpose(turn)
     return _on_black(small, image_size)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """The image as L, LA, RGB or RGBA; F where a pixel has more than 8 bits."""
+    """The image as L, LA, RGB or RGBA."""
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(np.asarray(image).astype(np.float32))
     if image.mode == "1":
         return image.convert("L")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def _stretch(image: Image.Image) -> Image.Image:
-    """F -> L, darkest to 0 and brightest to 255: 12-bit values in 16-bit files would be all but black otherwise."""
-    pixels = np.asarray(image)
-    if not np.isfinite(pixels).all():
-        raise ValueError("pixels that are not finite numbers")
-    low, high = float(pixels.min()), float(pixels.max())
-    return Image.fromarray(np.rint((pixels - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
 
 
 def _on_black(image: Image.Image, image_size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ Rows are written as plain file writes, not through a memory map: a full disk is 
 """
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tune_btxrd.data.cache.checks import check_pixels, index_bytes, pixel_sums, read_index
 from tune_btxrd.errors import DataError
 from tune_btxrd.files import aside
 
 IMAGES, INDEX, STATES = "images.npy", "index.json", "states.bin"
+SUMS = "crc32"  # the index's key for the checksums of the pixels
 PARTIAL = ".partial"
 TODO, GREY, COLOUR = 0, 1, 2  # state of a row
 FLUSH_EVERY = 64  # rows; a power cut costs at most these
@@ -37,11 +38,12 @@ class PartialCache:
         self._sha256_of = sha256_of
         self._states = np.zeros(len(sha256_of), dtype=np.uint8)
         self._unflushed = 0
+        self._notes: dict[str, str] = {}
         self._folder.mkdir(exist_ok=True)
         self._channels = self._continue() or self._start(channels=1)
         self._offset = _data_offset(self._folder / IMAGES)
         self._file: BinaryIO = (self._folder / IMAGES).open("r+b")
-        _write(self._folder / INDEX, json.dumps(self._index()).encode())
+        self._write_index()
 
     def __enter__(self) -> "PartialCache":
         return self
@@ -64,12 +66,14 @@ class PartialCache:
         for other in sorted(self._path.parent.glob(f"{self._path.name.rpartition('-')[0]}-*")):
             if other == self._folder:
                 continue
-            for sha256, pixels in _held(other):
+            for sha256, pixels, note in _held(other):
                 for row in wanted.pop(sha256, ()):
-                    self.put(row, pixels)
+                    self.put(row, pixels, note=note)
 
-    def put(self, row: int, pixels: np.ndarray) -> None:
+    def put(self, row: int, pixels: np.ndarray, *, note: str = "") -> None:
         """Writes (S, S) or (S, S, 3) pixels into `row`."""
+        if note:
+            self._notes[list(self._sha256_of)[row]] = note
         if pixels.ndim == 3 and self._channels == 1:
             self._widen()
         self._write(row, pixels)
@@ -79,9 +83,11 @@ class PartialCache:
             self.flush()
 
     def flush(self) -> None:
-        """Rows first, then the note that they are there: what the note promises is on the disk."""
+        """Rows first, then the states that say that they are there: what a state promises is on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        if self._notes:
+            self._write_index()
         _write(self._folder / STATES, self._states.tobytes())
         self._unflushed = 0
 
@@ -90,14 +96,18 @@ class PartialCache:
         assert not self.missing()
         self.flush()
         self._file.close()
-        _write(self._folder / INDEX, json.dumps(self._index()).encode())
+        self._write_index(sums=pixel_sums(np.load(self._folder / IMAGES, mmap_mode="r")))
         (self._folder / STATES).unlink()
+        if self._path.is_dir():  # one without checksums
+            shutil.rmtree(self._path)
         self._folder.rename(self._path)
 
-    def _index(self) -> dict[str, list[str | None]]:
+    def _write_index(self, *, sums: list[int] | None = None) -> None:
         image_ids = list(self._sha256_of)
         colour_ids = [image_ids[row] for row in np.flatnonzero(self._states == COLOUR)]
-        return {"image_ids": [*image_ids], "colour_ids": [*colour_ids], "sha256": list(self._sha256_of.values())}
+        notes = {image_id: self._notes[image_id] for image_id in image_ids if image_id in self._notes}
+        index = {"image_ids": image_ids, "colour_ids": colour_ids, "sha256": list(self._sha256_of.values()), "notes": notes}
+        _write(self._folder / INDEX, index_bytes(index if sums is None else index | {SUMS: sums}))
 
     def _continue(self) -> int | None:
         """Channels of the rows that an interrupted run left, their states read; None where there are none to use."""
@@ -108,6 +118,10 @@ class PartialCache:
             return None  # killed before the first flush
         channels = {self._shape(1): 1, self._shape(3): 3}.get(shape)
         if channels is None or len(states) != len(self._states):
+            return None
+        try:
+            self._notes = dict(read_index(self._folder / INDEX).get("notes", {}))
+        except (OSError, ValueError):
             return None
         self._states[:] = states
         return channels
@@ -157,23 +171,29 @@ def partial_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}{PARTIAL}")
 
 
-def _held(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """SHA-256 and pixels of every image that the complete or partial cache in `folder` holds; none where it is neither."""
+def _held(folder: Path) -> Iterator[tuple[str, np.ndarray, str]]:
+    """SHA-256, pixels and note of every image that the complete or partial cache in `folder` holds.
+
+    None where it is neither, or its pixels are not (or not known to be) what was written.
+    """
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_index(folder / INDEX)
         if folder.suffix == PARTIAL:  # its states first: what they promise is in the images opened after them
             states = np.frombuffer((folder / STATES).read_bytes(), dtype=np.uint8)
         else:
             colour_ids = set(index["colour_ids"])
             states = np.array([COLOUR if image_id in colour_ids else GREY for image_id in index["image_ids"]])
         images = np.load(folder / IMAGES, mmap_mode="r")
-    except (OSError, ValueError):
+        if folder.suffix != PARTIAL:
+            check_pixels(folder / IMAGES, images, index[SUMS])
+    except (OSError, ValueError, KeyError, TypeError):
         return
+    notes = index.get("notes", {})
     if len(index["sha256"]) != len(states):  # damaged
         return
-    for sha256, state, pixels in zip(index["sha256"], states, images, strict=True):
+    for image_id, sha256, state, pixels in zip(index["image_ids"], index["sha256"], states, images, strict=True):
         if state != TODO:
-            yield sha256, pixels[..., 0] if state == GREY and pixels.ndim == 3 else pixels
+            yield sha256, pixels[..., 0] if state == GREY and pixels.ndim == 3 else pixels, notes.get(image_id, "")
 
 
 def count_done(path: Path) -> int:
