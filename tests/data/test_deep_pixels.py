@@ -17,7 +17,7 @@ from tests.support.images import manifest_of
 from tune_btxrd.data.audit.headers import image_headers
 from tune_btxrd.data.cache.decode import UnreadableError, decode, decode_image, pixel_version
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SIDE = 12
 PICTURES = arrays(np.uint8, (SIDE, SIDE), elements=st.integers(0, 255))
 COLOURS = arrays(np.uint8, (SIDE, SIDE, 3), elements=st.integers(0, 255))

@@ -23,6 +23,7 @@ BINS = 256
 EMPTY_SHARE = 1e-4  # of the pixels; a bin with fewer counts as empty
 GAP_BINS = 179  # 70 % of the range without a picture in it
 GAP_SHARE, MARKER_SHARE = 0.005, 0.1  # most pixels in the gap; and beyond it
+OFF_A_LEVEL = 0.1  # of 255; what half precision loses
 MORE_THAN_12_BITS = 16  # levels of 8 bits; a picture of 12 bits in 16 stays below
 REPEATED = {257: 65_535, 16_843_009: 4_294_967_295}  # factor that repeats a byte 2 or 4 times -> its white
 
@@ -206,7 +207,7 @@ def _range(values: np.ndarray, counts: np.ndarray) -> tuple[float, float, str]:
         if MORE_THAN_12_BITS * factor <= high <= white and low >= 0 and not (values % factor).any():
             return 0.0, float(white), ""
     shares = values * 255.0
-    if values.dtype.kind == "f" and low >= 0 and 0 < high <= 1 and np.abs(shares - np.rint(shares)).max() < 0.01:
+    if values.dtype.kind == "f" and low >= 0 and 0 < high <= 1 and np.abs(shares - np.rint(shares)).max() < OFF_A_LEVEL:
         return 0.0, 1.0, ""
     if (inner := _without_marker(values, counts)) is None:
         return low, high, ""
