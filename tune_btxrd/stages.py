@@ -16,6 +16,7 @@ from tune_btxrd.errors import ConfigError
 
 PARTS = ("head", "top", "all")  # from the fewest layers to all; "top" is the head and the last layers of the backbone
 REST = "rest"
+LARGEST_FACTOR = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Stage:
         for name in ("lr_head", "lr_backbone"):
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(is_number and value > 0, f"{name} > 0", f"{name}={value!r}")
+            _require(is_number and 0 < value <= LARGEST_FACTOR, f"0 < {name} <= {LARGEST_FACTOR:g}", f"{name}={value!r}")
         whole = isinstance(self.epochs, int) and not isinstance(self.epochs, bool)
         _require(whole and self.epochs >= 1, f"epochs >= 1 (or {REST!r} once)", f"epochs={self.epochs!r}")
 
@@ -107,4 +108,4 @@ def _some(epochs: int, trains: str, **factors: float) -> list[Stage]:
 
 def _require(holds: bool, invariant: str, found: str) -> None:
     if not holds:
-        raise ConfigError(f"`{invariant}` must hold in stages, but got {found}.")
+        raise ConfigError(f"`{invariant}` must hold in stages, but got {found[:100]}.")

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tune_btxrd.config import FIELDS, check_name, checked
+from tune_btxrd.config import FIELDS, check_name, checked, shown
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.yaml_text import parse_value
 
@@ -19,7 +19,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
-        raise ConfigError(f"--set reads NAME=VALUE, but got {text!r}: write e.g. --set lr=0.001.")
+        raise ConfigError(f"--set reads NAME=VALUE, but got {shown(text)}: write e.g. --set lr=0.001.")
     return name, checked(name, _typed(name, value))
 
 

@@ -124,7 +124,7 @@ def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _constraint(metric: str, demand: Any) -> Constraint:
     match = re.fullmatch(r"\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", str(demand))
     if not match:
-        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {metric}: {shown(demand)}.')
+        raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {shown(metric)}: {shown(demand)}.')
     if metric not in METRICS and not str(metric).startswith("val_recall_"):
         known = [*METRICS, "val_recall_malignant"]
         raise ConfigError(
