@@ -135,10 +135,13 @@ def _predict(flags: argparse.Namespace) -> None:
 
 def _space_verb(flags: argparse.Namespace) -> None:
     from tune_btxrd.console import say
+    from tune_btxrd.search.space.combinations import check_backbones
     from tune_btxrd.search.space.describe import explain
     from tune_btxrd.search.space.spec import SearchSpec
 
-    for line in explain(SearchSpec.load(flags.file)):
+    spec = SearchSpec.load(flags.file)
+    check_backbones(spec)
+    for line in explain(spec):
         say(line)
 
 

@@ -28,6 +28,7 @@ from tune_btxrd.pipeline.prepare import (
     require_weights_allowed,
     write_prepared,
 )
+from tune_btxrd.pipeline.together import check_models, tell_notes
 from tune_btxrd.results.search_json import SPACE_FILE, Settings, require_new, results_folder
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
@@ -114,8 +115,11 @@ def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
         request.data, pretrained=hyperparameters.get("pretrained"), weights=hyperparameters.get("weights")
     )
     spec = SearchSpec.load(request.space).override(request.settings, hyperparameters)
+    check_models(config or spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(request.data, image_size=size, splits=request.splits, searched=request.split)
+    counts = prepared.searched.counts(prepared.manifest)["train"]
+    tell_notes(config or spec, counts, prepared.manifest.class_names)
     write_prepared(prepared, folder, repeats=0 if config else spec.repeats)
     settings = _settings(request, prepared, config=config, image_size=size)
     write_whole(folder / SPACE_FILE, request.space.read_text(encoding="utf-8"))

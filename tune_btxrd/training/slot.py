@@ -12,7 +12,8 @@ from tune_btxrd.training.capture import StaticStep, step_key
 from tune_btxrd.training.device import allow_tf32, derive_seed, resolve_device, resolve_precision, seeded, set_up
 from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.models.images import Shell, build_shell, create
-from tune_btxrd.training.models.weights import pretrained_tensors, weights_file
+from tune_btxrd.training.models.names import weights_file
+from tune_btxrd.training.models.weights import pretrained_tensors
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.schedule import make_optimizer
 from tune_btxrd.training.state import TrainState

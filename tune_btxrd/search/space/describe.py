@@ -5,6 +5,7 @@ from collections.abc import Collection
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
+from tune_btxrd.search.space.effects import space_notes
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 
@@ -17,7 +18,15 @@ SAMPLERS = {
 
 def explain(spec: SearchSpec, *, samples: int = 5) -> list[str]:
     """What the search does, what it searches, and some random configs of its space, one line each."""
-    return [*_plan(spec), "", *_space(spec), "", *_samples(spec, samples)]
+    notes = space_notes(spec)
+    return [
+        *_plan(spec),
+        "",
+        *_space(spec),
+        "",
+        *(["notes", *(f"  {n}" for n in notes), ""] if notes else []),
+        *_samples(spec, samples),
+    ]
 
 
 def rungs(spec: SearchSpec) -> list[int]:

@@ -141,10 +141,11 @@ class SearchSpec:
 
     def config(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of searched values: defaults, then fixed, then the values."""
-        return TrainConfig.from_dict({**self.fixed, **self._whole_search, **values})
+        return TrainConfig.from_dict({**self.fixed, **self.whole_search, **values})
 
     @property
-    def _whole_search(self) -> dict[str, Any]:
+    def whole_search(self) -> dict[str, int | str]:
+        """Hyperparameters that are settings of the search: the same for all its trials."""
         return {"epochs": self.epochs, "seed": self.seed, "monitor": self.monitor}
 
     def complete(self, values: Mapping[str, Any]) -> TrainConfig:

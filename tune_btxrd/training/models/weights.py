@@ -18,10 +18,10 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, first_line
+from tune_btxrd.training.models.names import weights_file
 
 PROBE_SECONDS = 4.0  # huggingface_hub itself retries for 46 s before it says that there is no network
 WRAPPERS = ("model_state_dict", "state_dict", "state_dict_ema", "model")
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")  # of a folder's files
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
@@ -38,21 +38,6 @@ def pretrained_tensors(model: nn.Module, backbone: str, file: str | None) -> dic
         return _fitting(_from_hub(backbone), model, source=f"timm's {backbone}")
     path = weights_file(Path(file), backbone)
     return _fitting(_from_file(path), model, source=str(path))
-
-
-def weights_file(path: Path, backbone: str) -> Path:
-    """The file itself, or the backbone's file of a folder: <backbone>.safetensors, .pt, .pth or .bin, the first there is.
-
-    Raises:
-        ConfigError: the folder has none.
-    """
-    if not path.is_dir():
-        return path
-    names = [f"{backbone}{suffix}" for suffix in SUFFIXES]
-    found = [path / name for name in names if (path / name).is_file()]
-    if not found:
-        raise ConfigError(f"A folder of weights must hold each backbone's, but {path} has no {' or '.join(names)}: add it.")
-    return found[0]
 
 
 def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:

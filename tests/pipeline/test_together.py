@@ -1,0 +1,46 @@
+"""Settings that do not fit each other end a verb before anything is read, decoded or started."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fuzz import run_verb
+from tests.support.paths import ROOT
+from tests.support.searches import SPACE
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline.together import check_models
+from tune_btxrd.search.space.spec import SearchSpec
+
+BACKBONES = SPACE.replace("  dropout:", "  backbone: {choices: [resnet50, BACKBONE]}\n  dropout:").replace(
+    "dropout: 0.2}", "dropout: 0.2, backbone: resnet50}"
+)
+
+
+def test_a_choice_of_the_space_that_does_not_fit_the_side_is_refused() -> None:
+    spec = SearchSpec.from_text(BACKBONES.replace("BACKBONE", "vit_tiny_patch16_224"))
+    with pytest.raises(ConfigError, match="vit_tiny_patch16_224 takes 224 px and got image_size=64: --image-size 224"):
+        check_models(spec.override({}, {"image_size": 64}))
+
+
+def test_weights_are_looked_for_under_every_backbone(tmp_path: Path) -> None:
+    (tmp_path / "resnet50.pt").touch()
+    spec = SearchSpec.from_text(BACKBONES.replace("BACKBONE", "efficientnet_b0"))
+    with pytest.raises(ConfigError, match=r"has no efficientnet_b0\.safetensors or"):
+        check_models(spec.override({}, {"weights": str(tmp_path)}))
+    (tmp_path / "efficientnet_b0.pt").touch()
+    check_models(spec.override({}, {"weights": str(tmp_path)}))
+    with pytest.raises(ConfigError, match="must name a file or a folder"):
+        check_models(TrainConfig(weights=str(tmp_path / "absent.pt")))
+
+
+def test_an_unknown_backbone_ends_space_and_train_alike(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(BACKBONES.replace("BACKBONE", "resnet5O"))
+    small = str(ROOT / "search_spaces" / "phantom.yaml")
+    folders = ("--storage", str(tmp_path / "r"), "--checkpoints", str(tmp_path / "c"), "--cache", str(tmp_path / "cache"))
+    for verb in (("space", str(path)), ("train", "--space", small, "--backbone", "resnet5O", "--name", "x", *folders)):
+        outcome = run_verb(*verb)
+        assert outcome.code == 2
+        assert "`backbone` must be a timm model, but got 'resnet5O': did you mean 'resnet50'?" in outcome.error
+    assert not (tmp_path / "r").exists() and not (tmp_path / "cache").exists()

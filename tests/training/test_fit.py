@@ -1,0 +1,59 @@
+"""Backbone, head and side: what does not fit is refused with a value that does. timm's own names are the truth."""
+
+import pytest
+from timm.models import _registry
+
+from tune_btxrd.config import HEADS
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.models.fit import check_fit
+from tune_btxrd.training.models.names import ANY_SIZE, ModelChoice, backbone_names, check_backbone
+
+
+def fit(backbone: str, image_size: int, *, head: str = "linear") -> None:
+    check_fit([ModelChoice(backbone=backbone, head=head, image_size=image_size)], num_classes=3)
+
+
+def test_names_read_from_the_source_are_those_of_timm() -> None:
+    assert backbone_names() == set(_registry._model_entrypoints)
+
+
+@pytest.mark.parametrize("backbone", sorted(ANY_SIZE))
+def test_backbones_that_are_not_checked_fit_everywhere(backbone: str) -> None:
+    for size in (32, 33, 47, 64, 97, 224, 1023, 1024):
+        fit(backbone, size)
+    for head in HEADS:
+        fit(backbone, 64, head=head)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "words", "cure"),
+    [
+        ("vit_tiny_patch16_224", 256, "takes 224 px and got image_size=256: --image-size 224", 224),
+        ("swin_tiny_patch4_window7_224", 64, "takes 224 px and got image_size=64", 224),
+        ("inception_v3", 64, "takes at least 96 px and got image_size=64: --image-size 96", 96),
+        ("volo_d1_224", 256, "takes 224 px", 224),
+    ],
+)
+def test_a_side_that_does_not_fit_is_refused_and_the_cure_fits(backbone: str, size: int, words: str, cure: int) -> None:
+    with pytest.raises(ConfigError, match=words):
+        fit(backbone, size)
+    fit(backbone, cure)
+
+
+def test_heads_and_tags_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="`head: mlp` needs a backbone with a linear classifier, but levit_128 has none"):
+        fit("levit_128", 224, head="mlp")
+    with pytest.raises(ConfigError, match=r"timm must be able to build resnet50\.nosuch, but cannot"):
+        fit("resnet50.nosuch", 64)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50.a1_in1k", "tv_resnext50_32x4d", "test_vit"])
+def test_names_with_tags_and_old_names_are_known(name: str) -> None:
+    check_backbone(name)
+
+
+@pytest.mark.parametrize("name", ["", "x", "resnet5O", "hf-hub:a/b", "local-dir:/tmp", "../resnet50", "x" * 5000])
+def test_other_names_are_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_backbone(name)
+    assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)

@@ -1,0 +1,56 @@
+"""Checks of settings that must fit each other, before Ray is started: backbone, head, side, weights, dataset."""
+
+import multiprocessing
+from collections.abc import Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.console import tell
+from tune_btxrd.search.space.combinations import combinations
+from tune_btxrd.search.space.effects import batch_notes, config_notes, space_notes
+from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.training.models.names import ANY_SIZE, ModelChoice, check_backbone, weights_file
+
+MODEL_NAMES = ("backbone", "head", "image_size", "weights")
+
+
+def check_models(trained: SearchSpec | TrainConfig) -> None:
+    """Checks every model that a search, or one config, can train, before anything is read or decoded.
+
+    Raises:
+        ConfigError: no such backbone, no file of weights, or two settings that do not fit.
+    """
+    values = combinations(trained, MODEL_NAMES) if isinstance(trained, SearchSpec) else [asdict(trained)]
+    for config in values:
+        check_backbone(config["backbone"])
+        if config["weights"] is not None:
+            weights_file(Path(config["weights"]), config["backbone"])
+    choices = {
+        ModelChoice(
+            backbone=config["backbone"],
+            head=config["head"],
+            image_size=config["image_size"],
+        )
+        for config in values
+        if config["backbone"] not in ANY_SIZE
+    }
+    if choices:  # timm brings torch: a process of its own keeps both out of the driver
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(_check_fit, choices).result()
+
+
+def tell_notes(trained: SearchSpec | TrainConfig, counts: Sequence[int], class_names: Sequence[str]) -> None:
+    """Says what takes no effect, and what is odd with this many training images of each class."""
+    is_search = isinstance(trained, SearchSpec)
+    notes = space_notes(trained) if is_search else config_notes(trained)
+    batches = combinations(trained, ["batch_size", "sampling"]) if is_search else [asdict(trained)]
+    for note in [*notes, *batch_notes(batches, counts, class_names)]:
+        tell(f"note: {note}")
+
+
+def _check_fit(choices: Collection[ModelChoice]) -> None:
+    from tune_btxrd.training.models.fit import check_fit
+
+    check_fit(sorted(choices, key=str), num_classes=2)

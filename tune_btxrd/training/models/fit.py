@@ -1,0 +1,60 @@
+"""Whether a backbone, a head and a side of the images fit each other: built and run without any arithmetic."""
+
+from collections.abc import Iterable
+
+import timm
+import torch
+from torch import nn
+
+from tune_btxrd.errors import ConfigError, first_line
+from tune_btxrd.training.models.images import create
+from tune_btxrd.training.models.names import ModelChoice
+
+DEFAULT_SIDE = 224
+STEP = 32  # sides tried as a cure are multiples of it: the stride of most backbones
+
+
+def check_fit(choices: Iterable[ModelChoice], *, num_classes: int) -> None:
+    """Builds each model and runs one image of that side through it, on torch's meta device: shapes alone, no memory.
+
+    Raises:
+        ConfigError: two of the settings do not fit; the side or head that the line names has been tried.
+    """
+    for choice in choices:
+        _check(choice, num_classes)
+
+
+def _check(choice: ModelChoice, num_classes: int) -> None:
+    try:
+        with torch.device("meta"):
+            model = create(choice.backbone, num_classes, head=choice.head).eval()
+    except RuntimeError as error:  # an unknown tag of weights, an architecture that needs more than its name
+        raise ConfigError(
+            f"timm must be able to build {choice.backbone}, but cannot ({first_line(error)}): choose another."
+        ) from error
+    if (reason := _misfit(model, choice.image_size)) is None:
+        return
+    config = timm.models.get_pretrained_cfg(choice.backbone)
+    own: int = config.input_size[-1] if config is not None else DEFAULT_SIDE
+    is_fixed = config is not None and config.fixed_input_size
+    sides = [own] if is_fixed else range(STEP, own + 1, STEP)
+    fitting = next((side for side in sides if _misfit(model, side) is None), None)
+    if fitting is None:
+        raise ConfigError(
+            f"{choice.backbone} must take images of {choice.image_size} px, but does not ({reason}): choose another."
+        )
+    smallest = "" if is_fixed else "at least "
+    raise ConfigError(
+        f"`backbone` and `image_size` must fit, but {choice.backbone} takes {smallest}{fitting} px and got "
+        f"image_size={choice.image_size}: --image-size {fitting}, or another backbone."
+    )
+
+
+def _misfit(model: nn.Module, side: int) -> str | None:
+    """Why one image of that side cannot pass through a model on the meta device; None where it can."""
+    try:
+        with torch.no_grad():
+            model(torch.empty(1, 3, side, side, device="meta"))
+    except Exception as error:  # each architecture has its own way to object
+        return first_line(error)
+    return None
