@@ -28,11 +28,7 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
         if config["weights"] is not None:
             weights_file(Path(config["weights"]), config["backbone"])
     choices = {
-        ModelChoice(
-            backbone=config["backbone"],
-            head=config["head"],
-            image_size=config["image_size"],
-        )
+        ModelChoice(backbone=config["backbone"], head=config["head"], image_size=config["image_size"])
         for config in values
         if config["backbone"] not in ANY_SIZE
     }
@@ -43,9 +39,10 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
 
 def tell_notes(trained: SearchSpec | TrainConfig, counts: Sequence[int], class_names: Sequence[str]) -> None:
     """Says what takes no effect, and what is odd with this many training images of each class."""
-    is_search = isinstance(trained, SearchSpec)
-    notes = space_notes(trained) if is_search else config_notes(trained)
-    batches = combinations(trained, ["batch_size", "sampling"]) if is_search else [asdict(trained)]
+    if isinstance(trained, SearchSpec):
+        notes, batches = space_notes(trained), combinations(trained, ["batch_size", "sampling"])
+    else:
+        notes, batches = config_notes(trained), [asdict(trained)]
     for note in [*notes, *batch_notes(batches, counts, class_names)]:
         tell(f"note: {note}")
 
