@@ -9,9 +9,12 @@ TuneBtxrdError          exit code 2, one line: the invariant, what was found, th
 
 
 class TuneBtxrdError(Exception):
-    """A mistake the user can mend; its text is one line."""
+    """A mistake the user can mend; its text is one line that every terminal shows, whatever names are in it."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in super().__str__())
 
 
 class ConfigError(TuneBtxrdError):

@@ -307,3 +307,11 @@ def test_own_split_file_must_not_tear_found_groups(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(OWN)
     with pytest.raises(DataError, match="i01 is in train and i03 of the same group in val: move one, or allow it"):
         load_split(tmp_path / "mine.csv", dataset([0, 1] * 3), numbers=np.array([0, 1, 2, 1, 3, 4]))
+
+
+def test_center_needs_a_group_that_stays_at_home() -> None:
+    """All groups reach into a second center: one line, no division by zero."""
+    groups = [f"g{row // 2}" for row in range(24)]
+    everywhere = dataset([row // 2 % 2 for row in range(24)], centers="01" * 12, groups=groups)
+    with pytest.raises(DataError, match="every group of center 0 reaches into others"):
+        make_split("center", everywhere, pairs=[], groups="duplicates")

@@ -18,6 +18,7 @@ BOXES = ("rectangle", "mask", "oriented_rectangle")
 SHAPES_WITHOUT_AREA = ("line", "linestrip", "point", "points")
 SAME_SHAPE = 0.01  # relative difference of width / height that resizing and rounding explain
 CORNERS_OF_CIRCLE = 64
+LARGEST_SIDE = 1_000_000  # px
 SHOWN = 5  # annotations that were left out, by name
 FARTHEST = 10  # sides of the input; points beyond are drawn there
 
@@ -77,7 +78,7 @@ def read_lesion(annotation: Path, image_size: int, *, image: Path | None = None)
     try:
         outlines, boxes = _shapes(values["shapes"])
         claimed = _claimed_size(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise DataError(f"An annotation must be a LabelMe file, but {annotation} is not ({reason}): replace it.") from error
     real = None if image is None else _size_of(image)
@@ -140,7 +141,7 @@ def _claimed_size(values: dict[str, Any]) -> tuple[int, int] | None:
     if values.get("imageWidth") is None or values.get("imageHeight") is None:
         return None
     width, height = int(values["imageWidth"]), int(values["imageHeight"])
-    if width < 1 or height < 1:
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise ValueError(f"a picture of {width} x {height} px")
     return width, height
 

@@ -209,6 +209,11 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
         raise DataError(f"The split `center` needs every class in a second center, but {reason}: use --splits stratified.")
     centers, home = np.array(manifest.centers), training_center(manifest)
     abroad = np.isin(numbers, numbers[centers != home])
+    if abroad.all():
+        raise DataError(
+            f"The split `center` needs groups that lie in one center, but every group of center {home} reaches into others: "
+            "use --splits stratified."
+        )
     dealt = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
     dealt[centers != home] = PARTS.index("test")
     left_out = int((dealt == -1).sum())
