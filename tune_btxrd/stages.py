@@ -45,7 +45,7 @@ class Stage:
 
 
 def one(epochs: int) -> list[Stage]:
-    """Everything at once: the hand-made config."""
+    """Everything at once (the default)."""
     return [Stage(epochs=epochs, trains="all")]
 
 
