@@ -1,5 +1,6 @@
 """Splits: id for id as published, whole groups, every class in every part; small hand-made datasets for the rest."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.support.datasets import SHARED, needs_shared
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.splits.groups import Pair, group_numbers, read_pairs
-from tune_btxrd.data.splits.partition import class_share_gap, deviation, partition_groups, stratified_parts
+from tune_btxrd.data.splits.partition import class_share_gap, deviation, partition_groups, repaired, stratified_parts
 from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_name, split_stem
 from tune_btxrd.data.splits.splits import PARTS, Split, common_split, make_split, repartition, unavailable_splits
 from tune_btxrd.errors import DataError
@@ -199,14 +200,51 @@ def test_unknown_splits(name: str, message: str) -> None:
         make_split(name, dataset([0, 1] * 10), pairs=[], groups="none")
 
 
-def test_empty_class_is_named_with_part_and_cure() -> None:
-    with pytest.raises(DataError, match=r"val of split 'fold 1/3' has no b image \(1 in the dataset\): add b images"):
-        make_split("fold 1/3", dataset([0] * 19 + [1], groups=list("p" * 2 + "qrstuvwxyzABCDEFGH")), pairs=[], groups="none")
-    with pytest.raises(DataError, match=r"b has too few images or groups \(2 in all\) .* val and test: add b images"):
+def test_a_class_with_fewer_groups_than_parts_is_told_with_what_mends_it() -> None:
+    lonely = dataset([0] * 19 + [1], groups=list("p" * 2 + "qrstuvwxyzABCDEFGH"))
+    message = r"no b image \(1 in the dataset\): add images, each of a group of its own: 2 of b\.$"
+    with pytest.raises(DataError, match=message):
+        make_split("fold 1/3", lonely, pairs=[], groups="none")
+    with pytest.raises(DataError, match=r"no b image \(2 in the dataset\): add images, .*: 1 of b\.$"):
         make_split("stratified", dataset([0] * 6 + [1] * 2), pairs=[], groups="none")
     no_c = dataset([0, 1] * 10 + [2]).without(["i20"])
-    with pytest.raises(DataError, match=r"train of split 'stratified' has no c image \(0 in the dataset\)"):
+    with pytest.raises(DataError, match=r"train of split 'stratified' has no c image \(0 in the dataset\): add images"):
         make_split("stratified", no_c, pairs=[], groups="none")
+
+
+def test_the_cure_that_is_named_works() -> None:
+    two_groups = dataset([0] * 12 + [1] * 12, groups=["p"] * 2 + [""] * 10 + ["q"] * 10 + [""] * 2)
+    folds = r"no b image \(12 in the dataset, in 3 groups; the largest group has 10 of all 24 images\): use 3 folds\.$"
+    with pytest.raises(DataError, match=folds):
+        [make_split(f"fold {i}/4", two_groups, pairs=[], groups="none") for i in range(1, 5)]
+    for i in range(1, 4):
+        make_split(f"fold {i}/3", two_groups, pairs=[], groups="none")
+    twins = [("i06", "i07"), ("i06", "i08")]
+    with pytest.raises(DataError, match=r"has no b image \(3 in the dataset, in 1 group\): use --groups none\.$"):
+        make_split("stratified", dataset([0] * 6 + [1] * 3), pairs=twins, groups="duplicates")
+    make_split("stratified", dataset([0] * 6 + [1] * 3), pairs=twins, groups="none")
+
+
+@pytest.mark.parametrize("name", ["stratified", *(f"fold {i}/5" for i in range(1, 6))])
+def test_forty_classes_of_six_images_are_divided(name: str) -> None:
+    manifest = dataclasses.replace(
+        dataset([0, 1] * 120), targets=np.repeat(np.arange(40), 6), class_names=tuple(map(str, range(40)))
+    )
+    split = make_split(name, manifest, pairs=[], groups="duplicates")
+    counts = np.array(list(split.counts(manifest).values()))
+    assert counts.min() >= 1 and counts.sum() == 240
+    sizes = counts.sum(axis=1)
+    wanted = (168, 36, 36) if name == "stratified" else (144, 48, 48)
+    assert np.abs(sizes - wanted).max() <= 8 and counts[0].min() >= 3, sizes
+    assert ("dealt one group at a time" in split.note) == (name == "stratified")
+
+
+def test_repair_moves_whole_groups_only_where_it_helps() -> None:
+    counts = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
+    fixed = repaired(counts, np.array([0, 1, 0, 1]), np.array([0.5, 0.5]))
+    assert (np.stack([counts[fixed == part].sum(axis=0) for part in (0, 1)]) > 0).all()
+    hopeless = np.array([[4.0, 1.0], [1.0, 0.0]])
+    assert repaired(hopeless, np.array([0, 1]), np.array([0.5, 0.5])).tolist() == [0, 1]
 
 
 def test_repartition_is_fresh_grouped_and_stratified() -> None:
@@ -226,13 +264,10 @@ def test_repartition_is_fresh_grouped_and_stratified() -> None:
 
 def test_partition_finds_the_even_one_and_large_groups_land_anywhere() -> None:
     targets, numbers = np.array([0, 0, 1, 1] * 5), np.repeat(np.arange(10), 2)
-    parts = partition_groups(targets, numbers, num_classes=2, shares=(0.6, 0.2, 0.2), seed=0)
-    assert sorted(Counter(parts.tolist()).values()) == [4, 4, 12] and class_share_gap(targets, parts, 2) == 0
+    parts = partition_groups(np.eye(2)[targets], numbers, shares=(0.6, 0.2, 0.2), seed=0)
+    assert sorted(Counter(parts.tolist()).values()) == [4, 4, 12] and class_share_gap(np.eye(2)[targets], parts) == 0
     numbers = np.concatenate([np.zeros(10, dtype=np.int64), np.arange(1, 91)])  # one group of ten, ninety alone
-    homes = [
-        int(partition_groups(np.zeros(100, dtype=np.int64), numbers, num_classes=1, shares=(0.5, 0.5), seed=seed)[0])
-        for seed in range(12)
-    ]
+    homes = [int(partition_groups(np.ones((100, 1)), numbers, shares=(0.5, 0.5), seed=seed)[0]) for seed in range(12)]
     assert 2 <= sum(homes) <= 10
 
 

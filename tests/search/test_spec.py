@@ -7,6 +7,7 @@ from tests.support.paths import ROOT
 from tests.support.searches import SPACE, make_spec
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.columns import score_columns
 from tune_btxrd.search.space.describe import explain, rungs
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials, distribution
@@ -113,9 +114,9 @@ def test_override_takes_hyperparameters_of_the_whole_search_as_its_settings() ->
 
 def test_a_constraint_must_name_a_value_of_this_dataset() -> None:
     spec = SearchSpec.from_text(SPACE + 'constraint: {val_recall_malignnat: ">= 0.6", val_loss: "<= 1"}\n')
-    with pytest.raises(ConfigError, match="did you mean 'val_recall_malignant'"):
-        spec.check_metrics(("val_recall_normal", "val_recall_malignant"))
-    SearchSpec.from_text(SPACE + 'constraint: {val_recall_a: ">= 0.6"}\n').check_metrics(("val_recall_a",))
+    with pytest.raises(ConfigError, match=r"did you mean 'val_recall_malignant'. It is the recall Malignant."):
+        spec.check_metrics(score_columns(("Normal", "Malignant")))
+    SearchSpec.from_text(SPACE + 'constraint: {val_recall_a: ">= 0.6"}\n').check_metrics(score_columns(("A",)))
 
 
 def test_violation_is_positive_where_the_constraint_is_broken() -> None:

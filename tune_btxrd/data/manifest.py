@@ -14,6 +14,8 @@ import pandas as pd
 
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ class Manifest:
         root: the dataset folder; nothing outside it is ever read.
         image_ids: unique ids, e.g. "IMG000001.jpeg".
         files: absolute image paths; None where only the table is at hand.
-        targets: (N,) int64 class indices into `class_names`, read-only.
+        targets: N rows, read-only; what they are, `task` knows (multiclass: int64 class indices into `class_names`).
         class_names: index -> name, e.g. ("Normal", "Benign", "Malignant").
         positive_class: index of the class to watch.
         centers: hospital per image as text ("1", "2", "3"), or None where the dataset names none.
@@ -51,6 +53,7 @@ class Manifest:
     table: pd.DataFrame
     annotations: tuple[Path | None, ...]
     notes: tuple[str, ...] = ()
+    task: Task = DEFAULT
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
@@ -61,6 +64,8 @@ class Manifest:
         if repeated := [(image_id, count) for image_id, count in Counter(self.image_ids).items() if count > 1]:
             image_id, count = repeated[0]
             raise DataError(f"Image ids must be unique, but {image_id!r} stands in {count} rows: keep one of them.")
+        if repeated := [(name, count) for name, count in Counter(self.class_names).items() if count > 1]:
+            raise DataError(f"Class names must be unique, but {repeated[0][0]!r} stands for several: rename one.")
         self.targets.setflags(write=False)
 
     def __len__(self) -> int:
@@ -68,8 +73,8 @@ class Manifest:
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Images per class, in class order."""
-        return tuple(int(count) for count in np.bincount(self.targets, minlength=len(self.class_names)))
+        """Images per class or label, in the order of `class_names`."""
+        return tuple(self.task.counts(self.targets, len(self.class_names)).tolist())
 
     @property
     def sha256(self) -> str:
@@ -83,6 +88,11 @@ class Manifest:
     def row_of(self) -> dict[str, int]:
         """Image id -> row."""
         return {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    @property
+    def indicators(self) -> np.ndarray:
+        """(N, C) float64: 1 where an image has the class or label, else 0."""
+        return self.task.indicators(self.targets, len(self.class_names))
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
         """(len(ids),) int64: the row of each id. Raises DataError where the dataset has no such id."""

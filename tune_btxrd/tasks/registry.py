@@ -2,10 +2,17 @@
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.tasks.multiclass import MULTICLASS
+from tune_btxrd.tasks.record import Column
 from tune_btxrd.tasks.task import Task
 
 DEFAULT = MULTICLASS  # of what was written before tasks had names
 TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS,)}
+
+
+def score_fields() -> dict[str, Column]:
+    """Every metric of a validation part that some task reports, by name: what a constraint may ask of."""
+    fields = (item for task in TASKS.values() for item in task.record.columns().items())
+    return {name: known for name, known in fields if known.kind == "score"}
 
 
 def task_named(name: str) -> Task:

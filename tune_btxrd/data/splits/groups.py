@@ -85,7 +85,7 @@ def patient_links(manifest: Manifest) -> np.ndarray:
             "has neither: name the patients in a column `group`, or use --groups duplicates."
         )
     table = manifest.table
-    same = manifest.targets[1:] == manifest.targets[:-1]
+    same = manifest.task.same(manifest.targets[1:], manifest.targets[:-1])
     if manifest.centers is not None:
         same &= np.array(manifest.centers[1:]) == np.array(manifest.centers[:-1])
     for column in (*PERSON_COLUMNS, *_present(table, TYPE_COLUMNS)):

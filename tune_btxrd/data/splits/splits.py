@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
+from tune_btxrd.data.splits.lacks import additions, lack_message, lacking
 from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
 from tune_btxrd.errors import DataError
 
@@ -19,6 +21,7 @@ FOLDERS = "folders"  # the split that the dataset itself brings: the table's col
 STRATIFIED_SHARES = (0.70, 0.15, 0.15)
 CENTER_SHARES = (0.85, 0.15)  # of the training center
 FOLD = re.compile(r"fold (\d+)/(\d+)")
+SMALL_PARTS = "A part holds few images per class: dealt one group at a time."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +48,10 @@ class Split:
             )
 
     def counts(self, manifest: Manifest) -> dict[str, tuple[int, ...]]:
-        """Part -> images per class, in class order."""
-        classes = len(manifest.class_names)
+        """Part -> images per class or label, in the order of the dataset."""
+        classes, targets = len(manifest.class_names), manifest.targets
         rows = {part: manifest.rows(ids) for part, ids in self.parts.items()}
-        return {part: tuple(np.bincount(manifest.targets[r], minlength=classes).tolist()) for part, r in rows.items()}
+        return {part: tuple(manifest.task.counts(targets[r], classes).tolist()) for part, r in rows.items()}
 
 
 def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42) -> Split:
@@ -69,28 +72,19 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     Raises:
         DataError: an unknown name, no second center, a class that a part would lack.
     """
+    pairs = list(pairs)
     numbers = group_numbers(manifest, pairs, groups)
-    large = groups == "patients" or manifest.groups is not None
-    if name == "stratified":
-        dealt, note = (
-            _deal(manifest, numbers, np.arange(len(manifest)), shares=STRATIFIED_SHARES, seed=seed, large=large),
-            "",
-        )
-    elif name == "center":
-        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
-    elif name == FOLDERS:
-        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
-    elif fold := FOLD.fullmatch(name):
-        dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
-    else:
-        near = difflib.get_close_matches(name, ("stratified", "center", "folders", "common", "fold 1/5"), n=1, cutoff=0.3)
-        cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
-        raise DataError(f"A split must be stratified, center, folders, common or 'fold i/k', but got {name!r}: {cure}")
-    if large or FOLD.fullmatch(name):
-        note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
+    dealt, note = _dealt(name, manifest, numbers, large=is_large(manifest, groups), seed=seed)
     split = _split(name, manifest, dealt, note)
-    require_classes(split, manifest, PARTS[:2] if name == FOLDERS and not split.parts["test"] else PARTS)
+    if lack := lacking(split.counts(manifest), _filled(split)):
+        cure = _cure(name, manifest, pairs, groups, seed=seed)
+        raise DataError(lack_message(lack, name, manifest, numbers=numbers, cure=cure))
     return split
+
+
+def is_large(manifest: Manifest, groups: GroupKind) -> bool:
+    """Whether groups may hold more than duplicates, so that they are dealt by `partition_groups`."""
+    return groups == "patients" or manifest.groups is not None
 
 
 def unavailable_splits(manifest: Manifest) -> dict[str, str]:
@@ -145,7 +139,8 @@ def common_split(
     dealt[dealt == PARTS.index("test")] = -1
     names = " and ".join(split.name for split in splits)
     common = _split("common", manifest, dealt, f"{base.name} train and val less the test part(s) of {names}")
-    require_classes(common, manifest, ("train", "val"))
+    other = f"search on another split: --split {shlex.quote(base.name)}"
+    require_classes(common, manifest, ("train", "val"), cure=other)
     return common
 
 
@@ -167,41 +162,55 @@ def repartition(
     assert 0 < val_share < 1
     rows = np.sort(manifest.rows(ids))
     dealt = np.full(len(manifest), -1, dtype=np.int64)
-    classes = len(manifest.class_names)
-    shares = (1 - val_share, val_share)
-    dealt[rows] = partition_groups(manifest.targets[rows], numbers[rows], num_classes=classes, shares=shares, seed=seed)
+    dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 - val_share, val_share), seed=seed)
     split = _split(f"{name} {seed}", manifest, dealt, "")
-    require_classes(split, manifest, ("train", "val"))
+    cure = "repeat no candidate on fresh partitions: --confirm 0"
+    require_classes(split, manifest, ("train", "val"), cure=cure)
     return split
 
 
-def require_classes(split: Split, manifest: Manifest, parts: Sequence[str]) -> None:
-    """Raises DataError where one of these parts holds no image of a class."""
-    counts = split.counts(manifest)
-    for part in parts:
-        for name, count, total in zip(manifest.class_names, counts[part], manifest.class_counts, strict=True):
-            if not count:
-                raise DataError(
-                    f"Every class must occur in every part, but {part} of split {split.name!r} has no {name} image "
-                    f"({total} in the dataset): add {name} images, or choose other splits with --splits."
-                )
+def require_classes(split: Split, manifest: Manifest, parts: Sequence[str], *, cure: str) -> None:
+    """Raises DataError where one of these parts holds no image of a class. `cure` may name {part} and {name}."""
+    if lack := lacking(split.counts(manifest), parts):
+        part, index = lack
+        told = cure.format(part=part, name=manifest.class_names[index])
+        raise DataError(lack_message(lack, split.name, manifest, cure=told))
+
+
+def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, seed: int) -> tuple[np.ndarray, str]:
+    """The part of every image (index into PARTS, -1 for none), and the note."""
+    if name == "stratified":
+        rows = np.arange(len(manifest))
+        dealt, note = _deal(manifest, numbers, rows, shares=STRATIFIED_SHARES, seed=seed, large=large)
+    elif name == "center":
+        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
+    elif name == FOLDERS:
+        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
+    elif fold := FOLD.fullmatch(name):
+        dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
+    else:
+        near = difflib.get_close_matches(name, ("stratified", "center", "folders", "common", "fold 1/5"), n=1, cutoff=0.3)
+        cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
+        raise DataError(f"A split must be stratified, center, folders, common or 'fold i/k', but got {name!r}: {cure}")
+    if large or FOLD.fullmatch(name):
+        note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
+    return dealt, note
 
 
 def _deal(
     manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int, large: bool
-) -> np.ndarray:
-    """The part of `rows` (indices into PARTS), -1 for all others: (N,) int64."""
+) -> tuple[np.ndarray, str]:
+    """The part of `rows` (indices into PARTS), -1 for all others: (N,) int64; and a note."""
     dealt = np.full(len(manifest), -1, dtype=np.int64)
-    targets, inside = manifest.targets[rows], numbers[rows]
-    if large:
-        classes = len(manifest.class_names)
-        dealt[rows] = partition_groups(targets, inside, num_classes=classes, shares=shares, seed=seed)
-        return dealt
-    _, first, group_of = np.unique(inside, return_index=True, return_inverse=True)
-    names = np.array(manifest.class_names)[targets]
+    _, first, group_of = np.unique(numbers[rows], return_index=True, return_inverse=True)
     # The first image of each group speaks for it; group numbers count up in table order, and so does `first`.
-    dealt[rows] = stratified_parts(names[first], shares, seed)[group_of]
-    return dealt
+    strata = None if large else manifest.task.strata(manifest.targets[rows[first]], manifest.class_names)
+    parts = None if strata is None else stratified_parts(strata, shares, seed)
+    if parts is not None:
+        dealt[rows] = parts[group_of]
+        return dealt, ""
+    dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=shares, seed=seed)
+    return dealt, "" if strata is None else SMALL_PARTS
 
 
 def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
@@ -214,12 +223,11 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
             f"The split `center` needs groups that lie in one center, but every group of center {home} reaches into others: "
             "use --splits stratified."
         )
-    dealt = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
+    dealt, note = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
     dealt[centers != home] = PARTS.index("test")
-    left_out = int((dealt == -1).sum())
-    note = (
-        f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers." if left_out else ""
-    )
+    if left_out := int((dealt == -1).sum()):
+        out = f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers."
+        note = " ".join(filter(None, (note, out)))
     return dealt, note
 
 
@@ -233,8 +241,9 @@ def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: boo
     if (dealt == PARTS.index("val")).any():
         rest = "" if (dealt == PARTS.index("test")).any() else "; there is no test part"
         return dealt, f"as the dataset's folders have it{rest}"
-    inner = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
-    return np.where(dealt == 0, inner, dealt), "as the dataset's folders have it; 15 % of train validates"
+    inner, note = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
+    told = " ".join(filter(None, ("as the dataset's folders have it; 15 % of train validates", note)))
+    return np.where(dealt == 0, inner, dealt), told
 
 
 def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
@@ -242,9 +251,7 @@ def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, 
         raise DataError(
             f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got fold {fold}/{folds}: choose others."
         )
-    classes = len(manifest.class_names)
-    shares = (1 / folds,) * folds
-    block = partition_groups(manifest.targets, numbers, num_classes=classes, shares=shares, seed=seed)
+    block = partition_groups(manifest.indicators, numbers, shares=(1 / folds,) * folds, seed=seed)
     dealt = np.zeros(len(manifest), dtype=np.int64)
     dealt[block == fold - 1] = PARTS.index("test")
     dealt[block == fold % folds] = PARTS.index("val")
@@ -254,8 +261,39 @@ def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, 
 def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
     """How alike the class shares of the dealt parts are; the center split's test part is not dealt."""
     rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name == "center" else True))
-    gap = class_share_gap(manifest.targets[rows], dealt[rows], len(manifest.class_names))
+    gap = class_share_gap(manifest.indicators[rows], dealt[rows])
     return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
+
+
+def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *, seed: int) -> str:
+    """What mends a split that lacks a class: the first of these that does, tried."""
+
+    def works(other: str, kind: GroupKind) -> bool:
+        numbers = group_numbers(manifest, pairs, kind)
+        try:
+            dealt, _ = _dealt(other, manifest, numbers, large=is_large(manifest, kind), seed=seed)
+        except DataError:
+            return False  # no cure then
+        split = _split(other, manifest, dealt, "")
+        return lacking(split.counts(manifest), _filled(split)) is None
+
+    kinds: tuple[GroupKind, ...] = ("duplicates", "none")
+    for kind in kinds[kinds.index(groups) + 1 :] if groups in kinds else kinds:
+        if works(name, kind):
+            return f"use --groups {kind}"
+    if fold := FOLD.fullmatch(name):
+        for folds in range(int(fold[2]) - 1, 2, -1):
+            if all(works(f"fold {i}/{folds}", groups) for i in range(1, folds + 1)):
+                return f"use {folds} folds"
+    elif name != "stratified" and works("stratified", groups):
+        return "use --splits stratified"
+    parts = int(fold[2]) if fold else len(PARTS)
+    return additions(manifest, group_numbers(manifest, pairs, groups), parts=parts)
+
+
+def _filled(split: Split) -> tuple[str, ...]:
+    """The parts that must hold every class: all, but a dataset's own folders may have no test part."""
+    return PARTS[:2] if split.name == FOLDERS and not split.parts["test"] else PARTS
 
 
 def _split(name: str, manifest: Manifest, dealt: np.ndarray, note: str) -> Split:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from tune_btxrd.config import FIELDS, Field
 from tune_btxrd.search.space.spec import SETTINGS, WHOLE_SEARCH
+from tune_btxrd.search.space.yaml_file import CLASS_METRICS, METRICS
 
 Schema = dict[str, object]
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -76,7 +77,7 @@ def _dimension(field: Field) -> Schema:
 
 def _constraint() -> Schema:
     demand = {"type": "string", "pattern": r"^\s*(>=|<=)\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"}
-    names = r"^val_(loss|acc|macro_f1|macro_auc|recall_\w+)$"
+    names = rf"^({'|'.join(METRICS)}|({'|'.join(CLASS_METRICS)})\w+)$"
     return {"type": "object", "patternProperties": {names: demand}, "additionalProperties": False}
 
 

@@ -10,7 +10,7 @@ from tune_btxrd.config import FIELDS, LARGEST_SEED, TrainConfig, check_name, che
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
-from tune_btxrd.search.space.yaml_file import METRICS, parse, read_file, rule
+from tune_btxrd.search.space.yaml_file import parse, read_file, rule
 
 SAMPLERS = ("tpe", "gp", "random")
 SCHEDULERS = ("asha", "none")
@@ -123,12 +123,16 @@ class SearchSpec:
                 return extreme(dimension.choices or dimension.bounds)
         return float(self.fixed.get(name, FIELDS[name].default))
 
-    def check_metrics(self, recall_columns: Iterable[str]) -> None:
-        """Raises ConfigError where a constraint names a value that no epoch of this dataset has."""
-        known = (*METRICS, *recall_columns)
+    def check_metrics(self, columns: Mapping[str, str]) -> None:
+        """Raises ConfigError where a constraint names a value that no epoch of this dataset has.
+
+        Args:
+            columns: column -> its name for people, of every metric (`search/columns.py`).
+        """
         for item in self.constraint:
-            if item.metric not in known:
-                cure = nearest(item.metric, known)
+            if item.metric not in columns:
+                cure = nearest(item.metric, columns)
+                cure += "".join(f" It is the {columns[name]}." for name in columns if repr(name) in cure)
                 raise ConfigError(f"A constraint names a value of every epoch, but got {shown(item.metric)}: {cure}")
 
     def suggest(self, trial: SuggestingTrial) -> TrainConfig:

@@ -10,8 +10,10 @@ from tune_btxrd.config import FIELDS, Field, check_name, nearest, shown
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.dimension import Constraint, Dimension, is_whole
 from tune_btxrd.search.space.yaml_text import Plain, parse_yaml, read_yaml
+from tune_btxrd.tasks.registry import score_fields
 
-METRICS = ("val_loss", "val_acc", "val_macro_f1", "val_macro_auc")  # and one val_recall_<class> each: for constraints
+METRICS = tuple(name for name, known in score_fields().items() if not known.per_class)  # what a constraint may ask of,
+CLASS_METRICS = tuple(f"{name}_" for name, known in score_fields().items() if known.per_class)  # and each with a class
 WHAT = "A search space"
 STEP = Field(name="step", kind=float, default=None, meaning="distance of neighbouring values of a range", above=0)
 BOUND = Field(name="A constraint's bound", kind=float, default=None, meaning="what a reported value must reach")
@@ -125,8 +127,8 @@ def _constraint(metric: str, demand: Any) -> Constraint:
     match = re.fullmatch(r"\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", str(demand))
     if not match:
         raise ConfigError(f'A constraint reads `val_recall_malignant: ">= 0.6"`, but got {shown(metric)}: {shown(demand)}.')
-    if metric not in METRICS and not str(metric).startswith("val_recall_"):
-        known = [*METRICS, "val_recall_malignant"]
+    if metric not in METRICS and not str(metric).startswith(CLASS_METRICS):
+        known = [*METRICS, *(f"{name}malignant" for name in CLASS_METRICS)]
         raise ConfigError(
             f"A constraint names a value of every epoch, but got {shown(metric)}: {nearest(str(metric), known)}"
         )
