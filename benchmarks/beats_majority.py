@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.cache import ImageCache
-from tune_btxrd.inference.open_model import open_checkpoint, stack_images
+from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.results.search_json import Settings
 from tune_btxrd.scoring.intervals import draw_weights, percentile_interval
 from tune_btxrd.scoring.metrics import Metric, ones, scores
@@ -39,7 +40,7 @@ def main() -> None:
         )[0]
         root = settings.checkpoints
         for file in (root / f"best_{stem}.pt", *sorted((root / stem).glob("seed_*/best.pt"))):
-            images = stack_images([cache.images[row] for row in data.val_rows])
+            images = stack_samples([cache.images[row] for row in data.val_rows])
             logits = open_checkpoint(file).forward(images)
             probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities /= probabilities.sum(axis=1, keepdims=True)

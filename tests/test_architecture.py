@@ -132,3 +132,39 @@ def test_every_file_has_its_row(page: Path) -> None:
 def test_no_row_is_without_a_phrase() -> None:
     empty = [line for page in PAGES for line in with_rows(page).splitlines() if re.fullmatch(r"\| `\S+` \|\s*\|", line)]
     assert not empty, f"a module's docstring begins with one phrase that says what it is, but these have none: {empty}"
+
+
+ASKED_OF_THE_TASK = {"argmax", "softmax", "log_softmax", "bincount", "one_hot", "sigmoid"}
+NOT_ON_TARGETS = {  # file -> why the words there are on no target and no answer of a model
+    "scoring/operating_points.py": "the threshold with the largest sum of two rates",
+    "data/audit/shortcuts.py": "the feature that tells most",
+    "data/audit/picture_measures.py": "the first bright column of a picture",
+    "data/readers/btxrd_facts.py": "the first row that breaks a rule",
+    "data/splits/partition.py": "the part that a group suits best",
+}
+
+
+def calls_of(path: Path) -> set[str]:
+    """Names of functions and methods that a file calls or passes on."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
+
+
+def test_what_a_target_is_only_the_task_knows() -> None:
+    found = {path.relative_to(PACKAGE).as_posix() for path in MODULES if calls_of(path) & ASKED_OF_THE_TASK}
+    assert {name for name in found if not name.startswith("tasks/")} == set(NOT_ON_TARGETS)
+
+
+KNOW_DIMENSIONS = ("data/cache/", "data/audit/", "data/phantom/", "data/sheets.py", "training/models/", "training/augment/")
+DIMENSIONS = re.compile(  # of samples: their number, a side by its place, a model input written out
+    r"\b(images?|samples?|pixels|batch)\.(ndim|shape\[)|zeros\([^)]*\b3, |channels_last\b|\((0, )?2, 3\)|dim=\(1, 2"
+)
+
+
+def test_how_many_dimensions_a_sample_has_few_know() -> None:
+    others = [path for path in MODULES if not path.relative_to(PACKAGE).as_posix().startswith(KNOW_DIMENSIONS)]
+    lines = {path: path.read_text(encoding="utf-8").splitlines() for path in others}
+    found = {f"{path.relative_to(PACKAGE)}:{n}": line for path in others for n, line in enumerate(lines[path], 1)}
+    assert not {place: line for place, line in found.items() if DIMENSIONS.search(line)}

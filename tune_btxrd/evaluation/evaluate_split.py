@@ -115,7 +115,7 @@ def evaluate_split(item: FinishedSplit, split: Split, job: SplitJob) -> SplitEva
         split=split.name,
         folder=folder,
         opened=opened,
-        counts=tuple(np.bincount(targets, minlength=len(job.manifest.class_names)).tolist()),
+        counts=tuple(job.manifest.task.counts(targets, len(job.manifest.class_names)).tolist()),
         models=tuple(models),
         tables=tables,
         notes=(*_notes(split, opened, len(np.unique(job.numbers[rows])), predictors[WINNER].info, job), *explained),
@@ -138,7 +138,8 @@ def _logits(predictor: Predictor, split: Split, job: SplitJob) -> tuple[np.ndarr
     before = 0
     logits = predictor.logits(job.cache.images, job.cache.rows(split.parts["test"]), progress=report)
     positive = job.manifest.positive_class
-    return logits, fit_decisions(val_logits, job.manifest.targets[job.manifest.rows(val)], positive_class=positive)
+    targets, task = job.manifest.targets[job.manifest.rows(val)], job.manifest.task
+    return logits, fit_decisions(val_logits, targets, positive_class=positive, task=task)
 
 
 def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[str, pd.DataFrame]:

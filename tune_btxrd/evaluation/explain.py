@@ -26,12 +26,13 @@ from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, network_input, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet, save_overlay
 from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.annotations import Lesion, read_lesions
-from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
+from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
@@ -128,7 +129,7 @@ def explain_part(
     game = _pointing_game(predictor, part, lesions, folder, progress=progress)
     rows = [
         (name, [_tile(predictor, part, lesions, index) for index in chosen])
-        for name, chosen in _most_confident(part, predictor.info.class_names)
+        for name, chosen in _most_confident(part, predictor.info)
     ]
     sheet = folder / "sheet.png"
     draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
@@ -149,7 +150,7 @@ def explain_files(
     written: list[Path] = []
     for done, file in enumerate(files, start=1):
         image = decode_image(file, predictor.info.image_size)
-        predicted = predictor.forward(image[None]).argmax(axis=1)
+        predicted = predictor.info.task.decide(predictor.forward(image[None]))
         heat = grad_cam(predictor, image[None], predicted)[0]
         stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
         same = sum(path.name.startswith((f"{stem}.", f"{stem}-")) for path in written)
@@ -205,7 +206,7 @@ def feature_layer(model: nn.Module, image_size: int) -> nn.Module:
     hooks = [module.register_forward_hook(remember) for module in model.modules()]
     try:
         with torch.no_grad():
-            model(torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device))
+            model(IMAGES.blank(1, image_size, next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -230,12 +231,12 @@ def _pointing_game(
     return game
 
 
-def _most_confident(part: Part, class_names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def _most_confident(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[int]]]:
     """Per true class: the SHOWN right images with the highest probability, then the SHOWN wrong ones likewise."""
-    probabilities = softmax(part.logits)
-    predicted = probabilities.argmax(axis=1)
+    probabilities = info.task.probabilities(part.logits)
+    predicted = info.task.decide(probabilities)
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
-    for index, name in enumerate(class_names):
+    for index, name in enumerate(info.class_names):
         own = order[part.targets[order] == index]
         right, wrong = own[predicted[own] == index], own[predicted[own] != index]
         yield name, [*right[:SHOWN].tolist(), *[-1] * max(0, SHOWN - len(right)), *wrong[:SHOWN].tolist()]
@@ -244,8 +245,9 @@ def _most_confident(part: Part, class_names: Sequence[str]) -> Iterator[tuple[st
 def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], index: int) -> Tile | None:
     if index < 0:
         return None
-    image, probabilities = part.images[index], softmax(part.logits[index : index + 1])[0]
-    predicted = int(probabilities.argmax())
+    image, task = part.images[index], predictor.info.task
+    probabilities = task.probabilities(part.logits[index : index + 1])
+    predicted, probabilities = int(task.decide(probabilities)[0]), probabilities[0]
     caption = (part.image_ids[index], f"{predictor.info.class_names[predicted]} {probabilities[predicted]:.2f}")
     heat = grad_cam(predictor, image[None], np.array([predicted]))[0]
     lesion = lesions.get(index)

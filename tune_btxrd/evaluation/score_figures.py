@@ -119,7 +119,7 @@ def _reliability(models: Sequence[Judged], class_names: Sequence[str], positive_
     figure, panels = _panels(2, 3.8, 3.4)
     stages = {"before": model.probabilities, "after calibration": after}
     for number, (stage, probabilities) in enumerate(stages.items()):
-        top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == model.targets
+        top, right = probabilities.max(axis=1), model.decisions.task.decide(probabilities) == model.targets
         _bins(panels[0], top, right, number, stage)
         _bins(panels[1], probabilities[:, positive_class], model.targets == positive_class, number, stage)
     name = figure_text(model.name)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.inference.model_info import INFO_KEY, ModelInfo, check_info, read_object
+from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.key_names import COUNTER, under_own_names
@@ -90,6 +91,7 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:
         std=std,
         class_names=_names(values["class_names"], path),
         checkpoint_sha256=sha256,
+        task=task_named(str(values.get("task", DEFAULT.name))),
     )
     check_info(info, path)
     return info

@@ -26,14 +26,15 @@ import timm
 import torch
 from torch import nn
 
+from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE
-from tune_btxrd.inference.open_model import Predictor, open_checkpoint, open_model, stack_images
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint, open_model
 from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
-from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.decisions import fit_decisions
+from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
 
@@ -136,7 +137,8 @@ def with_decisions(predictor: Predictor, *, source: Source, split: str) -> Predi
     """The predictor with calibration and operating points fitted on the validation part of the split."""
     data = source.training_data(split)
     logits = predictor.logits(data.images, data.val_rows)
-    decisions = fit_decisions(logits, data.targets[data.val_rows], positive_class=source.positive_class)
+    targets = data.targets[data.val_rows]
+    decisions = fit_decisions(logits, targets, positive_class=source.positive_class, task=data.task)
     return replace(predictor, info=replace(predictor.info, decisions=decisions))
 
 
@@ -144,7 +146,7 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
     """config.json and model.safetensors; the folder is all that is needed."""
     model, info = predictor.model, predictor.info
     assert model is not None
-    size = (3, info.image_size, info.image_size)
+    size = tuple(IMAGES.blank(1, info.image_size, torch.device("cpu")).shape[1:])
     preprocessing = {"mean": info.mean, "std": info.std, "input_size": size, "test_input_size": size}
     # timm's nearest name for our letterbox is "border"; the exact rule stands under our own key
     rule = {"interpolation": "bicubic", "crop_pct": 1.0, "test_crop_pct": 1.0, "crop_mode": "border"}
@@ -163,7 +165,7 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
     """
     model, info = predictor.model, predictor.info
     assert model is not None
-    sample = torch.zeros(2, 3, info.image_size, info.image_size)
+    sample = IMAGES.blank(2, info.image_size, torch.device("cpu")).contiguous()
     try:
         with warnings.catch_warnings():  # the exporter that traces: 1.3 s where torch.export's takes 27 s for the same graph
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -209,7 +211,7 @@ def _contiguous(model: nn.Module) -> nn.Module:
 def _samples(original: Predictor, *, source: Source, split: str, images: Sequence[Path]) -> np.ndarray:
     """Decoded images to compare on: the given files, or some of the validation part, evenly spread."""
     if images:
-        return stack_images([original.decode(path) for path in images])
+        return stack_samples([original.decode(path) for path in images])
     data = source.training_data(split)
     chosen = np.linspace(0, len(data.val_rows) - 1, min(COMPARED, len(data.val_rows))).astype(int)
     return np.asarray(data.images[data.val_rows[chosen]])
@@ -225,9 +227,10 @@ def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dic
     logits, probabilities = {}, {}
     formats = {"timm": folder / "timm", "onnx": folder / "model.onnx"}
     for name, path in ((name, path) for name, path in formats.items() if path.exists()):
-        found = open_model(path).logits(samples)
+        model = open_model(path)
+        found, chances = model.logits(samples), model.info.task.probabilities
         logits[name] = float(np.abs(found - wanted).max())
-        probabilities[name] = float(np.abs(softmax(found) - softmax(wanted)).max())
+        probabilities[name] = float(np.abs(chances(found) - chances(wanted)).max())
         if not logits[name] <= allowed:
             raise ResultError(
                 f"Exports must give the checkpoint's logits, but {name} is off by {logits[name]:.2g}: not exported."

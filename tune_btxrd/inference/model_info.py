@@ -14,6 +14,8 @@ from tune_btxrd.config import HEADS
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.scoring.decisions import Decisions
+from tune_btxrd.tasks.registry import DEFAULT, task_named
+from tune_btxrd.tasks.task import Task
 
 INFO_FILE = "tune_btxrd.json"
 MANIFEST_FILE = "manifest.json"  # of an export: SHA-256 of every file
@@ -45,12 +47,14 @@ class ModelInfo:
     checkpoint_sha256: str
     decisions: Decisions | None = None
     head: str = "linear"
+    task: Task = DEFAULT
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the preprocessing in words."""
         return {
             "backbone": self.backbone,
             "head": self.head,
+            "task": self.task.name,
             "image_size": self.image_size,
             "mean": list(self.mean),
             "std": list(self.std),
@@ -86,6 +90,7 @@ class ModelInfo:
             info = cls(
                 backbone=str(values["backbone"]),
                 head=str(values.get("head", "linear")),
+                task=task_named(str(values.get("task", DEFAULT.name))),
                 image_size=int(values["image_size"]),
                 mean=tuple(map(float, values["mean"])),
                 std=tuple(map(float, values["std"])),

@@ -2,17 +2,17 @@
 
 `open_model(path)` gives a Predictor: uint8 images in, logits out. For ONNX neither torch nor timm is imported.
 """
-# ruff: noqa: N806
 # (shape suffixes: images_BSS, logits_BC; B = batch, S = side in px, C = classes)
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tune_btxrd.data.cache.arrays import normalised
 from tune_btxrd.data.cache.decode import decode_image
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
@@ -32,7 +32,7 @@ class Predictor:
 
     Attributes:
         info: what it is.
-        forward: uint8 (B, S, S) or (B, S, S, 3) -> (B, C) float32 logits, all finite; else it raises ResultError.
+        forward: uint8 samples as the cache holds them, B of them -> (B, C) float32 logits, all finite; else it raises ResultError.
         model: the torch module; None for ONNX.
         notes: what whoever uses it must be told, one line each.
     """
@@ -55,7 +55,7 @@ class Predictor:
         return np.concatenate(parts)
 
     def decode(self, file: Path) -> np.ndarray:
-        """One file as this model's input: uint8 (S, S) or (S, S, 3). Raises: UnreadableError."""
+        """One file as the cache would hold it, uint8. Raises: UnreadableError."""
         return decode_image(file, self.info.image_size)
 
 
@@ -91,7 +91,8 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
     """A module with the given info; it is moved to the device and set to eval mode. Computes in float32."""
     import torch
 
-    from tune_btxrd.training.augment.images import memory_format, normalise, to_float
+    from tune_btxrd.training.augment.images import memory_format
+    from tune_btxrd.training.augment.kinds import kind_of
     from tune_btxrd.training.device import resolve_device
 
     place = resolve_device(device)
@@ -100,8 +101,8 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
 
     @torch.inference_mode()
     def forward(images: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(np.array(images)).to(place)  # a copy: the cache is read-only
-        logits: np.ndarray = model(normalise(to_float(batch), mean, std)).float().cpu().numpy()
+        kind, batch = kind_of(images), torch.from_numpy(np.array(images)).to(place)  # a copy: the cache is read-only
+        logits: np.ndarray = model(kind.normalise(kind.to_float(batch), mean, std)).float().cpu().numpy()
         return _checked(logits, len(images), info)
 
     return Predictor(info=info, forward=forward, model=model)
@@ -144,18 +145,8 @@ def open_onnx(path: Path) -> Predictor:
 
 
 def network_input(images: np.ndarray, info: ModelInfo) -> np.ndarray:
-    """uint8 (B, S, S) or (B, S, S, 3) -> normalised float32 (B, 3, S, S), without torch."""
-    images_BSSK = images[..., None] if images.ndim == 3 else images
-    mean, std = np.array(info.mean, dtype=np.float32), np.array(info.std, dtype=np.float32)
-    pixels = images_BSSK.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
-
-
-def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, S, S) where all are grey, else (B, S, S, 3)."""
-    if all(image.ndim == 2 for image in images):
-        return np.stack(images)
-    return np.stack([image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images])
+    """Decoded uint8 samples -> the model's normalised float32 input, without torch."""
+    return normalised(images, mean=info.mean, std=info.std)
 
 
 def _open_folder(path: Path, device: str) -> Predictor:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tune_btxrd.data.cache.arrays import as_rgb
 from tune_btxrd.data.figure_text import figure_text
 
 HEAT = "inferno"  # perceptually even, readable without colour
@@ -30,17 +31,16 @@ class Tile:
 
 def overlay(image: np.ndarray, heat_SS: np.ndarray) -> np.ndarray:
     """uint8 (S, S, 3): the image with the heat over it, more opaque where it is hotter."""
-    grey = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    plain = as_rgb(image)
     colour = mpl.colormaps[HEAT](heat_SS)[..., :3] * 255
     opacity = OPACITY * np.sqrt(heat_SS)[..., None]
-    return np.asarray(np.rint(grey * (1 - opacity) + colour * opacity), dtype=np.uint8)
+    return np.asarray(np.rint(plain * (1 - opacity) + colour * opacity), dtype=np.uint8)
 
 
 def save_overlay(image: np.ndarray, heat_SS: np.ndarray, path: Path) -> None:
     """PNG with the image beside its overlay, at least 512 px high each."""
-    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    pair = np.concatenate([colour, overlay(image, heat_SS)], axis=1)
-    factor = max(1, -(-512 // image.shape[0]))
+    pair = np.concatenate([as_rgb(image), overlay(image, heat_SS)], axis=1)
+    factor = max(1, -(-512 // len(image)))
     picture = Image.fromarray(pair)
     picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC).save(path)
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.decode import UnreadableError, decode_image
 from tune_btxrd.data.readers.file_rules import images_below
 from tune_btxrd.data.readers.names import is_formula
 from tune_btxrd.errors import DataError
 from tune_btxrd.inference.model_info import ModelInfo
-from tune_btxrd.inference.open_model import BATCH, Predictor, open_model, stack_images
-from tune_btxrd.scoring.calibration import softmax
+from tune_btxrd.inference.open_model import BATCH, Predictor, open_model
 
 RULE = "largest probability before calibration, as evaluate scores it"  # what decides `predicted`
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
@@ -54,12 +54,12 @@ class Predictions:
         The loss of an imbalanced training counts rare classes for more, and its probabilities decide as if all classes
         were equally common. Calibration takes that back, so the most probable class can be another one.
         """
-        return np.asarray(self.logits.argmax(axis=1))
+        return self.info.task.decide(self.logits)
 
     @property
     def probabilities(self) -> np.ndarray:
         """(N, C), as the model gives them."""
-        return softmax(self.logits)
+        return self.info.task.probabilities(self.logits)
 
     @property
     def calibrated(self) -> np.ndarray | None:
@@ -133,7 +133,7 @@ def predict_files(
         good = [(file, pixels) for file, pixels in batch if isinstance(pixels, np.ndarray)]
         broken += [(file, pixels) for file, pixels in batch if isinstance(pixels, str)]
         if good:
-            logits.append(predictor.forward(stack_images([pixels for _, pixels in good])))
+            logits.append(predictor.forward(stack_samples([pixels for _, pixels in good])))
             readable += [file for file, _ in good]
         if progress is not None:
             progress(len(readable) + len(broken), len(files))
@@ -145,7 +145,7 @@ def _disagreement(found: Predictions) -> Iterator[str]:
     """Says for how many images calibration makes another class the most probable one."""
     if found.calibrated is None or not len(found.files):
         return
-    other = int((found.calibrated.argmax(axis=1) != found.predicted).sum())
+    other = int((found.info.task.decide(found.calibrated) != found.predicted).sum())
     if other:
         yield (
             f"For {other} of {len(found.files)} images another class than the predicted one is the most probable after "

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize
+
+from tune_btxrd.tasks.registry import DEFAULT, task_named
+from tune_btxrd.tasks.task import Task
 
 LOG_TEMPERATURE_BOUND = 3.0  # exp(3) = 20: beyond it the probabilities are all but uniform (or all but 0 and 1)
 BIAS_BOUND = 8.0  # in nats; a class absent from validation would otherwise run to minus infinity
@@ -15,7 +18,7 @@ BIAS_BOUND = 8.0  # in nats; a class absent from validation would otherwise run 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """softmax(logits / temperature + bias).
+    """The task's probabilities of logits / temperature + bias.
 
     Class weights in the training loss shift the log odds between classes, which a temperature alone cannot undo; the bias
     can (vector scaling with a common scale; Guo et al., ICML 2017, section 4.2).
@@ -23,40 +26,35 @@ class Calibration:
 
     temperature: float
     bias: tuple[float, ...]  # nats, one per class, mean 0
+    task: Task = DEFAULT
 
     def probabilities(self, logits_NC: np.ndarray) -> np.ndarray:
         """(N, C) calibrated probabilities, float64."""
-        return softmax(logits_NC.astype(np.float64) / self.temperature + np.asarray(self.bias))
+        return self.task.probabilities(logits_NC.astype(np.float64) / self.temperature + np.asarray(self.bias))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"temperature": self.temperature, "bias": list(self.bias)}
+        return {"temperature": self.temperature, "bias": list(self.bias), "task": self.task.name}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
         """The inverse of `to_dict`."""
-        return cls(temperature=float(values["temperature"]), bias=tuple(map(float, values["bias"])))
+        task = task_named(values.get("task", DEFAULT.name))
+        return cls(temperature=float(values["temperature"]), bias=tuple(map(float, values["bias"])), task=task)
 
 
-def softmax(logits_NC: np.ndarray) -> np.ndarray:
-    """(N, C) probabilities in float64."""
-    return np.asarray(special.softmax(logits_NC.astype(np.float64), axis=1))
-
-
-def fit_calibration(logits_NC: np.ndarray, targets_N: np.ndarray) -> Calibration:
+def fit_calibration(logits_NC: np.ndarray, targets_N: np.ndarray, *, task: Task = DEFAULT) -> Calibration:
     """Temperature and biases that minimise the unweighted cross-entropy (in scale and bias a convex problem)."""
     classes = logits_NC.shape[1]
     logits = logits_NC.astype(np.float64)
-    onehot = np.eye(classes)[targets_N]
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, bias = np.exp(-parameters[0]), parameters[1:]
-        log_p = special.log_softmax(logits * scale + bias, axis=1)
-        error = np.exp(log_p) - onehot
+        total, error = task.log_loss(logits * scale + bias, targets_N)
         slope_temperature = -scale * np.sum(error * logits)
-        return -float(np.sum(log_p * onehot)) / len(logits), np.append(slope_temperature, error.sum(axis=0)) / len(logits)
+        return total / len(logits), np.append(slope_temperature, error.sum(axis=0)) / len(logits)
 
     bounds = [(-LOG_TEMPERATURE_BOUND, LOG_TEMPERATURE_BOUND), *[(-BIAS_BOUND, BIAS_BOUND)] * classes]
     found = optimize.minimize(loss, np.zeros(classes + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = found[1:] - found[1:].mean()
-    return Calibration(temperature=float(np.exp(found[0])), bias=tuple(float(value) for value in bias))
+    return Calibration(temperature=float(np.exp(found[0])), bias=tuple(float(value) for value in bias), task=task)

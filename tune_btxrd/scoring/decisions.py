@@ -10,6 +10,8 @@ import numpy as np
 
 from tune_btxrd.scoring.calibration import Calibration, fit_calibration
 from tune_btxrd.scoring.operating_points import OperatingPoint, choose_operating_points
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,11 @@ class Decisions:
     images: int
     calibration: Calibration
     operating_points: tuple[OperatingPoint, ...]
+
+    @property
+    def task(self) -> Task:
+        """What the model's targets are."""
+        return self.calibration.task
 
     def calls(self, logits_NC: np.ndarray) -> dict[str, np.ndarray]:
         """Operating point -> (N,) bool: called positive."""
@@ -51,9 +58,9 @@ class Decisions:
         )
 
 
-def fit_decisions(logits_NC: np.ndarray, targets_N: np.ndarray, *, positive_class: int) -> Decisions:
+def fit_decisions(logits_NC: np.ndarray, targets_N: np.ndarray, *, positive_class: int, task: Task = DEFAULT) -> Decisions:
     """Fitted on the validation part: (N, C) logits and (N,) class indices, of which some are the positive class."""
-    calibration = fit_calibration(logits_NC, targets_N)
+    calibration = fit_calibration(logits_NC, targets_N, task=task)
     score = calibration.probabilities(logits_NC)[:, positive_class]
-    points = choose_operating_points(score, targets_N == positive_class)
+    points = choose_operating_points(score, task.indicators(targets_N, logits_NC.shape[1])[:, positive_class] > 0)
     return Decisions(positive_class=positive_class, images=len(targets_N), calibration=calibration, operating_points=points)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
+
 CALIBRATION_BINS = 15  # equally wide; Guo et al., ICML 2017, eq. 3
 
 
@@ -25,7 +28,9 @@ PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")  # found 
 LOWER_IS_BETTER = ("brier", "calibration_error")
 
 
-def scores(probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray) -> dict[Metric, np.ndarray]:
+def scores(
+    probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray, *, task: Task = DEFAULT
+) -> dict[Metric, np.ndarray]:
     """Metric -> (R,) float64; NaN where a weighting leaves it undefined (no image of a class, nothing predicted).
 
     The predicted class is the most probable one. `balanced_accuracy` and `macro_auc` are means over classes (one against
@@ -33,7 +38,7 @@ def scores(probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.n
     (0..2), `calibration_error` that of the predicted class over CALIBRATION_BINS bins.
     """
     classes = probabilities_NC.shape[1]
-    counts_RCC = confusions(targets_N, probabilities_NC.argmax(axis=1), classes, weights_RN)
+    counts_RCC = confusions(targets_N, task.decide(probabilities_NC), classes, weights_RN)
     found: dict[Metric, np.ndarray] = {}
     for name, values_RC in class_rates(counts_RCC).items():
         found |= {Metric(name, index): values_RC[:, index] for index in range(classes)}
@@ -46,8 +51,8 @@ def scores(probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.n
     found[Metric("balanced_accuracy")] = _class_mean(found, "sensitivity", classes)
     found[Metric("macro_f1")] = np.mean([np.nan_to_num(found[Metric("f1", i)]) for i in range(classes)], axis=0)
     found[Metric("macro_auc")] = _class_mean(found, "auc", classes)
-    found[Metric("brier")] = brier(probabilities_NC, targets_N, weights_RN)
-    found[Metric("calibration_error")] = calibration_error(probabilities_NC, targets_N, weights_RN)
+    found[Metric("brier")] = brier(probabilities_NC, targets_N, weights_RN, task=task)
+    found[Metric("calibration_error")] = calibration_error(probabilities_NC, targets_N, weights_RN, task=task)
     return {metric: found[metric] for metric in metrics_of(classes)}
 
 
@@ -97,16 +102,20 @@ def average_precision(score_N: np.ndarray, positive_N: np.ndarray, weights_RN: n
     return _ratio((yes_RL * precision).sum(axis=1), yes_RL.sum(axis=1))
 
 
-def brier(probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+def brier(
+    probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray, *, task: Task = DEFAULT
+) -> np.ndarray:
     """(R,) mean over images of the sum over classes of (probability - truth) squared, in [0, 2]."""
-    error = probabilities_NC - np.eye(probabilities_NC.shape[1])[targets_N]
+    error = probabilities_NC - task.indicators(targets_N, probabilities_NC.shape[1])
     return _ratio(weights_RN @ (error**2).sum(axis=1), weights_RN.sum(axis=1))
 
 
-def calibration_error(probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+def calibration_error(
+    probabilities_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray, *, task: Task = DEFAULT
+) -> np.ndarray:
     """(R,) expected calibration error of the predicted class: |share right - mean confidence|, averaged over bins."""
     confidence = probabilities_NC.max(axis=1)
-    right = probabilities_NC.argmax(axis=1) == targets_N
+    right = task.same(task.decide(probabilities_NC), targets_N)
     gaps_RB = weights_RN @ (np.eye(CALIBRATION_BINS)[bin_of(confidence)] * (right - confidence)[:, None])
     return _ratio(np.abs(gaps_RB).sum(axis=1), weights_RN.sum(axis=1))
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.scoring.calibration import softmax
 from tune_btxrd.scoring.decisions import Decisions
 from tune_btxrd.scoring.intervals import Interval, Proportion, percentile_interval
 from tune_btxrd.scoring.metrics import (
@@ -46,12 +45,12 @@ class Judged:
     @property
     def probabilities(self) -> np.ndarray:
         """(N, C), not calibrated: what decides the predicted class and every score but those of `calibration_table`."""
-        return softmax(self.logits)
+        return self.decisions.task.probabilities(self.logits)
 
     @property
     def predicted(self) -> np.ndarray:
         """(N,) the most probable class."""
-        return np.asarray(self.logits.argmax(axis=1))
+        return self.decisions.task.decide(self.logits)
 
     def interval(self, metric: Metric) -> Interval:
         """Of the bootstrap over groups."""
@@ -62,8 +61,9 @@ def judge(
     name: str, logits_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray, *, decisions: Decisions, sha256: str
 ) -> Judged:
     """Scores a model's logits on the whole part and on every bootstrap draw."""
-    probabilities = softmax(logits_NC)
-    point = scores(probabilities, targets_N, ones(len(targets_N)))
+    task = decisions.task
+    probabilities = task.probabilities(logits_NC)
+    point = scores(probabilities, targets_N, ones(len(targets_N)), task=task)
     return Judged(
         name=name,
         checkpoint_sha256=sha256,
@@ -71,7 +71,7 @@ def judge(
         targets=targets_N,
         decisions=decisions,
         point={metric: float(values[0]) for metric, values in point.items()},
-        draws=scores(probabilities, targets_N, weights_RN),
+        draws=scores(probabilities, targets_N, weights_RN, task=task),
     )
 
 
@@ -154,8 +154,10 @@ def calibration_table(models: Sequence[Judged]) -> pd.DataFrame:
             weights = ones(len(model.targets))
             values = {
                 "log_loss": log_loss(probabilities, model.targets),
-                "brier": float(brier(probabilities, model.targets, weights)[0]),
-                "calibration_error": float(calibration_error(probabilities, model.targets, weights)[0]),
+                "brier": float(brier(probabilities, model.targets, weights, task=model.decisions.task)[0]),
+                "calibration_error": float(
+                    calibration_error(probabilities, model.targets, weights, task=model.decisions.task)[0]
+                ),
             }
             rows.append({"model": model.name, "calibration": stage, **values} | _fitted(model.decisions, stage))
     return pd.DataFrame(rows)

@@ -155,6 +155,10 @@ class Multiclass(Task):
         """(C,) int64."""
         return np.bincount(targets, minlength=classes)
 
+    def rarest(self, targets: np.ndarray) -> int:
+        """The class with the fewest images, of those that occur up to the largest index; readers watch it by default."""
+        return int(np.argmin(np.bincount(targets)))
+
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Equal classes."""
         return np.asarray(first == second)

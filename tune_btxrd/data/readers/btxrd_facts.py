@@ -71,7 +71,7 @@ def _count_findings(manifest: Manifest) -> Iterator[Finding]:
         return
     centers = np.array(manifest.centers)
     for center in sorted({*manifest.centers, *CENTER_CLASS_COUNTS}):
-        counts = tuple(int(n) for n in np.bincount(manifest.targets[centers == center], minlength=3))
+        counts = tuple(manifest.task.counts(manifest.targets[centers == center], len(manifest.class_names)).tolist())
         expected_counts = CENTER_CLASS_COUNTS.get(center, (0, 0, 0))
         if counts != expected_counts:
             found, expected = ("/".join(map(str, values)) for values in (counts, expected_counts))

@@ -13,6 +13,7 @@ from tune_btxrd.data.readers.folder_layout import Decision, decide_layout, parse
 from tune_btxrd.data.readers.names import check_class_names, check_id, check_name, examples
 from tune_btxrd.data.readers.paths import inside
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.registry import DEFAULT
 
 PARTS = ("train", "val", "test")
 
@@ -55,7 +56,7 @@ def read_class_folders(
         files=tuple(None if table_only else file for file in files),
         targets=targets,
         class_names=tuple(names),
-        positive_class=int(np.argmin(np.bincount(targets))),
+        positive_class=DEFAULT.rarest(targets),
         centers=tuple(table["center"]) if "center" in table else None,
         groups=tuple(table["group"]) if "group" in table else None,
         table=table,

@@ -18,6 +18,7 @@ from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
 from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.tasks.registry import DEFAULT
 
 
 def read_dataset(
@@ -111,7 +112,7 @@ def _without(manifest: Manifest, exclude: Collection[str]) -> Manifest:
         )
     targets = np.array([names.index(rest.class_names[target]) for target in rest.targets], dtype=np.int64)
     watched = manifest.class_names[manifest.positive_class]
-    positive = names.index(watched) if watched in names else int(np.argmin(np.bincount(targets)))
+    positive = names.index(watched) if watched in names else DEFAULT.rarest(targets)
     fewer = dataclasses.replace(rest, class_names=names, targets=targets, positive_class=positive)
     return _noted(fewer, f"No image is left of {', '.join(empty)}: no class any more.")
 

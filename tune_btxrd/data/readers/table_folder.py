@@ -12,6 +12,7 @@ from tune_btxrd.data.readers.names import check_class_names, check_id, check_nam
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.registry import DEFAULT
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -42,7 +43,7 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
     _check_cells(table)
     class_names = _class_names(labels, path)
     targets = np.array([class_names.index(label) for label in labels], dtype=np.int64)
-    rarest = int(np.argmin(np.bincount(targets)))
+    rarest = DEFAULT.rarest(targets)
     located = zip(table.index, paths, strict=True)
     files = [finder.find(file, f"path in row {number} of {path}") for number, file in located]
     manifest = Manifest(

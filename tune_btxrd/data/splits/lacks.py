@@ -27,7 +27,7 @@ def lack_message(lack: Lack, split: str, manifest: Manifest, *, cure: str, numbe
     found = f"{part} of split {split!r} has no {name} image ({images} in the dataset"
     if numbers is not None and images:
         groups = int(groups_of_classes(manifest, numbers)[index])
-        largest = int(np.bincount(numbers).max())  # images per group: no targets
+        largest = int(np.unique(numbers, return_counts=True)[1].max())
         found += f", in {groups} group{'s' if groups > 1 else ''}" if groups < images else ""
         found += f"; the largest group has {largest} of all {len(manifest)} images" if groups >= 3 and largest > 1 else ""
     return f"Every class must occur in every part, but {found}): {cure}."
