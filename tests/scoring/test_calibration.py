@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
-from tune_btxrd.scoring.calibration import Calibration, fit_calibration, softmax
+from tune_btxrd.scoring.calibration import Calibration, fit_calibration
 from tune_btxrd.scoring.metrics import calibration_error, log_loss, ones
+from tune_btxrd.tasks.multiclass import MULTICLASS
 
 
 def sampled(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Logits and targets drawn from exactly those logits' probabilities: perfectly calibrated by construction."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(scale=1.5, size=(count, 3)) + np.array([1.0, 0.6, -0.8])
-    targets = (softmax(logits).cumsum(axis=1) < rng.random((count, 1))).sum(axis=1)
+    targets = (MULTICLASS.probabilities(logits).cumsum(axis=1) < rng.random((count, 1))).sum(axis=1)
     return logits, targets
 
 
@@ -34,7 +35,7 @@ def test_a_temperature_alone_cannot_undo_class_weights():
     def error(p):
         return calibration_error(p, new_targets, ones(len(new_targets)))[0]
 
-    before, after, only = (f(new_weighted) for f in (softmax, full.probabilities, alone.probabilities))
+    before, after, only = (f(new_weighted) for f in (MULTICLASS.probabilities, full.probabilities, alone.probabilities))
     assert log_loss(after, new_targets) < min(log_loss(before, new_targets), log_loss(only, new_targets)) - 0.02
     assert error(after) < 0.02 < error(only) and error(before) > 0.02
 

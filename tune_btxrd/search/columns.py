@@ -33,7 +33,7 @@ def class_keys(class_names: Sequence[str]) -> tuple[str, ...]:
     Names that would share a key (`HER2+` and `HER2-`) get a number each, in the order of the classes, so that every key
     stands for one class.
     """
-    plain = [re.sub(r"\W+", "_", name.strip().lower()) for name in class_names]
+    plain = [re.sub(r"\W+", "_", name.strip().lower()) or "_" for name in class_names]
     taken, keys = {key for key in plain if plain.count(key) == 1}, list[str]()
     for key in plain:
         numbered = (f"{key}_{number}" for number in range(1, 2 * len(plain) + 1))

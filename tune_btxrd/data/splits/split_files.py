@@ -56,8 +56,8 @@ def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = N
     members = {part: tuple(i for i, p in zip(ids, parts, strict=True) if p == part) for part in PARTS}
     split = Split(name=name or split_name(path.stem), parts=members)
     _check_labels(table, manifest, path)
-    parts = PARTS if split.parts["test"] else PARTS[:2]
-    require_classes(split, manifest, parts, cure="give {part} an image of {name} in that file")
+    filled = PARTS if split.parts["test"] else PARTS[:2]
+    require_classes(split, manifest, filled, cure="give {part} an image of {name} in that file")
     for groups in (_own_groups(table, manifest), numbers):
         if groups is not None:
             require_whole_groups(split, manifest, groups)
