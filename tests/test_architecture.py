@@ -137,6 +137,7 @@ def test_no_row_is_without_a_phrase() -> None:
 ASKED_OF_THE_TASK = {"argmax", "softmax", "log_softmax", "bincount", "one_hot", "sigmoid"}
 NOT_ON_TARGETS = {  # file -> why the words there are on no target and no answer of a model
     "scoring/operating_points.py": "the threshold with the largest sum of two rates",
+    "data/cache/deep_pixels.py": "how often each grey level occurs in a picture",
     "data/audit/shortcuts.py": "the feature that tells most",
     "data/audit/picture_measures.py": "the first bright column of a picture",
     "data/readers/btxrd_facts.py": "the first row that breaks a rule",

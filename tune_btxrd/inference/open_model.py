@@ -32,7 +32,7 @@ class Predictor:
 
     Attributes:
         info: what it is.
-        forward: uint8 samples as the cache holds them, B of them -> (B, C) float32 logits, all finite; else it raises ResultError.
+        forward: uint8 samples as the cache has them, B of them -> (B, C) finite float32 logits; else it raises ResultError.
         model: the torch module; None for ONNX.
         notes: what whoever uses it must be told, one line each.
     """
