@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.inference.model_info import INFO_KEY, ModelInfo, check_info, read_object
 from tune_btxrd.tasks.registry import DEFAULT, task_named
+from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.key_names import COUNTER, under_own_names
@@ -184,7 +185,7 @@ def _model(info: ModelInfo, tensors: object, path: Path) -> nn.Module:
     model.load_state_dict(model.state_dict() | fitting)
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, info.image_size, info.image_size))
+            model.eval()(IMAGES.blank(1, info.image_size, torch.device("cpu")))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ResultError(
             f"A model must take its own images, but {info.backbone} takes none of {info.image_size} px, as {path} says: "
