@@ -14,7 +14,7 @@ import pandas as pd
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.inference.open_model import open_checkpoint
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.scoring.intervals import draw_weights, percentile_interval
 from tune_btxrd.scoring.metrics import Metric, ones, scores
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--storage", type=Path, default=Path("ray_results"))
     flags = parser.parse_args()
     folder = flags.storage / flags.name
-    settings = Settings.load(folder)
+    settings = SearchSettings.load(folder)
     cache = ImageCache.open(Path(settings.source.cache))
     for name, stem in settings.splits.items():
         data = settings.source.training_data(stem)

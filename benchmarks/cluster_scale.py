@@ -22,8 +22,8 @@ from benchmarks import kill_driver
 from benchmarks.kill import Arena, with_token
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.tune_adapters import Recorder, Rungs, trial_config
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import read_search

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.outcome import circumstances, python, write
 from tune_btxrd.distributed.connect import DRIVER_ENV, WORKER_ENV, connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
-from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec

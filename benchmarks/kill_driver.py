@@ -11,10 +11,10 @@ from typing import Any
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, Trainable, run_search
 from tune_btxrd.distributed.interrupts import stoppable
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.errors import TuneBtxrdError
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 

@@ -5,6 +5,7 @@
 -v      and every epoch, and Ray's log   tell_more
 """
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,8 +58,35 @@ def aside(*, wanted: bool = True) -> Iterator[None]:
 
 
 def say(text: str = "") -> None:
-    """One line, as it is: an outcome, or an answer."""
-    OUT.print(Text(text))
+    """One line, as it is: an outcome, or an answer. It is never broken, so that a command can be copied."""
+    OUT.print(Text(text), soft_wrap=True)
+
+
+def answer(text: str) -> None:
+    """An answer for programs, alone on standard output (see `aside`)."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def ask(question: str) -> str:
+    """What a person answers at the terminal; the question goes where all that is said goes."""
+    OUT.print(Text(question), end="", soft_wrap=True)
+    return sys.stdin.readline()
+
+
+def escape_unprintable() -> None:
+    """From now on, what the terminal's encoding lacks is written as an escape (\\u2581) instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def prints(text: str) -> bool:
+    """Whether the terminal's encoding has these characters."""
+    try:
+        text.encode(OUT.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def tell(what: str | Table = "") -> None:
@@ -81,7 +109,7 @@ def heading(text: str) -> None:
 
 def warn(text: str) -> None:
     """One line that deserves attention."""
-    OUT.print(Text(f"! {text}", style="yellow"))
+    OUT.print(Text(f"! {text}", style="yellow"), soft_wrap=True)
 
 
 def show(table: Table) -> None:
@@ -89,16 +117,16 @@ def show(table: Table) -> None:
     if OUT.is_terminal:
         OUT.print(table)
     else:
-        Console(width=160, highlight=False).print(table)
+        Console(width=160, highlight=False, stderr=OUT.stderr).print(table)
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table: the first column left, all others right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """A plain table: the first column left, all others right; text is shown as it is, and folded rather than cut."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     return table
 
 
@@ -108,7 +136,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     if not OUT.is_terminal or is_quiet():
         yield _LineProgress(title)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=OUT, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -135,15 +163,3 @@ def live_block(render: Callable[[], Any]) -> Iterator[Callable[[], None]]:
         return
     with Live(render(), console=OUT, refresh_per_second=4) as live:
         yield lambda: live.update(render())
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self.started

@@ -1,13 +1,14 @@
 """The command line: exit codes, one-line mistakes, nothing lost."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.reports import make_settings
 from tune_btxrd.cli import verbs as commands
+from tune_btxrd.cli.flags import read_seconds
 from tune_btxrd.cli.main import main
 from tune_btxrd.errors import ConfigError
 
@@ -88,8 +89,7 @@ def test_a_damaged_search_json_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_list_shows_searches_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, journal in (("good", '{"event": "session", "time": 1.0}\n'), ("bad", "}{\n{}\n")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "search.json").write_text(json.dumps({"kind": "search"}))
+        make_settings(tmp_path / name, name=name)
         (tmp_path / name / "journal.jsonl").write_text(journal)
     assert main(["list", "--storage", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -113,6 +113,7 @@ def test_a_bug_keeps_its_traceback_and_interruption_its_code(
 
 
 def test_time_budget_reads_units() -> None:
-    assert [commands._seconds(text) for text in ("90s", "1.5min", "6h", None)] == [90, 90, 21600, None]
-    with pytest.raises(ConfigError, match="6h"):
-        commands._seconds("6")
+    assert [read_seconds(text) for text in ("90s", "1.5min", "6h", ".5h", None)] == [90, 90, 21600, 1800, None]
+    for wrong in ("6", "1.2.3h", ".h", "0h", "-1h", "nan h", "1e3s", ""):
+        with pytest.raises(ConfigError, match="6h"):
+            read_seconds(wrong)

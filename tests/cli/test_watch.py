@@ -14,7 +14,8 @@ from tests.support.reports import BEGAN, StubSearch, make_search, make_settings
 from tests.support.searches import make_record, make_repeat, make_spec, make_trial
 from tune_btxrd.cli.watch import View, shown_trials, spark_line, watch, where_lines
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.pipeline.place import Place
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.pace import Follower, is_finished, pace
 from tune_btxrd.search.record import read_search
 
@@ -27,8 +28,12 @@ def half_way(folder: Path, share: float = 0.5) -> StubSearch:
 
 
 def view(folder: Path, now: float) -> View:
-    settings = Settings.load(folder)
-    return View(Follower(folder), settings.spec(folder), settings, now=lambda: now)
+    settings = SearchSettings.load(folder)
+    return View(Follower(folder), settings.spec(folder), settings, place=place(folder), now=lambda: now)
+
+
+def place(folder: Path) -> Place:
+    return Place(name=folder.name, storage=str(folder.parent))
 
 
 def last_time(folder: Path) -> float:
@@ -73,7 +78,7 @@ def test_a_silent_search_was_interrupted(tmp_path: Path):
     half_way(tmp_path / "stub")
     lines = view(tmp_path / "stub", last_time(tmp_path / "stub") + 7200).lines(read_search(tmp_path / "stub"))
     assert lines[1].startswith(
-        "No news for 2.0 h: it was interrupted. Go on with: python -m tune_btxrd run --name stub --resume"
+        "No news for 2.0 h: it was interrupted. Go on with: python -m tune_btxrd run --name stub --resume --storage /"
     )
 
 
@@ -112,7 +117,7 @@ def test_a_damaged_line_is_named(tmp_path: Path):
 
 def test_without_a_terminal_the_table_comes_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     half_way(tmp_path / "stub")
-    watch(tmp_path / "stub")
+    watch(place(tmp_path / "stub"))
     shown = capsys.readouterr().out
     assert "Search stub" in shown
     assert "interrupted" in shown  # its times are long gone
@@ -121,15 +126,15 @@ def test_without_a_terminal_the_table_comes_once(tmp_path: Path, capsys: pytest.
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ResultError, match="No search called"):
-        watch(tmp_path / "nothing")
+        watch(place(tmp_path / "nothing"))
     half_way(tmp_path / "stub")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install optuna-dashboard"):
-        watch(tmp_path / "stub", dashboard=True)
+        watch(place(tmp_path / "stub"), dashboard=True)
     settings = json.loads((tmp_path / "stub" / "search.json").read_text()) | {"kind": "train"}
     (tmp_path / "stub" / "search.json").write_text(json.dumps(settings))
     with pytest.raises(ResultError, match="without a search"):
-        watch(tmp_path / "stub")
+        watch(place(tmp_path / "stub"))
 
 
 def test_addresses_are_told(tmp_path: Path):
@@ -146,12 +151,12 @@ def test_on_a_terminal_it_follows_until_the_search_has_finished(tmp_path: Path):
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[: len(lines) // 2]))
     program = (
-        "import sys; from pathlib import Path; from tune_btxrd.cli.watch import watch; "
-        "watch(Path(sys.argv[1]), dashboard=False, refresh=0.1)"
+        "import sys; from tune_btxrd.cli.watch import watch; from tune_btxrd.pipeline.place import Place; "
+        "watch(Place(name=sys.argv[2], storage=sys.argv[1]), dashboard=False, refresh=0.1)"
     )
     driver, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)],
+        [sys.executable, "-c", program, str(folder.parent), folder.name],
         stdout=terminal,
         stderr=terminal,
         stdin=terminal,

@@ -20,7 +20,18 @@ pytestmark = pytest.mark.slow
 
 TOKEN = "5ea2c4" * 10
 SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
-LONG = ["--space", str(ROOT / "tests" / "small.yaml"), "--trials", "2000", "--epochs", "9", "--confirm", "0", "--slots", "2"]
+LONG = [
+    "--space",
+    str(ROOT / "tests" / "support" / "small.yaml"),
+    "--trials",
+    "2000",
+    "--epochs",
+    "9",
+    "--confirm",
+    "0",
+    "--slots",
+    "2",
+]
 
 
 class Dashboard:

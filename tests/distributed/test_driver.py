@@ -20,8 +20,8 @@ from tests.support.sources import FIXED, make_source
 from tune_btxrd.distributed.connect import DRIVER_ENV, WORKER_ENV, connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.errors import ResultError
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord, read_search
 from tune_btxrd.search.space.spec import SearchSpec

@@ -16,7 +16,7 @@ from tests.support.reports import StubSearch, make_search, make_settings
 from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Lanes
 from tune_btxrd.distributed.listeners.tensorboard import EventFiles
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.record import SearchRecord, read_search
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")  # MLflow's and Ray's own
@@ -86,7 +86,7 @@ def told(record: SearchRecord, uri: str, *, finished: bool) -> None:
     """What Ray would tell of every trial of the record, epochs twice."""
     from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
 
-    spec = Settings.load(record.folder).spec(record.folder)
+    spec = SearchSettings.load(record.folder).spec(record.folder)
     runs = MlflowRuns(uri, record, spec)
     for label in record.trials:
         trial: Any = SimpleNamespace(config={"trial": label})
@@ -138,7 +138,7 @@ def test_a_store_that_fails_later_costs_a_warning_not_the_search(
     from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
 
     record = read_search(make_search(tmp_path / "stub", trials=2, odd=False))
-    runs = MlflowRuns(store, record, Settings.load(record.folder).spec(record.folder))
+    runs = MlflowRuns(store, record, SearchSettings.load(record.folder).spec(record.folder))
     runs._client.delete_run(runs.parent)
     runs.close(finished=True)
     shown = capsys.readouterr().out

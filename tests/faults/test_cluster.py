@@ -10,12 +10,12 @@ from tests.support.sources import make_source
 from tune_btxrd.distributed import nodes
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import NodeWatch, join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import local_source, pack
 from tune_btxrd.distributed.sync import fetch
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.results.search_json import Layout
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

@@ -13,7 +13,7 @@ from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
 from tune_btxrd.distributed.remote_storage import RemoteFolder, check_uri, is_remote, local_folder, scrubbed
 from tune_btxrd.distributed.sync import StorageCopy, copy_results, fetch, pull, push
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.pipeline.start import bring
+from tune_btxrd.pipeline.place import bring
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import TrialRecord, read_search
 

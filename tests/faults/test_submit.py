@@ -84,7 +84,7 @@ def test_a_jobs_log_is_followed_and_its_results_appear(
     small = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
     short = [
         "--space",
-        str(ROOT / "tests" / "small.yaml"),
+        str(ROOT / "tests" / "support" / "small.yaml"),
         "--trials",
         "2",
         "--epochs",

@@ -11,7 +11,7 @@ from tests.support.reports import make_search
 from tune_btxrd import console
 from tune_btxrd.console import NORMAL, QUIET, VERBOSE, heading, live_block, progress, say, set_verbosity, tell, warn
 from tune_btxrd.pipeline.live_view import ROWS, SearchProgress
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.record import read_search
 
 WIDTH = 120
@@ -33,7 +33,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 def play(folder: Path, *, until: int | None = None) -> SearchProgress:
     """The view of a search whose journal is told again, event by event, as far as the first `until` ends."""
-    spec = Settings.load(folder).spec(folder)
+    spec = SearchSettings.load(folder).spec(folder)
     view = SearchProgress(spec, positive_class="Malignant", recall="val_recall_malignant", asked=0.0)
     for number, trial in enumerate(read_search(folder).search_trials):
         view.started(trial)
@@ -56,7 +56,7 @@ def test_200_trials_are_200_lines_in_a_log_file(large: Path, shown: io.StringIO)
     first, *lines = shown.getvalue().splitlines()
     assert first.startswith("  first training step ") and len(lines) == 200
     assert lines[0].startswith("  trial    0 ") and "lr=0.001" in lines[0]
-    assert lines[13].startswith("  trial   13 FAILED") and "out of memory" in lines[13]
+    assert lines[13].startswith("  trial   13 failed") and "out of memory" in lines[13]
     assert "\x1b" not in shown.getvalue()
 
 
@@ -77,9 +77,9 @@ def test_on_a_terminal_the_time_left_stands_in_the_block_alone(large: Path, monk
 
 
 def test_a_resumed_search_counts_what_was_done_before(large: Path):
-    spec, record = Settings.load(large).spec(large), read_search(large)
+    spec, record = SearchSettings.load(large).spec(large), read_search(large)
     view = SearchProgress(spec, positive_class="Malignant", recall="val_recall_malignant", asked=0.0, past=record)
-    assert drawn(view).splitlines()[1].startswith("200 of 200 trials ended; best so far: trial ")
+    assert drawn(view).splitlines()[1].startswith("200 of 200 trials ended; repeat 9 of 9; best so far: trial ")
 
 
 def test_quiet_leaves_outcomes_and_warnings(large: Path, shown: io.StringIO):

@@ -24,7 +24,7 @@ from tune_btxrd.training.checkpoint import load_model
 pytestmark = pytest.mark.slow
 
 SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
-SHORT = ["--space", str(ROOT / "tests" / "small.yaml"), "--slots", "2"]
+SHORT = ["--space", str(ROOT / "tests" / "support" / "small.yaml"), "--slots", "2"]
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "COLUMNS": "200"}
 
 

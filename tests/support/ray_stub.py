@@ -6,7 +6,7 @@ from typing import Any
 
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, Trainable, run_search
-from tune_btxrd.distributed.measure import Layout
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec

@@ -13,7 +13,7 @@ import pandas as pd
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.evaluation.openings import log_opening
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import DatasetFacts, Layout, SearchFlags, SearchSettings, SpaceRequest
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.selection import ranking
@@ -41,24 +41,26 @@ BEGAN = 1_790_000_000.0
 EPOCH_SECONDS = 60.0
 
 
-def make_settings(folder: Path, *, name: str = "stub", classes: tuple[str, ...] = CLASSES, trials: int = 24) -> Settings:
+def make_settings(
+    folder: Path, *, name: str = "stub", classes: tuple[str, ...] = CLASSES, trials: int = 24
+) -> SearchSettings:
     """`search.json`, `space.yaml` and a small `audit.json` of a made-up search."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(
+    settings = SearchSettings(
         name=name,
         kind="search",
-        dataset={"name": "phantom", "path": "/nowhere", "sha256": "ab" * 32, "images": 360},
+        dataset=DatasetFacts(name="phantom", path="/nowhere", sha256="ab" * 32, images=360),
         request=DataRequest(),
         source=Source(cache="/nowhere", splits="/nowhere", class_names=classes, positive_class=len(classes) - 1),
-        space={"file": "stub.yaml", "settings": {}, "hyperparameters": {}},
+        space=SpaceRequest(file=Path("stub.yaml")),
         splits={"stratified": "stratified", "center": "center"},
         searched="common",
         val_ratio=0.2,
         device="cpu",
         image_size=64,
-        layout={"slots": 4, "cpus": 1.0, "gpus": 0.0, "threads": 1, "epoch_seconds": EPOCH_SECONDS, "tried": []},
+        layout=Layout(slots=4, cpus=1.0, gpus=0.0, threads=1, epoch_seconds=EPOCH_SECONDS),
         checkpoints=folder.parent / "checkpoints" / name,
-        flags={"skipped": {}, "leak": {"stratified": 0, "center": 0}},
+        flags=SearchFlags(leak={"stratified": 0, "center": 0}),
     )
     settings.save(folder)
     (folder / "space.yaml").write_text(SPACE.format(trials=trials))
@@ -77,7 +79,7 @@ def make_settings(folder: Path, *, name: str = "stub", classes: tuple[str, ...] 
 class StubSearch:
     """Plays a search of four slots by ASHA's rule and writes its journal; every number follows from the seed."""
 
-    def __init__(self, folder: Path, settings: Settings, *, slots: int = 4, seed: int = 0) -> None:
+    def __init__(self, folder: Path, settings: SearchSettings, *, slots: int = 4, seed: int = 0) -> None:
         self.folder, self.slots, self.settings = folder, slots, settings
         self.spec: SearchSpec = settings.spec(folder)
         self.recalls = recall_columns(settings.source.class_names)

@@ -1,15 +1,39 @@
 """Verb `list`: the searches at hand, with state, best and date. Neither Ray nor torch is needed."""
 
+import dataclasses
+import json
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tune_btxrd.console import make_table, say, show
 from tune_btxrd.distributed.remote_storage import RemoteFolder, is_remote, local_folder
-from tune_btxrd.errors import ResultError
-from tune_btxrd.pipeline.live_view import state_of
+from tune_btxrd.errors import TuneBtxrdError
+from tune_btxrd.pipeline.live_view import counts_of, standing, state_of
+from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.record import SETTINGS_FILE, read_search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A results folder as `list` shows it.
+
+    Attributes:
+        state: "running", "finished", "interrupted", "training" (verb `train`) or "damaged"; problem: what is damaged.
+        trials: state -> how many of them; best: label of the best trial so far, and its score in words.
+        changed: seconds since 1970.
+    """
+
+    name: str
+    state: str
+    shown: str
+    changed: float
+    trials: dict[str, int] = field(default_factory=dict)
+    best: str | None = None
+    best_score: str | None = None
+    problem: str | None = None
 
 
 def list_searches(storage: str) -> None:
@@ -18,43 +42,65 @@ def list_searches(storage: str) -> None:
     Args:
         storage: a folder, or a storage beyond this machine.
     """
-    if not is_remote(storage):
-        _list(local_folder(storage), storage)
+    found = searches(storage)
+    if not found:
+        say(f"No search in {storage}: start one with `python -m tune_btxrd run`.")
         return
+    rows = [
+        (
+            item.name,
+            item.shown,
+            f"{item.best_score} (trial {item.best})" if item.best is not None else "",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(item.changed)),
+        )
+        for item in found
+    ]
+    show(make_table(f"Searches in {storage}", ("name", "trials", "best", "last change"), rows))
+
+
+def searches_document(storage: str) -> str:
+    """The same as JSON."""
+    items = [dataclasses.asdict(item) for item in searches(storage)]
+    return json.dumps({"storage": storage, "searches": items}, indent=1, ensure_ascii=False)
+
+
+def searches(storage: str) -> list[Listed]:
+    """Every results folder of a storage, by name."""
+    if not is_remote(storage):
+        return _searches(local_folder(storage))
     remote = RemoteFolder(storage)
     with TemporaryDirectory() as aside:
         for name in remote.names():
-            if name.count("/") == 1 and name.endswith((f"/{SETTINGS_FILE}", f"/{FILE}")):
+            if name.count("/") == 1 and name.endswith((f"/{SETTINGS_FILE}", f"/{FILE}", f"/{SPACE_FILE}")):
                 remote.get(name, Path(aside) / name)
-        _list(Path(aside), storage)
+        return _searches(Path(aside))
 
 
-def _list(folder: Path, storage: str) -> None:
-    folders = sorted(path.parent for path in folder.glob(f"*/{SETTINGS_FILE}"))
-    if not folders:
-        say(f"No search in {storage}: start one with `python -m tune_btxrd run`.")
-        return
-    show(
-        make_table(
-            f"Searches in {storage}",
-            ("name", "trials", "best", "last change"),
-            [_row(folder) for folder in folders],
-        )
-    )
+def _searches(folder: Path) -> list[Listed]:
+    return [_listed(path.parent, _changed(path.parent)) for path in sorted(folder.glob(f"*/{SETTINGS_FILE}"))]
 
 
-def _row(folder: Path) -> tuple[str, str, str, str]:
+def _changed(folder: Path) -> float:
+    path = folder / FILE
+    return (path if path.is_file() else folder / SETTINGS_FILE).stat().st_mtime
+
+
+def _listed(folder: Path, changed: float) -> Listed:
     try:
-        record = read_search(folder)
-    except ResultError as error:
-        return folder.name, str(error), "", ""
-    if record.settings.get("kind") == "train":
-        return folder.name, "one config, no search", "", _date(folder / SETTINGS_FILE)
+        settings, record = SearchSettings.load(folder), read_search(folder)
+        if settings.kind == "train":
+            return Listed(name=folder.name, state="training", shown="one config, no search", changed=changed)
+        state = standing(record, settings.spec(folder), now=time.time())
+    except TuneBtxrdError as error:
+        return Listed(name=folder.name, state="damaged", shown=str(error), problem=str(error), changed=changed)
     scored = [trial for trial in record.search_trials if trial.objective is not None]
     best = min(scored, key=lambda trial: trial.rank, default=None)
-    score = f"{best.shown} (trial {best.label})" if best else ""
-    return folder.name, state_of(record), score, _date(folder / FILE)
-
-
-def _date(path: Path) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+    return Listed(
+        name=folder.name,
+        state=state,
+        shown=f"{state}: {state_of(record)}",
+        changed=changed,
+        trials=counts_of(record),
+        best=best.label if best else None,
+        best_score=best.shown if best else None,
+    )

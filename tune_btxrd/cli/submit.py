@@ -10,10 +10,13 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tune_btxrd.cli.flags import read_storage
 from tune_btxrd.console import say
 from tune_btxrd.distributed.remote_storage import check_uri, is_remote, local_folder
 from tune_btxrd.errors import ConfigError, JobError
@@ -41,18 +44,23 @@ def submit(flags: argparse.Namespace) -> None:
         ConfigError: no job server there, or paths that mean nothing on the cluster.
         JobError: the job failed; the text says why.
     """
-    client = _client(flags.address or os.environ.get("RAY_API_SERVER_ADDRESS") or SERVER)
-    if flags.status:
-        info = client.get_job_info(flags.status)
-        say(f"{flags.status}: {info.status}; {_last_line(info.message or '')}")
-    elif flags.stop:
-        client.stop_job(flags.stop)
-        _wait(client, flags.stop)
-        say(f"{flags.stop} has stopped; go on with the same `submit` and --resume.")
-    elif flags.log:
-        follow(client, flags.log)
-    else:
-        _send(client, flags)
+    sent = flags.status or flags.stop or flags.log
+    if sent and (given := [word for word in given_words(flags) if word not in ("--status", "--stop", "--log", sent)]):
+        raise ConfigError(f"A job that was sent is told of, followed or stopped by --address alone, but got {given[0]}.")
+    address = flags.address or os.environ.get("RAY_API_SERVER_ADDRESS") or SERVER
+    with _answering(address):
+        client = _client(address)
+        if flags.status:
+            info = client.get_job_info(flags.status)
+            say(f"{flags.status}: {info.status}; {_last_line(info.message or '')}")
+        elif flags.stop:
+            client.stop_job(flags.stop)
+            _wait(client, flags.stop)
+            say(f"{flags.stop} has stopped; go on with the same `submit` and --resume.")
+        elif flags.log:
+            follow(client, flags.log)
+        else:
+            _send(client, flags)
 
 
 def _send(client: "JobSubmissionClient", flags: argparse.Namespace) -> None:
@@ -101,6 +109,7 @@ def _check_places(flags: argparse.Namespace) -> None:
         path: Path | None = getattr(flags, name)
         if path is not None and not path.is_absolute():
             raise ConfigError(f"--{name} of a job must be an absolute path on the cluster, but got {path}.")
+    flags.storage = read_storage(flags)
     if is_remote(flags.storage):
         check_uri(flags.storage)
         return
@@ -114,19 +123,23 @@ def _check_places(flags: argparse.Namespace) -> None:
 
 def entrypoint(flags: argparse.Namespace) -> str:
     """The command that the job runs: `run` with every flag that was given."""
-    from tune_btxrd.cli.parser import build_parser
+    words = given_words(argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OWN}))
+    return shlex.join(["python", "-m", "tune_btxrd", "run", "--address", "auto", *words])
 
-    usual = vars(build_parser().parse_args(["run"]))
-    words = ["python", "-m", "tune_btxrd", "run", "--address", "auto"]
+
+def given_words(flags: argparse.Namespace) -> list[str]:
+    """The flags that were typed, as words again; verb and address are left out."""
+    words: list[str] = []
     for name, value in vars(flags).items():
-        if name in OWN or value == usual[name]:
+        if name in ("verb", "address") or value is None or (value is False and name != "pretrained"):
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         else:
-            words += [flag, str(value)]
-    return shlex.join(words)
+            for item in value if isinstance(value, list) else [value]:
+                words += [flag, str(item)]
+    return words
 
 
 def runtime_env(folder: Path, *, packages: bool) -> dict[str, Any]:
@@ -175,13 +188,19 @@ def _last_line(message: str) -> str:
 
 
 def _client(address: str) -> "JobSubmissionClient":
-    if not address.startswith(("http://", "https://")):
-        address = f"http://{address}"
     from ray.job_submission import JobSubmissionClient
 
+    return JobSubmissionClient(address if address.startswith(("http://", "https://")) else f"http://{address}")
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    """What the job server answers or not (no server, no token, no such job) as one line."""
+    from ray.exceptions import RayError
+
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        yield
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ConfigError(
             f"A Ray dashboard must answer at --address {address}, but: {_one_line(error)} Its token: RAY_AUTH_TOKEN."
         ) from error

@@ -1,43 +1,40 @@
-"""Each verb as a function: parsed flags -> one call. Imports stay inside, so that a verb pays for itself alone."""
+"""Each verb as a function: typed flags -> one call of the Python API -> what is printed.
+
+Imports are local, so each verb loads only what it needs.
+"""
 
 import argparse
-import re
+import json
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from tune_btxrd.cli import flags as read
 from tune_btxrd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from tune_btxrd.data.request import DataRequest
-    from tune_btxrd.pipeline.start import RunRequest
-
-HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")
-SETTINGS = ("trials", "epochs", "confirm", "seed")
-RESULTS = "ray_results"
-UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+    from tune_btxrd.inference.predict import Predictions
 
 
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed, as talkative as was asked."""
-    from tune_btxrd.console import NORMAL, QUIET, VERBOSE, set_verbosity
+    from tune_btxrd.console import NORMAL, QUIET, VERBOSE, aside, set_verbosity
 
-    set_verbosity(QUIET if flags.quiet else VERBOSE if flags.verbose else NORMAL)
-    VERBS[flags.verb](flags)
+    given = vars(flags)
+    set_verbosity(QUIET if given.get("quiet") else VERBOSE if given.get("verbose") else NORMAL)
+    with aside(wanted=given.get("json", False)):
+        VERBS[flags.verb](flags)
 
 
 def _prepare(flags: argparse.Namespace) -> None:
-    from tune_btxrd.config import TrainConfig
     from tune_btxrd.console import say
-    from tune_btxrd.pipeline.prepare import prepare, write_prepared
-    from tune_btxrd.search.space.spec import SearchSpec
+    from tune_btxrd.pipeline.prepare import prepare, prepared_folder, write_prepared
 
-    request = _data(flags)
-    fixed = SearchSpec.load(_space(flags, request)).hand_made
-    size = flags.image_size or (fixed.image_size if request.is_phantom else TrainConfig().image_size)
-    prepared = prepare(request, image_size=size, splits=_splits(flags))
-    folder = request.cache / "prepared" / f"{prepared.manifest.dataset}-{prepared.manifest.sha256[:8]}"
+    if flags.table_only and flags.image_size is not None:
+        raise ConfigError("--table-only decodes no image, but --image-size is the side of decoded ones: leave one out.")
+    prepared = prepare(read.read_data(flags), image_size=flags.image_size, splits=read.read_splits(flags))
+    folder = prepared_folder(prepared)
     write_prepared(prepared, folder)
     say(f"all findings: {folder / 'audit.json'}, {folder / 'tables' / 'audit.csv'}; splits: {folder / 'splits'}")
 
@@ -45,7 +42,40 @@ def _prepare(flags: argparse.Namespace) -> None:
 def _run(flags: argparse.Namespace) -> None:
     from tune_btxrd.pipeline.run import run
 
-    run(_request(flags))
+    run(
+        read.read_data(flags),
+        space=read.read_space(flags),
+        name=flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        split=flags.split,
+        splits=read.read_splits(flags),
+        seeds=read.read_seeds(flags),
+        compute=read.read_compute(flags),
+        time_budget=read.read_seconds(flags.time_budget),
+        trackers=read.read_trackers(flags),
+        resume=flags.resume,
+        asked=time.time(),
+    )
+
+
+def _search(flags: argparse.Namespace) -> None:
+    from tune_btxrd.pipeline.run import search
+
+    search(
+        read.read_data(flags),
+        space=read.read_space(flags),
+        name=flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        split=flags.split,
+        splits=read.read_splits(flags),
+        compute=read.read_compute(flags),
+        time_budget=read.read_seconds(flags.time_budget),
+        trackers=read.read_trackers(flags),
+        resume=flags.resume,
+        asked=time.time(),
+    )
 
 
 def _submit(flags: argparse.Namespace) -> None:
@@ -54,260 +84,194 @@ def _submit(flags: argparse.Namespace) -> None:
     submit(flags)
 
 
-def _search(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.run import search_only
-
-    search_only(_request(flags))
-
-
 def _retrain(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.run import retrain_only
+    from tune_btxrd.pipeline.run import retrain
 
-    retrain_only(_request(flags))
+    retrain(
+        flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        data=flags.data,
+        cache=flags.cache,
+        splits=read.read_splits(flags),
+        seeds=read.read_seeds(flags),
+        compute=read.read_compute(flags),
+    )
 
 
 def _train(flags: argparse.Namespace) -> None:
-    from tune_btxrd.config import TrainConfig
     from tune_btxrd.pipeline.run import train
-    from tune_btxrd.search.space.spec import SearchSpec
     from tune_btxrd.search.space.yaml_text import read_yaml
 
-    request = _request(flags)
-    config = (
-        SearchSpec.load(request.space)
-        .override({k: v for k, v in request.settings.items()}, request.hyperparameters)
-        .hand_made
+    train(
+        read.read_data(flags),
+        config=read_yaml(flags.config, "--config") if flags.config else {},
+        space=read.read_space(flags),
+        name=flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        splits=read.read_splits(flags),
+        seeds=read.read_seeds(flags),
+        compute=read.read_compute(flags),
+        resume=flags.resume,
     )
-    if flags.config:
-        config = TrainConfig.from_dict({**config.to_dict(), **read_yaml(flags.config, "--config")})
-    train(request, config)
 
 
 def _export(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.run import export
+    from tune_btxrd.console import say
+    from tune_btxrd.pipeline.finished import export
 
-    export(_results(flags))
+    made = export(
+        flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        data=flags.data,
+        cache=flags.cache,
+    )
+    for item in made:
+        say(f"{item.split}: {item.folder}")
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.deliver import evaluate
+    from tune_btxrd.cli.show import evaluation_document, show_evaluation
+    from tune_btxrd.console import answer
+    from tune_btxrd.pipeline.finished import evaluate
 
-    evaluate(_finished(flags), yes=flags.yes)
+    found = evaluate(
+        flags.name,
+        storage=read.read_storage(flags),
+        checkpoints=flags.checkpoints,
+        data=flags.data,
+        cache=flags.cache,
+        splits=read.read_splits(flags),
+        device=flags.device or "auto",
+        agreed=_announce if flags.yes else _ask,
+    )
+    if flags.json:
+        answer(evaluation_document(found))
+    else:
+        show_evaluation(found)
+
+
+def _announce(splits: Sequence[str]) -> None:
+    from tune_btxrd.console import say
+
+    say(f"This opens the test part of {' and '.join(splits)}. Every opening is written to evaluation/test_log.json.")
+
+
+def _ask(splits: Sequence[str]) -> None:
+    """Raises: ConfigError where nobody says yes."""
+    from tune_btxrd.console import ask
+
+    _announce(splits)
+    if not sys.stdin.isatty():
+        raise ConfigError("Opening a test part needs a yes, but there is no terminal to ask at: add --yes.")
+    if ask("Open it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ConfigError("Opening a test part needs a yes, but the answer was no: nothing was opened.")
 
 
 def _explain(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.deliver import explain
+    from tune_btxrd.console import say
+    from tune_btxrd.pipeline.finished import explain
 
-    explain(_finished(flags))
-
-
-def _finished(flags: argparse.Namespace) -> "RunRequest":
-    """What the verbs that look at a retrained search have in common."""
-    from tune_btxrd.data.request import DataRequest
-    from tune_btxrd.pipeline.start import RunRequest
-
-    given = {name: value for name, value in (("data", flags.data), ("cache", flags.cache)) if value is not None}
-    return RunRequest(
-        name=flags.name,
-        storage=_results(flags).parent,
+    found = explain(
+        flags.name,
+        storage=read.read_storage(flags),
         checkpoints=flags.checkpoints,
-        data=DataRequest(**given),
-        space=Path(),
-        splits=_splits(flags),
-        device=flags.device,
-        data_given=flags.data is not None,
+        data=flags.data,
+        cache=flags.cache,
+        splits=read.read_splits(flags),
+        device=flags.device or "auto",
     )
+    for item in found:
+        say(f"Validation part of {item.split}: {item.sheet}")
+        say(f"  {item.pointing or 'no lesion is annotated, so nothing says where a peak should lie'}")
+        for note in item.notes:
+            say(f"  {note}")
 
 
 def _predict(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.deliver import predict
+    from tune_btxrd.cli.show import show_predictions
+    from tune_btxrd.console import aside, warn
+    from tune_btxrd.pipeline.predict_images import predict_images
 
-    predict(
-        flags.checkpoint,
-        flags.images,
-        device=flags.device,
-        form=flags.format,
-        output=flags.output,
-        overlays=flags.overlays,
-        rank_uncertain=flags.rank_uncertain,
-    )
+    form = "json" if flags.json else flags.format or "table"
+
+    def told(found: "Predictions") -> None:
+        show_predictions(found, form=form, output=flags.output)
+
+    with aside(wanted=form != "table" and flags.output is None):
+        found = predict_images(
+            flags.checkpoint,
+            flags.images,
+            device=flags.device or "auto",
+            overlays=flags.overlays,
+            rank_uncertain=flags.rank_uncertain,
+            told=told,
+        )
+        for note in found.notes:
+            warn(note)
+        for file, reason in found.broken:
+            warn(f"{file}: {reason}")
+    if found.broken:
+        count = len(found.broken)
+        raise DataError(f"Every image must be readable, but {count} of {count + len(found.files)} are not.")
 
 
-def _space_verb(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import say
+def _space(flags: argparse.Namespace) -> None:
+    from tune_btxrd.cli.show import space_document
+    from tune_btxrd.console import answer, say
     from tune_btxrd.search.space.combinations import check_backbones
     from tune_btxrd.search.space.describe import explain
     from tune_btxrd.search.space.spec import SearchSpec
 
     spec = SearchSpec.load(flags.file)
     check_backbones(spec)
+    if flags.json:
+        answer(space_document(spec))
+        return
     for line in explain(spec):
         say(line)
 
 
 def _trial(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.deliver import run_again
+    from tune_btxrd.console import say
+    from tune_btxrd.pipeline.finished import trial
 
-    run_again(_results(flags).resolve(), flags.number)
+    found = trial(flags.name, flags.number, storage=read.read_storage(flags), data=flags.data, cache=flags.cache)
+    say(f"Trial {flags.number}: all numbers of {len(found.rows)} epoch(s) came out exactly as recorded.")
 
 
 def _report(flags: argparse.Namespace) -> None:
-    from tune_btxrd.pipeline.run import report
+    from tune_btxrd.console import answer
+    from tune_btxrd.pipeline.finished import report
 
-    report(_results(flags).resolve())
+    page = report(flags.name, storage=read.read_storage(flags), checkpoints=flags.checkpoints)
+    if flags.json:
+        parts = {"figures": page.parent / "figures", "tables": page.parent / "tables"}
+        files = {name: sorted(map(str, folder.iterdir())) for name, folder in parts.items() if folder.is_dir()}
+        answer(json.dumps({"name": flags.name, "report": str(page), **files}, indent=1))
 
 
 def _watch(flags: argparse.Namespace) -> None:
     from tune_btxrd.cli.watch import watch
+    from tune_btxrd.pipeline.place import Place
 
-    watch(_results(flags).resolve(), dashboard=flags.dashboard)
+    watch(Place(name=flags.name, storage=read.read_storage(flags)), dashboard=flags.dashboard)
 
 
 def _list(flags: argparse.Namespace) -> None:
-    from tune_btxrd.cli.list import list_searches
+    from tune_btxrd.cli.list import list_searches, searches_document
+    from tune_btxrd.console import answer
 
-    list_searches(flags.storage)
-
-
-def _storage(flags: argparse.Namespace) -> tuple[Path, str | None]:
-    """Where results lie on this machine, and the storage beyond it that has a copy, or None."""
-    from tune_btxrd.distributed.remote_storage import check_uri, is_remote, local_folder
-
-    remote = check_uri(flags.storage) if is_remote(flags.storage) else None
-    return Path(RESULTS) if remote else local_folder(flags.storage), remote
+    storage = read.read_storage(flags)
+    if flags.json:
+        answer(searches_document(storage))
+    else:
+        list_searches(storage)
 
 
-def _results(flags: argparse.Namespace) -> Path:
-    """The results folder of NAME, brought here from a storage beyond this machine where need be."""
-    from tune_btxrd.results.search_json import results_folder
-
-    storage, remote = _storage(flags)
-    folder = results_folder(storage, flags.name)
-    if remote is not None:
-        from tune_btxrd.pipeline.start import bring
-
-        bring(remote, folder)
-    return folder
-
-
-def _request(flags: argparse.Namespace) -> "RunRequest":
-    """What search, run, retrain and train have in common."""
-    from tune_btxrd.pipeline.start import RunRequest
-
-    data = _data(flags)
-    resume = getattr(flags, "resume", False)
-    if resume and not flags.name:
-        raise ConfigError(
-            "--resume goes on with a search by name, but --name is missing: `list` shows the searches at hand."
-        )
-    given = vars(flags)
-    hyperparameters = {name: given[name] for name in HYPERPARAMETERS if given.get(name) is not None}
-    if "weights" in hyperparameters:
-        hyperparameters["weights"] = str(hyperparameters["weights"].resolve())
-    if data.is_phantom and not resume and flags.verb != "retrain":
-        hyperparameters.setdefault("pretrained", False)
-    storage, remote = _storage(flags)
-    return RunRequest(
-        name=flags.name or f"{_dataset_name(data)}-{time.strftime('%Y%m%d-%H%M%S')}",
-        verb=flags.verb,
-        storage=storage,
-        remote=remote,
-        checkpoints=flags.checkpoints,
-        data=data,
-        space=_space(flags, data),
-        settings={name: given[name] for name in SETTINGS if given.get(name) is not None},
-        hyperparameters=hyperparameters,
-        split=given.get("split") or "common",
-        splits=_splits(flags),
-        seeds=_positive("seeds", flags.seeds),
-        device=flags.device,
-        slots=None if flags.slots is None else _positive("slots", flags.slots),
-        cpus=flags.cpus_per_trial,
-        gpus=_gpus(flags.gpus_per_trial),
-        address=flags.address,
-        time_budget=_seconds(given.get("time_budget")),
-        resume=resume,
-        data_given=flags.data is not None,
-        tensorboard=given.get("tensorboard", False),
-        mlflow=given.get("mlflow"),
-    )
-
-
-def _data(flags: argparse.Namespace) -> "DataRequest":
-    from tune_btxrd.data.phantom import PhantomSpec
-    from tune_btxrd.data.request import DataRequest
-
-    if flags.data is not None and not flags.data.exists():
-        raise DataError(f"The dataset folder must exist, but there is none at {flags.data}: check --data.")
-    phantom = {"count": flags.phantom_count, "size": flags.phantom_size}
-    if flags.data is not None and any(phantom.values()):
-        raise ConfigError("--phantom-count and --phantom-size shape the phantom, but --data names a folder: leave one out.")
-    values: dict[str, Any] = {
-        "data": flags.data,
-        "cache": flags.cache,
-        "groups": flags.groups,
-        "exclude": flags.exclude,
-        "duplicates": flags.duplicates,
-        "positive_class": flags.positive_class,
-        "seed": getattr(flags, "seed", None),
-    }
-    return DataRequest(
-        phantom=PhantomSpec(**{name: value for name, value in phantom.items() if value is not None}),
-        accept_revision=flags.accept_revision,
-        layout=flags.layout,
-        table_only=flags.table_only and flags.verb == "prepare",
-        **{name: value for name, value in values.items() if value is not None},
-    )
-
-
-def _dataset_name(data: "DataRequest") -> str:
-    from tune_btxrd.data.readers.registry import safe_name
-
-    return "phantom" if data.data is None else safe_name(data.data.resolve().name)
-
-
-def _space(flags: argparse.Namespace, data: "DataRequest") -> Path:
-    given: Path | None = getattr(flags, "space", None)
-    return given or _spaces_folder() / ("phantom.yaml" if data.is_phantom else "btxrd.yaml")
-
-
-def _spaces_folder() -> Path:
-    """`search_spaces` of the checkout, or where an installed package keeps it."""
-    checkout = Path(__file__).parents[2] / "search_spaces"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tune_btxrd" / "search_spaces"
-
-
-def _splits(flags: argparse.Namespace) -> tuple[str, ...] | None:
-    text = getattr(flags, "splits", None)
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
-
-
-def _gpus(text: str) -> float | None:
-    if text == "auto":
-        return None
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"--gpus-per-trial must be `auto` or a number, but got {text!r}.") from error
-
-
-def _seconds(text: str | None) -> float | None:
-    """`90s`, `30min`, `6h` as seconds."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", text.lower())
-    if not match or match[2] not in UNITS:
-        raise ConfigError(f"--time-budget must read like 90s, 30min or 6h, but got {text!r}.")
-    return float(match[1]) * UNITS[match[2]]
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"`{name} >= 1` must hold, but got --{name} {value}.")
-    return value
-
-
-VERBS = {
+VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "submit": _submit,
     "prepare": _prepare,
@@ -319,7 +283,7 @@ VERBS = {
     "export": _export,
     "predict": _predict,
     "trial": _trial,
-    "space": _space_verb,
+    "space": _space,
     "report": _report,
     "watch": _watch,
     "list": _list,

@@ -5,6 +5,7 @@ On a terminal the table is drawn again as the journal grows, until the search ha
 
 import importlib.util
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -13,35 +14,37 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tune_btxrd.console import OUT, live_block, say, show
+from tune_btxrd.console import OUT, live_block, prints, say, show
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.pipeline.live_view import MARKS, state_of
+from tune_btxrd.pipeline.live_view import repeats_line, standing, state_of
+from tune_btxrd.pipeline.place import Place
 from tune_btxrd.report.rungs import rungs
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.pace import Follower, is_finished, pace
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.,-~=*#"  # from low to high; the second where the terminal has no such characters
 SPARK = 16  # characters of a curve
 ENDED_SHOWN = 8  # ended trials in the table, the best first
 REFRESH_SECONDS = 2.0
 INSTALL = "pip install optuna-dashboard"
 
 
-def watch(folder: Path, *, dashboard: bool | None = None, refresh: float = REFRESH_SECONDS) -> None:
+def watch(place: Place, *, dashboard: bool | None = None, refresh: float = REFRESH_SECONDS) -> None:
     """Shows a search until it has finished or Ctrl-C; where the output is no terminal, once.
 
     Args:
-        folder: of the search.
+        place: of the search.
         dashboard: serve the study in optuna-dashboard beside the table; None: on a terminal, where it is installed.
         refresh: seconds between two looks at the journal.
 
@@ -49,10 +52,10 @@ def watch(folder: Path, *, dashboard: bool | None = None, refresh: float = REFRE
         ResultError: no search there, or its journal is damaged.
         ConfigError: a dashboard is asked for, but not installed.
     """
-    settings = Settings.load(folder)
+    settings, folder = place.settings(), place.folder
     if settings.kind != "search":
         raise ResultError(f"{settings.name} is one training without a search: see {settings.checkpoints}.")
-    view = View(Follower(folder), settings.spec(folder), settings)
+    view = View(Follower(folder), settings.spec(folder), settings, place=place)
     if not OUT.is_terminal and not dashboard:
         for part in view.parts():
             show(part) if isinstance(part, Table) else say(part.plain)
@@ -83,11 +86,16 @@ class View:
     """The table of a search, drawn from its record."""
 
     def __init__(
-        self, follower: Follower, spec: SearchSpec, settings: Settings, *, now: Callable[[], float] = time.time
+        self,
+        follower: Follower,
+        spec: SearchSpec,
+        settings: SearchSettings,
+        *,
+        place: Place,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self.follower, self.spec, self.settings, self.now = follower, spec, settings, now
-        self.positive = settings.source.class_names[settings.source.positive_class]
-        self.recall = watched_column(settings.source)
+        self.follower, self.spec, self.settings, self.place, self.now = follower, spec, settings, place, now
+        self.positive, self.recall = settings.positive_class, watched_column(settings.source)
 
     def parts(self) -> Sequence[Any]:
         """The table, then what there is to say."""
@@ -99,14 +107,14 @@ class View:
         scored = [trial for trial in record.search_trials if trial.objective is not None]
         best = min(scored, key=lambda trial: trial.rank, default=None)
         found = f"; best: trial {best.label}, {best.shown}" if best else ""
-        repeats = sum(trial.state != "running" for trial in record.confirmations)
-        confirmed = f"; {repeats} repeats confirmed" if record.confirmations else ""
-        lines = [f"{state_of(record)} of {self.spec.trials} trials{confirmed}{found}"]
-        if is_finished(record, self.spec):
-            return [*lines, f"Finished. Next: python -m tune_btxrd report {self.settings.name}"]
+        repeats = repeats_line(record, self.spec)
+        lines = [f"{state_of(record)} of {self.spec.trials} trials{repeats and f'; {repeats}'}{found}"]
+        state = standing(record, self.spec, now=self.now())
+        if state == "finished":
+            return [*lines, f"Finished. Next: {self.place.command('report')}"]
         speed = pace(record, self.spec, now=self.now())
-        if speed.is_silent:
-            again = f"python -m tune_btxrd run --name {self.settings.name} --resume"
+        if state == "interrupted":
+            again = self.place.command("run")
             return [*lines, f"No news for {minutes(speed.silence)}: it was interrupted. Go on with: {again}"]
         left = (
             f"about {minutes(speed.left)} left at most"
@@ -137,8 +145,7 @@ class View:
         following = ahead[0] if ahead and trial.state == "running" and trial.role == "search" else ""
         recall = f"{trial.best[self.recall]:.2f}" if trial.best else ""
         best = f"{trial.score:.4f}" if trial.score is not None else ""
-        state = MARKS.get(trial.state, "running")
-        return trial.label, state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
+        return trial.label, trial.state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
 
 
 def shown_trials(record: SearchRecord) -> list[TrialRecord]:
@@ -157,7 +164,8 @@ def spark_line(trial: TrialRecord) -> str:
     if not finite:
         return ""
     low, span = min(finite), (max(finite) - min(finite)) or 1.0
-    return "".join(BLOCKS[round((loss - low) / span * (len(BLOCKS) - 1))] if math.isfinite(loss) else "!" for loss in losses)
+    marks = BLOCKS if prints(BLOCKS) else PLAIN
+    return "".join(marks[round((loss - low) / span * (len(marks) - 1))] if math.isfinite(loss) else "!" for loss in losses)
 
 
 def where_lines(record: SearchRecord, url: str | None) -> list[str]:
@@ -182,7 +190,7 @@ def _dashboard(folder: Path, *, asked: bool | None) -> Iterator[str | None]:
         port = free.getsockname()[1]
     program = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2]))"
     server = subprocess.Popen(
-        [sys.executable, "-c", program, f"sqlite:///{database.resolve()}", str(port)],
+        [sys.executable, "-c", program, _sqlite_url(database.resolve()), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -191,3 +199,8 @@ def _dashboard(folder: Path, *, asked: bool | None) -> Iterator[str | None]:
     finally:
         server.terminate()
         server.wait()
+
+
+def _sqlite_url(path: Path) -> str:
+    """A URL in which the path's own characters (?, #, %, braces) mean nothing."""
+    return f"sqlite:///file:{quote(os.fsencode(path))}?uri=true"

@@ -13,7 +13,6 @@ from tune_btxrd.distributed.interrupts import hurried
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS, CheckpointKeeper
 from tune_btxrd.distributed.listeners.dashboard import DashboardRows
 from tune_btxrd.distributed.listeners.prometheus import Gauges
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.nodes import NodeWatch
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment
@@ -21,6 +20,7 @@ from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
 from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.columns import score_columns, watched_column
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
@@ -11,31 +11,11 @@ from tune_btxrd.distributed.connect import Cluster
 from tune_btxrd.distributed.layouts import Option, Sample, choose, layouts, try_all
 from tune_btxrd.distributed.shipment import Shipment, local_source
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.training.source import Source
 
 SECONDS = 3.0  # that a trial is timed for at most, beyond its first batch
 BATCHES = 6  # timed at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Trials at once and what each gets.
-
-    Attributes:
-        slots: trials at once; cpus, gpus: of each, as Ray counts them; threads: torch's CPU threads in each.
-        epoch_seconds: of one trial when all slots are busy (training and validation of the search's split).
-        tried: one line per layout that was measured.
-        ran_on, precision: what the trials that were measured ran on and in, e.g. "cpu" and "fp32".
-    """
-
-    slots: int
-    cpus: float
-    gpus: float
-    threads: int
-    epoch_seconds: float
-    tried: tuple[str, ...] = ()
-    ran_on: str = ""
-    precision: str = ""
 
 
 def measure_layout(

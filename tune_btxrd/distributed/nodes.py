@@ -10,10 +10,10 @@ from typing import Any
 
 from tune_btxrd.data.cache.writer import INDEX
 from tune_btxrd.distributed.connect import Cluster, node_sizes, room
-from tune_btxrd.distributed.measure import Layout
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment, pack
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.results.search_json import Layout
 from tune_btxrd.training.source import Source
 
 SECONDS = 5.0  # between two looks at the nodes

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 from tune_btxrd import console
@@ -9,11 +10,12 @@ from tune_btxrd.console import tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs, minutes
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.pace import is_finished, pace
+from tune_btxrd.search.record import STATES, SearchRecord, TrialRecord
+from tune_btxrd.search.selection import ranking
 from tune_btxrd.search.space.spec import SearchSpec
 
 ROWS = 12  # running trials in the live block
-MARKS = {"complete": "done", "pruned": "cut", "diverged": "diverged", "failed": "FAILED"}
 
 
 class SearchProgress(Listener):
@@ -79,7 +81,7 @@ class SearchProgress(Listener):
         recall = f", {self._recall(trial.best)}" if trial.best else ""
         epochs = f"{len(trial.epochs)} epoch{'s' if len(trial.epochs) != 1 else ''}"
         left = "" if console.OUT.is_terminal else f"  {self._left()}"  # on a terminal the block says it
-        tell(f"  trial {trial.label:>4} {MARKS[trial.state]:<5} {epochs:>9}  {score}{recall}  ({values}){left}")
+        tell(f"  trial {trial.label:>4} {trial.state:<8} {epochs:>9}  {score}{recall}  ({values}){left}")
         self.running.discard(trial.label)
         self.refresh()
 
@@ -112,7 +114,8 @@ class SearchProgress(Listener):
         done = [
             t for t in self.trials.values() if t.role == "search" and t.state != "running" and t.label not in self.running
         ]
-        return f"{len(done)} of {self.spec.trials} trials ended"
+        repeats = repeats_line(SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[]), self.spec)
+        return f"{len(done)} of {self.spec.trials} trials ended{repeats and f'; {repeats}'}"
 
     def _best(self) -> str:
         scored = [t for t in self.trials.values() if t.role == "search" and t.objective is not None]
@@ -140,7 +143,25 @@ def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str,
     return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", f"{row[recall]:.2f}", f"{trial.score:.4f}"
 
 
+def repeats_line(record: SearchRecord, spec: SearchSpec) -> str:
+    """How far the confirmation is, e.g. "repeat 5 of 12"; empty before its first repeat has begun."""
+    begun = len(record.confirmations)
+    return f"repeat {begun} of {len(ranking(record, spec).confirmed) * spec.repeats}" if begun else ""
+
+
+def counts_of(record: SearchRecord) -> dict[str, int]:
+    """How many trials of the search are in which state, without those that none is in."""
+    counts = {state: sum(trial.state == state for trial in record.search_trials) for state in (*STATES[1:], STATES[0])}
+    return {state: count for state, count in counts.items() if count}
+
+
 def state_of(record: SearchRecord) -> str:
-    """A search's state for `list`: how many trials ended how."""
-    counts = {state: sum(t.state == state for t in record.search_trials) for state in (*MARKS, "running")}
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trial yet"
+    """How many trials ended how, in one line."""
+    return ", ".join(f"{count} {state}" for state, count in counts_of(record).items()) or "no trial yet"
+
+
+def standing(record: SearchRecord, spec: SearchSpec, *, now: float) -> str:
+    """ "finished", "running", or "interrupted" where there has been no news for longer than any epoch takes."""
+    if is_finished(record, spec):
+        return "finished"
+    return "interrupted" if pace(record, spec, now=now).is_silent else "running"

@@ -1,8 +1,8 @@
 """Verb `prepare`: reads, checks and audits the dataset, makes the splits, decodes once; says what it found."""
 
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,12 @@ from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit.audit import Audit, audit
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
-from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.data.sheets import contact_sheet
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_stem
 from tune_btxrd.data.splits.splits import (
@@ -34,6 +32,8 @@ from tune_btxrd.data.splits.splits import (
 )
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.files import write_whole
+from tune_btxrd.pipeline.prepare_pictures import write_pictures
+from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
 COMMON = "common"
@@ -73,18 +73,25 @@ class Prepared:
 
 
 def prepare(
-    request: DataRequest, *, image_size: int, splits: tuple[str, ...] | None = None, searched: str = COMMON
+    request: DataRequest | None = None,
+    *,
+    image_size: int | None = None,
+    splits: Sequence[str] | None = None,
+    searched: str = COMMON,
 ) -> Prepared:
     """Reads, checks, splits, audits and decodes; prints what it found.
 
     Args:
-        image_size: side of the decoded images, px.
+        request: default: the phantom.
+        image_size: side of the decoded images, px; default: of the hand-made config of the space that is shipped.
         splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
 
     Raises:
         DataError, ConfigError: what is wrong and what mends it, in one line.
     """
+    request = request or DataRequest()
+    image_size = usual_size(request) if image_size is None else image_size
     heading("Prepare")
     manifest = read_manifest(request)
     counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
@@ -93,7 +100,7 @@ def prepare(
         tell(f"  {note}")
     hashes = _hashes(request, manifest)
     pairs = duplicates_of(request, manifest, hashes=hashes)
-    numbers = group_numbers(manifest, pairs, request.groups)
+    numbers = group_numbers(manifest, pairs, request.kept_together)
     made, skipped = _splits(manifest, request, pairs, splits)
     searched_split = _searched(searched, manifest, request, pairs, made)
     cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
@@ -118,12 +125,33 @@ def prepare(
     return prepared
 
 
+def shipped_space(request: DataRequest) -> Path:
+    """The search space for this dataset: of the checkout, or where an installed package keeps it."""
+    checkout = Path(__file__).parents[2] / "search_spaces"
+    folder = checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tune_btxrd" / "search_spaces"
+    return folder / ("phantom.yaml" if request.is_phantom else "btxrd.yaml")
+
+
+def usual_size(request: DataRequest) -> int:
+    """The side of the images that the shipped search space trains on, px."""
+    return SearchSpec.load(shipped_space(request)).hand_made.image_size
+
+
+def prepared_folder(prepared: Prepared) -> Path:
+    """Where `prepare` leaves what it found, beside the decoded images."""
+    name = f"{prepared.manifest.dataset}-{prepared.manifest.sha256[:8]}"
+    return prepared.request.cache_folder / "prepared" / name
+
+
 def read_manifest(request: DataRequest) -> Manifest:
     """The dataset of a request; the phantom is drawn where it is not there yet. Raises: DataError."""
     root = request.data
+    if root is not None and not root.exists():
+        raise DataError(f"The dataset folder must exist, but there is none at {root}: check --data.")
     if root is None:
-        spec = request.phantom
-        root = request.cache / spec.name
+        spec = request.drawn
+        _make_cache_folder(request.cache_folder)
+        root = request.cache_folder / spec.name
         with progress("phantom drawn") as advance:
             make_phantom(root, spec, progress=advance)
     return read_dataset(
@@ -157,7 +185,7 @@ def open_cache(
     """The decoded images; what is not there yet is decoded. Raises: DataError."""
     hashes = hashes if hashes is not None else _hashes(request, manifest)
     with progress("decoded") as advance:
-        cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache, hashes=hashes, progress=advance)
+        cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache_folder, hashes=hashes, progress=advance)
     tell(f"decoded to {image_size} px: {cache.path}")
     for note in dict.fromkeys(cache.notes.values()):
         told = [image_id for image_id, found in cache.notes.items() if found == note]
@@ -179,47 +207,8 @@ def write_prepared(prepared: Prepared, folder: Path, *, repeats: int = 0) -> Non
     write_whole(folder / "audit.json", json.dumps(prepared.audit.to_dict(), indent=1, ensure_ascii=False))
     write_whole(folder / "tables" / "audit.csv", prepared.audit.table().to_csv(index=False))
     if prepared.cache is not None:
-        write_pictures(prepared, folder / "figures")
-
-
-def write_pictures(prepared: Prepared, folder: Path) -> None:
-    """Contact sheets: images by class and center, and images before and after augmentation (training parts only)."""
-    assert prepared.cache is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = prepared.searched.parts["train"]
-    contact_sheet(prepared.cache, prepared.manifest, folder / "images.png", ids=ids)
-    # augmentation is torch's; a process of its own keeps torch out of the driver
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(draw_augmentation, prepared.cache.path, ids[:6], folder / "augmentation.png").result()
-    tell(f"pictures: {folder / 'images.png'}, {folder / 'augmentation.png'}")
-
-
-def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> None:
-    """A sheet with each image as it is (left) and as five epochs see it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    import torch
-
-    from tune_btxrd.config import TrainConfig
-    from tune_btxrd.training.augment.images import augment, to_float
-
-    cache = ImageCache.open(cache_path)
-    images = to_float(torch.from_numpy(cache.images[cache.rows(ids)].copy()))
-    columns = [images, *(augment(images, torch.Generator().manual_seed(epoch), TrainConfig()) for epoch in range(1, 6))]
-    figure, axes = plt.subplots(len(ids), len(columns), figsize=(1.5 * len(columns), 1.5 * len(ids) + 0.4), squeeze=False)
-    for row, image_id in enumerate(ids):
-        for column, batch in enumerate(columns):
-            axis = axes[row, column]
-            axis.imshow(batch[row].permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
-            axis.set_axis_off()
-            if row == 0:
-                axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9)
-        axes[row, 0].text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
-    figure.tight_layout(pad=0.4)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+        ids = prepared.searched.parts["train"]
+        write_pictures(prepared.cache, prepared.manifest, folder / "figures", ids=ids)
 
 
 def splits_table(prepared: Prepared) -> Table:
@@ -238,13 +227,22 @@ def splits_table(prepared: Prepared) -> Table:
 def _hashes(request: DataRequest, manifest: Manifest) -> dict[str, str]:
     if request.table_only:
         return {}
-    request.cache.mkdir(parents=True, exist_ok=True)
+    _make_cache_folder(request.cache_folder)
     with progress("files checked") as advance:
-        return file_hashes(manifest, cache_dir=request.cache, progress=advance)
+        return file_hashes(manifest, cache_dir=request.cache_folder, progress=advance)
+
+
+def _make_cache_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"Decoded images need a folder that can be written, but {folder}: {error.strerror}. Choose one with --cache."
+        ) from error
 
 
 def _splits(
-    manifest: Manifest, request: DataRequest, pairs: list[Pair], names: tuple[str, ...] | None
+    manifest: Manifest, request: DataRequest, pairs: list[Pair], names: Sequence[str] | None
 ) -> tuple[dict[str, Split], dict[str, str]]:
     missing = unavailable_splits(manifest)
     skipped = missing if names is None else {}
@@ -256,24 +254,26 @@ def _splits(
 
 def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair]) -> Split:
     if name.endswith(".csv"):
-        numbers = group_numbers(manifest, pairs, request.groups)
+        numbers = group_numbers(manifest, pairs, request.kept_together)
         return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
-    split = make_split(name, manifest, pairs=pairs, groups=request.groups, seed=request.seed)
+    split = make_split(name, manifest, pairs=pairs, groups=request.kept_together, seed=request.split_seed)
     if name == FOLDERS:  # others keep groups together as they are made
-        require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.groups))
+        require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.kept_together))
     return split
 
 
 def _searched(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], made: dict[str, Split]) -> Split:
     if name == COMMON:
-        return common_split(manifest, list(made.values()), pairs=pairs, groups=request.groups, seed=request.seed)
+        return common_split(
+            manifest, list(made.values()), pairs=pairs, groups=request.kept_together, seed=request.split_seed
+        )
     return made[name] if name in made else _split(name, manifest, request, pairs)
 
 
 def _partitions(prepared: Prepared, repeats: int) -> list[Split]:
     """Fresh grouped partitions of the searched images for confirmation, the same for every candidate."""
     ids = (*prepared.searched.parts["train"], *prepared.searched.parts["val"])
-    share, seed = prepared.val_share, prepared.request.seed
+    share, seed = prepared.val_share, prepared.request.split_seed
     made = [
         repartition(prepared.manifest, ids, numbers=prepared.numbers, val_share=share, seed=seed + repeat)
         for repeat in range(1, repeats + 1)
@@ -289,7 +289,7 @@ def check_same_data(manifest: Manifest, expected: str) -> None:
         )
 
 
-def require_weights_allowed(request: DataRequest, *, pretrained: bool | None, weights: str | None) -> None:
+def require_weights_allowed(request: DataRequest, *, pretrained: bool, weights: object) -> None:
     """Raises ConfigError where the phantom is asked to start from pretrained weights."""
     if request.is_phantom and (pretrained or weights):
         raise ConfigError(

@@ -1,117 +1,287 @@
-"""The verbs `search`, `retrain`, `train` and `run`: prepare -> search -> retrain on every split -> export -> summary."""
+"""The verbs `search`, `retrain`, `train` and `run`: prepare -> search -> retrain on every split -> export -> report."""
 
-import shlex
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.console import heading, live_block, progress, say, show, tell, warn
-from tune_btxrd.distributed.connect import Cluster, connected, login_hint
+from tune_btxrd.console import heading, live_block, say, tell
+from tune_btxrd.data.readers.registry import safe_name
+from tune_btxrd.data.request import DataRequest
+from tune_btxrd.distributed.connect import check_address, login_hint
 from tune_btxrd.distributed.driver import SearchRun, run_search
-from tune_btxrd.distributed.interrupts import stoppable
-from tune_btxrd.distributed.measure import Layout
-from tune_btxrd.distributed.nodes import check_reachable, join_nodes
-from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.retrain import run_jobs
-from tune_btxrd.distributed.shipment import Shipment
-from tune_btxrd.distributed.sync import copy_results, push
-from tune_btxrd.errors import ResultError
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline.compute import Compute, measured
+from tune_btxrd.pipeline.final_job import close, plan_final_job, run_final_job
+from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.live_view import SearchProgress
-from tune_btxrd.pipeline.start import RunRequest, begin, bring, measured, source_of
-from tune_btxrd.report.training_curves import draw_curves
-from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
-from tune_btxrd.results.search_json import Settings
-from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
+from tune_btxrd.pipeline.open_search import OpenSearch
+from tune_btxrd.pipeline.place import STORAGE, Place
+from tune_btxrd.pipeline.site import Site, Trackers, joined, saved, words_again
+from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, pixels, require_mlflow
+from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
+from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
 from tune_btxrd.search.columns import watched_column
-from tune_btxrd.search.record import SETTINGS_FILE, read_search
-from tune_btxrd.search.selection import Selection, select
+from tune_btxrd.search.record import read_search
+from tune_btxrd.search.selection import select
 from tune_btxrd.search.space.spec import SearchSpec
 
-CHECKPOINTS = "checkpoints"  # of the final job, in the storage's copy of a results folder
+
+def run(
+    data: DataRequest | None = None,
+    *,
+    space: SpaceRequest | None = None,
+    name: str | None = None,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    split: str | None = None,
+    splits: Sequence[str] | None = None,
+    seeds: int = 1,
+    compute: Compute | None = None,
+    time_budget: float | None = None,
+    trackers: Trackers | None = None,
+    resume: bool = False,
+    asked: float | None = None,
+) -> OpenSearch:
+    """The main job: prepares, searches, retrains on every split, exports and reports in one go. With `resume`, whatever
+    was done before counts, in the final job too.
+
+    Args:
+        seeds: trainings per config and split in the final job; everything else as in `search`.
+
+    Raises: as `search`.
+    """
+    began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
+    place = _place(name, data, storage, checkpoints, resume=resume)
+    words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
+    again = place.command("run", *words)
+    if seeds < 1:
+        raise ConfigError(f"`seeds >= 1` must hold, but got --seeds {seeds}.")
+    with saved(place, again):
+        settings = _started(
+            place,
+            data,
+            space,
+            split=split,
+            splits=splits,
+            compute=compute,
+            time_budget=time_budget,
+            trackers=trackers,
+            resume=resume,
+        )
+        with joined(place, settings, compute) as site:
+            settings = _search(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
+            assert settings.layout is not None
+            jobs = plan_final_job(settings, place.folder, splits=None, seeds=seeds)
+            run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
+        export_place(place, settings, settings.source)
+        report_place(place, settings)
+        close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
+    return OpenSearch(place)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where a verb's trainings run: the cluster, what its nodes must be brought, and the storage beyond this machine."""
+def search(
+    data: DataRequest | None = None,
+    *,
+    space: SpaceRequest | None = None,
+    name: str | None = None,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    split: str | None = None,
+    splits: Sequence[str] | None = None,
+    compute: Compute | None = None,
+    time_budget: float | None = None,
+    trackers: Trackers | None = None,
+    resume: bool = False,
+    asked: float | None = None,
+) -> OpenSearch:
+    """Searches hyperparameters and confirms the best; goes on with a search where `resume` is set.
 
-    cluster: Cluster
-    shipment: Shipment | None
-    remote: RemoteFolder | None
+    Args:
+        data: the dataset and how it is read; default: the phantom, or as the search began.
+        space: YAML and what overrides it; default: the one shipped for the dataset.
+        name: of the search; default: <dataset>-<timestamp>.
+        storage: folder of results, or a URI; checkpoints: root of checkpoints.
+        split: what the search sees; default: "common", which leaves out every test part of `splits`.
+        splits: what is retrained later; default: those that the dataset has.
+        compute: how much it may use; time_budget: seconds for everything.
+        asked: when the command was given, seconds since 1970; default: now.
 
-
-@contextmanager
-def joined(request: RunRequest, settings: Settings) -> Iterator[Site]:
-    """Ray, started or joined, with every node checked; what is in the results folder at the end goes to the storage."""
-    remote = request.copy
-    with connected(address=request.address, name=request.name) as cluster:
-        if request.address is None and remote is not None:
-            check_reachable(remote)
-        shared = {"--storage": request.folder, "--checkpoints": settings.checkpoints}
-        shipment = join_nodes(cluster, settings.source, shared=shared, remote=remote) if request.address else None
-        yield Site(cluster=cluster, shipment=shipment, remote=remote)
-
-
-def run(request: RunRequest) -> None:
-    """The main job. With `resume`, whatever was done before counts, in the final job too."""
-    began = time.monotonic()
-    with stoppable(lambda: how_to_go_on(request)), copied(request):
-        settings = begin(request)
-        with joined(request, settings) as site:
-            search(request, settings, site)
-            jobs = retrain(request, site)
-        export(request.folder)
-        report(request.folder)
-        finish(request.folder, jobs, seconds=time.monotonic() - began)
-
-
-def search_only(request: RunRequest) -> None:
-    """Verb `search`."""
-    with stoppable(lambda: how_to_go_on(request)), copied(request):
-        settings = begin(request)
-        with joined(request, settings) as site:
-            search(request, settings, site)
-    say(f"\nResults: {request.folder}\nNext: python -m tune_btxrd retrain {request.name}{_where(request)}")
-
-
-def retrain_only(request: RunRequest) -> None:
-    """Verb `retrain NAME`: the final job of a search."""
-    with stoppable(lambda: how_to_go_on(request)), copied(request):
-        if request.remote:
-            bring(request.remote, request.folder)
-        settings = Settings.load(request.folder).moved(request.checkpoints)
-        chosen(request.folder, settings)  # before Ray is started
-        with joined(request, settings) as site:
-            jobs = retrain(request, site)
-        finish(request.folder, jobs, seconds=None)
+    Raises:
+        ConfigError, DataError, ResultError: a mistake that the caller can mend, in one line.
+        KeyboardInterrupt: interrupted; everything reported is saved.
+    """
+    compute, trackers = compute or Compute(), trackers or Trackers()
+    place = _place(name, data, storage, checkpoints, resume=resume)
+    with saved(place, place.command("search", *words_again(data, compute, trackers))):
+        settings = _started(
+            place,
+            data,
+            space,
+            split=split,
+            splits=splits,
+            compute=compute,
+            time_budget=time_budget,
+            trackers=trackers,
+            resume=resume,
+        )
+        with joined(place, settings, compute) as site:
+            _search(place, settings, site, compute=compute, trackers=trackers, seeds=1, asked=asked)
+    say(f"\nResults: {place.folder}\nNext:    {place.command('retrain', *words_again(data, compute))}")
+    return OpenSearch(place)
 
 
-def train(request: RunRequest, config: TrainConfig) -> None:
-    """Verb `train`: one config on the splits, no search."""
-    with stoppable(lambda: how_to_go_on(request)), copied(request):
-        if request.resume and request.remote:
-            bring(request.remote, request.folder)
-        settings = Settings.load(request.folder) if request.resume else begin(request, config)
-        with joined(request, settings) as site:
-            measured(settings, request, site.cluster, site.shipment)
-            jobs = retrain(request, site)
-        finish(request.folder, jobs, seconds=None)
+def retrain(
+    name: str,
+    *,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+    splits: Sequence[str] | None = None,
+    seeds: int = 1,
+    compute: Compute | None = None,
+) -> OpenSearch:
+    """The final job of a search: its winner and the hand-made config on each split; goes on where it was.
+
+    Args:
+        data: where the dataset is now, if it has moved; cache: where decoded images go.
+        splits: some of the search's; seeds: trainings per config and split.
+        compute: what is said is measured anew; default: as the search ran.
+
+    Raises: as `search`.
+    """
+    compute = compute or Compute()
+    place = Place(name=name, storage=storage, checkpoints=checkpoints)
+    words = [*words_again(DataRequest(data=data, cache=cache), compute)]
+    words += [] if seeds == 1 else ["--seeds", str(seeds)]
+    words += [] if splits is None else ["--splits", ",".join(splits)]
+    again = place.command("retrain", *words)
+    with saved(place, again):
+        check_address(compute.address)
+        settings = place.settings()
+        jobs = plan_final_job(settings, place.folder, splits=splits, seeds=seeds)  # before Ray is started
+        source, _ = pixels(settings, data=data, cache=cache)
+        settings = dataclasses.replace(settings, source=source).continued()
+        settings.save(place.folder)  # later verbs look for pixels and checkpoints there
+        with joined(place, settings, compute) as site:
+            layout = _layout(settings, compute, site, config=jobs[0].config)
+            run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
+        close(place, settings, jobs, resume=again)
+    return OpenSearch(place)
 
 
-def search(request: RunRequest, settings: Settings, site: Site) -> None:
-    """Runs or resumes the search of a results folder, confirmation included."""
-    folder = request.folder
-    spec = settings.spec(folder)
-    layout = measured(settings, request, site.cluster, site.shipment)
+def train(
+    data: DataRequest | None = None,
+    *,
+    config: Mapping[str, object] | None = None,
+    space: SpaceRequest | None = None,
+    name: str | None = None,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    splits: Sequence[str] | None = None,
+    seeds: int = 1,
+    compute: Compute | None = None,
+    resume: bool = False,
+) -> OpenSearch:
+    """Trains one config on the splits, without a search.
+
+    Args:
+        config: hyperparameters that differ from the hand-made config of `space`; everything else as in `retrain`.
+
+    Raises: as `search`.
+    """
+    compute, said = compute or Compute(), config or {}
+    place = _place(name, data, storage, checkpoints, resume=resume)
+    words = [*words_again(data, compute), *([] if seeds == 1 else ["--seeds", str(seeds)])]
+    again = place.command("train", *words)
+    with saved(place, again):
+        settings = _started_training(
+            place, data or DataRequest(), space or SpaceRequest(), said, splits=splits, compute=compute, resume=resume
+        )
+        jobs = plan_final_job(settings, place.folder, splits=None, seeds=seeds)
+        with joined(place, settings, compute) as site:
+            layout = _layout(settings, compute, site, config=jobs[0].config)
+            settings = dataclasses.replace(settings, layout=layout)
+            settings.save(place.folder)
+            run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
+        close(place, settings, jobs, resume=again)
+    return OpenSearch(place)
+
+
+def _started(
+    place: Place,
+    data: DataRequest | None,
+    space: SpaceRequest | None,
+    *,
+    split: str | None,
+    splits: Sequence[str] | None,
+    compute: Compute,
+    time_budget: float | None,
+    trackers: Trackers,
+    resume: bool,
+) -> SearchSettings:
+    """The results folder of a search, new or one that goes on."""
+    check_address(compute.address)
+    if trackers.mlflow is not None:
+        require_mlflow()
+    data, space = data or DataRequest(), space or SpaceRequest()
+    start = go_on if resume else begin
+    return start(
+        place,
+        data,
+        space if resume else complete_space(space, data),
+        split=split,
+        splits=splits,
+        device=compute.device,
+        time_budget=time_budget,
+    )
+
+
+def _started_training(
+    place: Place,
+    data: DataRequest,
+    space: SpaceRequest,
+    said: Mapping[str, object],
+    *,
+    splits: Sequence[str] | None,
+    compute: Compute,
+    resume: bool,
+) -> SearchSettings:
+    """The results folder of verb `train`, new or one that goes on."""
+    check_address(compute.address)
+    if resume:
+        config = {**space.settings, **space.hyperparameters, **said}
+        return go_on(place, data, space, splits=splits, device=compute.device, config=config)
+    space = complete_space(space, data)
+    made = TrainConfig.from_dict({**load_spec(space).hand_made.to_dict(), **said})
+    return begin(place, data, space, splits=splits, device=compute.device, config=made)
+
+
+def _search(
+    place: Place,
+    settings: SearchSettings,
+    site: Site,
+    *,
+    compute: Compute,
+    trackers: Trackers,
+    seeds: int,
+    asked: float | None,
+) -> SearchSettings:
+    """Runs the search of a results folder to its end, confirmation included; the settings with the layout it ran in."""
+    folder, spec = place.folder, settings.spec(place.folder)
+    layout = _layout(settings, compute, site, config=spec.hand_made)
+    if layout != settings.layout:
+        settings = dataclasses.replace(settings, layout=layout)
+        settings.save(folder)
     heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
-    _say_where_to_watch(site.cluster, settings, request.storage)
-    _say_cost(spec, layout, len(settings.splits), request.seeds)
-    reserve = _later_epochs(spec, len(settings.splits), request.seeds) * layout.epoch_seconds / layout.slots
+    if site.cluster.dashboard_url:
+        tell(f"Ray dashboard: {site.cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
+    tell(f"Results: {folder}; Optuna's study: {folder / 'optuna.db'}")
+    later = _later_epochs(spec, len(settings.splits), seeds)
+    _say_cost(spec, layout, later)
     past = read_search(folder)
     plan = SearchRun(
         folder=folder,
@@ -121,189 +291,63 @@ def search(request: RunRequest, settings: Settings, site: Site) -> None:
         layout=layout,
         remote=site.remote,
         shipment=site.shipment,
-        follows_nodes=request.address is not None and request.slots is None,
-        deadline=deadline(settings.flags.get("time_budget"), reserve=reserve, spent=spent_seconds(past)),
-        tensorboard=request.tensorboard,
-        mlflow=request.mlflow,
+        follows_nodes=compute.address is not None and compute.slots is None,
+        deadline=deadline(
+            settings.flags.time_budget,
+            reserve=later * layout.epoch_seconds / layout.slots,
+            spent=spent_seconds(past),
+        ),
+        tensorboard=trackers.tensorboard,
+        mlflow=trackers.mlflow,
     )
-    positive = settings.source.class_names[settings.source.positive_class]
-    recall = watched_column(settings.source)
-    view = SearchProgress(spec, positive_class=positive, recall=recall, past=past, asked=request.asked)
+    view = SearchProgress(
+        spec,
+        positive_class=settings.positive_class,
+        recall=watched_column(settings.source),
+        past=past,
+        asked=asked or time.time(),
+    )
     with live_block(view.render) as refresh:
         view.refresh = refresh
         record = run_search(spec, plan, site.cluster, listeners=(view,))
     for line in selection_lines(select(record, spec, val_share=settings.val_ratio), spec):
         tell(f"  {line}")
+    return settings
 
 
-def retrain(request: RunRequest, site: Site) -> list[RetrainJob]:
-    """The winner and the hand-made config of a search on every split; a `train` folder's one config alone."""
-    settings = Settings.load(request.folder).moved(request.checkpoints)
-    if request.checkpoints is not None:
-        settings.save(request.folder)  # later verbs look for the checkpoints there
-    source = source_of(settings, request)
-    winner, hand_made = _configs(settings, request.folder)
-    splits = _splits_of(settings, request)
-    jobs = plan_jobs(settings.checkpoints, splits, winner, hand_made, seeds=request.seeds)
-    heading(f"Retrain: {len(jobs)} training(s) on {', '.join(splits)}")
-    total = sum(job.config.epochs for job in jobs)
-    with progress("retrain epochs") as advance:
-        layout = settings.layout
-        run_jobs(
-            jobs,
-            source,
-            device=settings.device,
-            threads=layout["threads"],
-            cpus=min(layout["cpus"], site.cluster.cpus),
-            gpus=layout["gpus"] if site.cluster.gpus else 0,
-            on_epoch=_RetrainProgress(lambda done: advance(done, total)),
-            remote=site.remote / CHECKPOINTS if site.remote else None,
-            shipment=site.shipment,
+def _layout(settings: SearchSettings, compute: Compute, site: Site, *, config: TrainConfig) -> Layout:
+    return measured(
+        settings.layout,
+        compute,
+        site.cluster,
+        source=settings.source,
+        split=settings.searched,
+        config=config,
+        device=compute.device or settings.device,
+        shipment=site.shipment,
+    )
+
+
+def _place(name: str | None, data: DataRequest | None, storage: str, checkpoints: Path | None, *, resume: bool) -> Place:
+    if resume and name is None:
+        raise ConfigError(
+            "--resume goes on with a search by name, but --name is missing: `list` shows the searches at hand."
         )
-    for job in jobs:
-        draw_curves(job, settings.source)
-    return jobs
-
-
-class _RetrainProgress:
-    """Says how each training ends, and what was wrong with its checkpoint."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
-        self.done: dict[str, int] = {}
-
-    def __call__(self, job: RetrainJob, row: dict[str, Any]) -> None:
-        if row["note"] and job.label not in self.done:
-            say(f"  {job.label}: {row['note']}")
-        self.done[job.label] = row["epoch"]
-        if row["stop"]:
-            shown = MONITORS[job.config.monitor].show(row["objective"])
-            tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
-            self.done[job.label] = job.config.epochs
-        self.advance(sum(self.done.values()))
-
-
-@contextmanager
-def copied(request: RunRequest) -> Iterator[None]:
-    """At the end, come what may: results and checkpoints go to the storage beyond this machine, where there is one."""
-    try:
-        yield
-    finally:
-        if request.copy is not None and (request.folder / SETTINGS_FILE).is_file():
-            copy_results(request.folder, request.copy)
-            push(Settings.load(request.folder).moved(request.checkpoints).checkpoints, request.copy / CHECKPOINTS)
-
-
-def export(folder: Path) -> None:
-    """Verb `export NAME`, and the end of the main job: portable formats of the winning checkpoint per split, checked."""
-    from tune_btxrd.inference.export import export_search
-
-    heading("Export")
-    with progress("exported") as advance:
-        settings = Settings.load(folder)
-        made = export_search(settings.checkpoints, results=folder, source=settings.source, progress=advance)
-    for item in made:
-        differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())
-        tell(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")
-
-
-def report(folder: Path) -> None:
-    """Verb `report NAME`, and part of the main job: one self-contained page, figures and tables."""
-    from tune_btxrd.report.page import write_report
-
-    heading("Report")
-    with progress("report") as advance:
-        page = write_report(folder, progress=advance)
-    say(f"  {page}")
-
-
-def finish(folder: Path, jobs: list[RetrainJob], *, seconds: float | None) -> None:
-    """The closing table and where everything lies."""
-    settings = Settings.load(folder)
-    selection = chosen(folder, settings) if settings.kind == "search" else None
-    table, warnings = closing_table(jobs, settings.source)
-    write_summary(folder, jobs, settings, selection, warnings)
-    say()
-    show(table)
-    for line in [*(selection_lines(selection, settings.spec(folder)) if selection else []), *skipped_lines(settings)]:
-        say(line)
-    for line in warnings:
-        warn(line)
-    say(f"\nCheckpoints: {settings.checkpoints}\nResults:     {folder}")
-    verb = "run" if settings.config is None else "train"
-    say(f"Resume:      tune-btxrd {verb} --name {settings.name} --resume        Searches at hand: tune-btxrd list")
-    if seconds is not None:
-        say(f"Took {minutes(seconds)}.")
-
-
-def chosen(folder: Path, settings: Settings) -> Selection:
-    """The winner of a search by its selection rule. Raises: ResultError."""
-    return select(read_search(folder), settings.spec(folder), val_share=settings.val_ratio)
-
-
-def how_to_go_on(request: RunRequest) -> str:
-    """What to type after an interruption."""
-    if not (request.folder / SETTINGS_FILE).is_file():
-        return "Interrupted before the first trial; decoded images are kept. Start it again."
-    return f"Interrupted; everything reported is saved. Go on with: {resume_command(request)}"
-
-
-def resume_command(request: RunRequest) -> str:
-    """What to type to go on."""
-    if request.verb == "retrain":
-        return f"python -m tune_btxrd retrain {request.name}{_where(request)}"
-    return f"python -m tune_btxrd {request.verb} --name {request.name} --resume{_where(request)}"
-
-
-def skipped_lines(settings: Settings) -> list[str]:
-    """Splits that the dataset cannot have, and what the searched split means for the others."""
-    lines = [f"split {name} skipped: {reason}" for name, reason in settings.flags.get("skipped", {}).items()]
-    lines += [
-        f"{name}: config chosen on {count} images of this test part"
-        for name, count in settings.flags["leak"].items()
-        if count
-    ]
-    return lines
-
-
-def _configs(settings: Settings, folder: Path) -> tuple[TrainConfig, TrainConfig | None]:
-    if settings.config is not None:
-        return TrainConfig.from_dict(settings.config), None
-    winner = chosen(folder, settings).winner
-    return TrainConfig.from_dict(winner.config), settings.spec(folder).hand_made
-
-
-def _splits_of(settings: Settings, request: RunRequest) -> dict[str, str]:
-    if request.splits is None:
-        return settings.splits
-    if unknown := [name for name in request.splits if name not in settings.splits]:
-        raise ResultError(
-            f"A split to retrain must be one of {', '.join(settings.splits)}, but got {unknown[0]!r}: "
-            "the search left out those test parts."
-        )
-    return {name: settings.splits[name] for name in request.splits}
+    if name is None:
+        folder = data.data if data else None
+        dataset = "phantom" if folder is None else safe_name(folder.resolve().name)
+        name = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Place(name=name, storage=storage, checkpoints=checkpoints)
 
 
 def _later_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
     return confirm_epochs(spec) + 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
 
 
-def _say_cost(spec: SearchSpec, layout: Layout, splits: int, seeds: int) -> None:
+def _say_cost(spec: SearchSpec, layout: Layout, later_epochs: float) -> None:
     rate = layout.epoch_seconds / layout.slots
-    searched, later = expected_epochs(spec) * rate, _later_epochs(spec, splits, seeds) * rate
+    searched, later = expected_epochs(spec) * rate, later_epochs * rate
     tell(
         f"It will take about {minutes(searched)} here for the search, at most {minutes(later)} for confirmation and retrain "
         f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot; --trials and --time-budget change it)."
     )
-
-
-def _say_where_to_watch(cluster: Cluster, settings: Settings, storage: Path) -> None:
-    if cluster.dashboard_url:
-        tell(f"Ray dashboard: {cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
-    tell(f"Results: {storage / settings.name}; Optuna's study: {storage / settings.name / 'optuna.db'}")
-
-
-def _where(request: RunRequest) -> str:
-    storage = request.remote or str(request.storage)
-    flags = {"storage": None if storage == "ray_results" else storage, "address": request.address}
-    return "".join(f" --{name} {shlex.quote(value)}" for name, value in flags.items() if value)

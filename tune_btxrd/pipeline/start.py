@@ -2,244 +2,268 @@
 
 import dataclasses
 import importlib.util
-import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from tune_btxrd.config import TrainConfig
-from tune_btxrd.console import heading, tell
+from tune_btxrd.config import FIELDS, TrainConfig
+from tune_btxrd.console import warn
+from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import split_stem
-from tune_btxrd.distributed.connect import Cluster, check_address
-from tune_btxrd.distributed.measure import Layout, measure_layout
-from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.distributed.shipment import Shipment
-from tune_btxrd.distributed.sync import fetch
-from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
+    COMMON,
     Prepared,
     check_same_data,
     open_cache,
     prepare,
     read_manifest,
     require_weights_allowed,
+    shipped_space,
     write_prepared,
 )
 from tune_btxrd.pipeline.together import check_models, tell_notes
-from tune_btxrd.results.search_json import SPACE_FILE, Settings, require_new, results_folder
+from tune_btxrd.results.search_json import (
+    SPACE_FILE,
+    DatasetFacts,
+    SearchFlags,
+    SearchSettings,
+    SpaceRequest,
+    require_new,
+)
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
+GROWING = ("trials", "confirm")  # settings that a search which goes on may have otherwise
 
-@dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """What the command line asked for beside the dataset.
 
-    Attributes:
-        verb: what was typed.
-        storage: folder of results on this machine; remote: URI of the storage that keeps a copy of them.
-        space: YAML file; settings, hyperparameters: what flags override in it.
-        split: what the search sees; splits: what is retrained (None: what the dataset has).
-        seeds: trainings per config and split in the final job.
-        slots, cpus, gpus: None: measured, as the layout needs, all of a GPU.
-        time_budget: seconds for everything, or None.
-        asked: when the command was given, seconds since 1970.
-        tensorboard, mlflow: write event files; log to this tracking URI, or None.
+def complete_space(space: SpaceRequest, data: DataRequest) -> SpaceRequest:
+    """The same with the shipped file where none is said; the phantom starts from random weights.
+
+    Raises:
+        ConfigError: the phantom is to start from pretrained weights.
     """
-
-    name: str
-    verb: str = "run"
-    storage: Path
-    remote: str | None = None
-    checkpoints: Path | None
-    data: DataRequest
-    space: Path
-    settings: dict[str, Any] = field(default_factory=dict)
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    split: str = "common"
-    splits: tuple[str, ...] | None = None
-    seeds: int = 1
-    device: str = "auto"
-    slots: int | None = None
-    cpus: float | None = None
-    gpus: float | None = None
-    address: str | None = None
-    time_budget: float | None = None
-    resume: bool = False
-    data_given: bool = False
-    asked: float = field(default_factory=time.time)
-    tensorboard: bool = False
-    mlflow: str | None = None
-
-    @property
-    def folder(self) -> Path:
-        """`ray_results/<name>`, absolute."""
-        return results_folder(self.storage, self.name).resolve()
-
-    @property
-    def copy(self) -> RemoteFolder | None:
-        """The storage's copy of the results folder, if there is one."""
-        return RemoteFolder(self.remote) / self.name if self.remote else None
+    values = space.hyperparameters
+    require_weights_allowed(data, pretrained=values.get("pretrained") is True, weights=values.get("weights"))
+    if data.is_phantom:
+        values = {**values, "pretrained": False}
+    return dataclasses.replace(space, file=space.file or shipped_space(data), hyperparameters=values)
 
 
-def begin(request: RunRequest, config: TrainConfig | None = None) -> Settings:
-    """Starts a results folder, or opens the one that goes on; without Ray, so that a mistake costs no start.
+def load_spec(space: SpaceRequest) -> SearchSpec:
+    """A search space with what overrides it. Raises: ConfigError."""
+    assert space.file is not None
+    return SearchSpec.load(space.file).override(space.settings, space.hyperparameters)
+
+
+def require_mlflow() -> None:
+    """Raises ConfigError where MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigError("--mlflow needs MLflow, but it is not installed: pip install mlflow-skinny")
+
+
+def begin(
+    place: Place,
+    data: DataRequest,
+    space: SpaceRequest,
+    *,
+    split: str | None = None,
+    splits: Sequence[str] | None = None,
+    device: str | None = None,
+    time_budget: float | None = None,
+    config: TrainConfig | None = None,
+) -> SearchSettings:
+    """Starts a results folder; without Ray, so that a mistake costs no start.
 
     Args:
+        space: complete (see `complete_space`).
+        split: what the search sees; splits: what is retrained.
         config: the one config of verb `train`; None for a search.
 
     Raises:
         ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
     """
-    check_address(request.address)
-    if request.mlflow and importlib.util.find_spec("mlflow") is None:
-        raise ConfigError("--mlflow needs MLflow, but it is not installed: pip install mlflow-skinny")
-    folder = request.folder
-    if request.resume:
-        if request.remote:
-            bring(request.remote, folder)
-        return _resumed(request, folder)
+    folder = place.folder
     require_new(folder)
-    if request.copy is not None and request.copy.has(SETTINGS_FILE):
+    if place.exists:
         raise ResultError(
-            f"Results are never overwritten, but {request.remote} has {request.name!r} already: go on with it "
-            f"(--name {request.name} --resume), or choose another --name."
+            f"Results are never overwritten, but {place.storage} has {place.name!r} already: go on with it "
+            f"(--name {place.name} --resume), or choose another --name."
         )
-    hyperparameters = request.hyperparameters
-    require_weights_allowed(
-        request.data, pretrained=hyperparameters.get("pretrained"), weights=hyperparameters.get("weights")
-    )
-    spec = SearchSpec.load(request.space).override(request.settings, hyperparameters)
+    spec = load_spec(space)
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
-    prepared = prepare(request.data, image_size=size, splits=request.splits, searched=request.split)
+    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON)
     counts = prepared.searched.counts(prepared.manifest)["train"]
     tell_notes(config or spec, counts, prepared.manifest.class_names)
     write_prepared(prepared, folder, repeats=0 if config else spec.repeats)
-    settings = _settings(request, prepared, config=config, image_size=size)
-    write_whole(folder / SPACE_FILE, request.space.read_text(encoding="utf-8"))
+    settings = dataclasses.replace(
+        _settings(place, prepared, space, config=config, image_size=size),
+        device=device or "auto",
+    )
+    settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, time_budget=time_budget))
+    assert space.file is not None
+    write_whole(folder / SPACE_FILE, space.file.read_text(encoding="utf-8"))
     (folder / JOURNAL).touch()
     settings.save(folder)  # last: a folder that has it is whole
     return settings
 
 
-def bring(remote: str, folder: Path) -> None:
-    """The results folder here as the storage has it, where it is not here yet, or went on elsewhere since.
-
-    Raises:
-        ResultError: two machines went on with the same search, each in its own way.
-    """
-    copy = RemoteFolder(remote) / folder.name
-    fetch(copy, folder)
-    journal = folder / JOURNAL
-    if not journal.is_file() or not copy.has(JOURNAL):
-        return
-    with TemporaryDirectory() as aside:
-        theirs = Path(aside) / JOURNAL
-        copy.get(JOURNAL, theirs)
-        here, there = journal.read_bytes(), theirs.read_bytes()
-    if not here.startswith(there[: there.rfind(b"\n") + 1]) and not there.startswith(here[: here.rfind(b"\n") + 1]):
-        raise ResultError(
-            f"A search has one journal, but {journal} and the one in {copy.uri.partition('?')[0]} went on differently: "
-            "move one of them away."
-        )
-    if len(there) > len(here):
-        copy.get(JOURNAL, journal)
-
-
-def measured(settings: Settings, request: RunRequest, cluster: Cluster, shipment: Shipment | None = None) -> Layout:
-    """How many trials at once and what an epoch costs: measured once per search, kept in `search.json`.
-
-    A search that goes on where no node holds one of its trials (another machine) is measured again.
-    """
-    if settings.layout and cluster.room(settings.layout["cpus"], settings.layout["gpus"]):
-        return Layout(**{**settings.layout, "tried": tuple(settings.layout["tried"])})
-    heading("Measure")
-    config = settings.config and TrainConfig.from_dict(settings.config)
-    layout = measure_layout(
-        settings.source,
-        settings.searched,
-        config or settings.spec(request.folder).hand_made,
-        cluster,
-        device=request.device,
-        slots=request.slots,
-        cpus=request.cpus,
-        gpus=request.gpus,
-        shipment=shipment,
-    )
-    no_bf16 = " (this GPU has no bf16)" if (layout.ran_on, layout.precision) == ("cuda", "fp32") else ""
-    at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
-    tell(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
-    for line in layout.tried if len(layout.tried) > 1 else ():
-        tell(f"  {line}")
-    tell(f"  device {layout.ran_on}, precision {layout.precision}{no_bf16}")
-    dataclasses.replace(settings, layout=dataclasses.asdict(layout)).save(request.folder)
-    return layout
-
-
-def _settings(request: RunRequest, prepared: Prepared, *, config: TrainConfig | None, image_size: int) -> Settings:
+def _settings(
+    place: Place, prepared: Prepared, space: SpaceRequest, *, config: TrainConfig | None, image_size: int
+) -> SearchSettings:
     searched, manifest = prepared.searched, prepared.manifest
     seen = {*searched.parts["train"], *searched.parts["val"]}
-    return Settings(
-        name=request.name,
+    leak = {name: len(seen & set(split.parts["test"])) for name, split in prepared.splits.items() if not config}
+    return SearchSettings(
+        name=place.name,
         kind="train" if config else "search",
-        dataset={"name": manifest.dataset, "path": str(manifest.root), "sha256": manifest.sha256, "images": len(manifest)},
-        request=dataclasses.replace(request.data, data=request.data.data and request.data.data.resolve()),
-        source=prepared.source(request.folder),
-        space={"file": str(request.space), "settings": request.settings, "hyperparameters": request.hyperparameters},
+        dataset=DatasetFacts(name=manifest.dataset, path=str(manifest.root), sha256=manifest.sha256, images=len(manifest)),
+        request=prepared.request.complete(),
+        source=prepared.source(place.folder),
+        space=space,
         splits={name: split_stem(name) for name in prepared.splits},
         searched=split_stem(searched.name),
         val_ratio=len(searched.parts["val"]) / len(searched.parts["train"]),
-        device=request.device,
+        device="auto",
         image_size=image_size,
-        layout={},
-        checkpoints=((request.checkpoints or Path("checkpoints")) / request.name).resolve(),
-        flags={
-            "skipped": prepared.skipped,
-            "time_budget": request.time_budget,
-            "leak": {name: len(seen & set(split.parts["test"])) for name, split in prepared.splits.items() if not config},
-        },
+        layout=None,
+        checkpoints=((place.checkpoints or Path(CHECKPOINTS)) / place.name).resolve(),
+        flags=SearchFlags(skipped=prepared.skipped, leak=leak),
         config=config.to_dict() if config else None,
     )
 
 
-def _resumed(request: RunRequest, folder: Path) -> Settings:
-    """The settings of a search that goes on, with more trials where the user says so."""
-    settings = Settings.load(folder)
-    if settings.kind != "search":
-        raise ResultError(
-            f"{settings.name} is one training without a search: go on with `train --name {settings.name} --resume`."
-        )
-    allowed = {"trials", "confirm"}
-    if refused := sorted({*request.settings, *request.hyperparameters} - allowed):
-        raise ConfigError(
-            f"A resumed search keeps its settings, but got --{refused[0].replace('_', '-')}: "
-            "only --trials and --confirm may change."
-        )
-    flags = settings.flags | ({"time_budget": request.time_budget} if request.time_budget else {})
-    device = settings.device if request.device == "auto" else request.device
-    settings = dataclasses.replace(settings, flags=flags, device=device)
-    space = {**settings.space, "settings": {**settings.space["settings"], **request.settings}}
-    settings = dataclasses.replace(settings, space=space, source=source_of(settings, request)).moved(request.checkpoints)
-    settings.save(folder)
+def go_on(
+    place: Place,
+    data: DataRequest,
+    space: SpaceRequest,
+    *,
+    split: str | None = None,
+    splits: Sequence[str] | None = None,
+    device: str | None = None,
+    time_budget: float | None = None,
+    config: Mapping[str, object] | None = None,
+) -> SearchSettings:
+    """Opens the results folder that goes on. What is said again must be what it began with; more trials, another device
+    or time budget, and moved data or checkpoints are taken.
+
+    Args:
+        config: of verb `train`: the hyperparameters that are said; None for a search.
+
+    Raises:
+        ConfigError: a value that it began with otherwise; both are named. ResultError, DataError: as `begin`.
+    """
+    settings = place.settings()
+    _require_kind(settings, "search" if config is None else "train")
+    for name, (began, now) in data.contradictions(settings.request).items():
+        _refuse(name, began, now)
+    if split is not None and split_stem(split) != settings.searched:
+        _refuse("split", settings.searched, split)
+    if splits is not None and set(splits) != set(settings.splits):
+        _refuse("splits", ",".join(settings.splits), ",".join(splits))
+    if config is None:
+        settings = dataclasses.replace(settings, space=_grown(settings, space, place.folder))
+    elif settings.config is not None:
+        for name, value in config.items():
+            if TrainConfig.from_dict({**settings.config, name: value}).to_dict()[name] != settings.config.get(name, value):
+                _refuse(name, settings.config.get(name), value)
+    budget = settings.flags.time_budget if time_budget is None else time_budget
+    source, request = pixels(settings, data=data.data, cache=data.cache)
+    settings = dataclasses.replace(
+        settings,
+        flags=dataclasses.replace(settings.flags, time_budget=budget),
+        device=device or settings.device,
+        source=source,
+        request=request.complete(),
+    ).continued()
+    settings.save(place.folder)
     return settings
 
 
-def source_of(settings: Settings, request: RunRequest) -> Source:
-    """Where pixels lie now: the cache of the search, or one made again (moved results, another machine, a cleared cache).
+def _require_kind(settings: SearchSettings, kind: str) -> None:
+    if settings.kind == kind:
+        return
+    if settings.kind == "train":
+        raise ResultError(
+            f"{settings.name} is one training without a search: go on with `train --name {settings.name} --resume`."
+        )
+    raise ResultError(f"{settings.name} is a search: go on with `run --name {settings.name} --resume`.")
+
+
+def _grown(settings: SearchSettings, space: SpaceRequest, folder: Path) -> SpaceRequest:
+    """The space of a search that goes on, with more trials where the user says so."""
+    spec = settings.spec(folder)
+    if space.file is not None and SearchSpec.load(space.file) != SearchSpec.load(folder / SPACE_FILE):
+        _refuse("space", folder / SPACE_FILE, f"{space.file}, which differs")
+    for name, value in space.settings.items():
+        if name not in GROWING and getattr(spec, name) != value:
+            _refuse(name, getattr(spec, name), value)
+    spec.override({}, space.hyperparameters)  # says so where one of them is searched
+    known = spec.hand_made.to_dict()
+    for name, value in space.hyperparameters.items():
+        if known[name] != value:
+            _refuse(name, known[name], value)
+    grown = {name: value for name, value in space.settings.items() if name in GROWING}
+    return dataclasses.replace(settings.space, settings={**settings.space.settings, **grown})
+
+
+def _refuse(name: str, began: object, now: object) -> None:
+    flag = f"--set {name}" if name in FIELDS and name not in ("epochs", "seed") else f"--{name.replace('_', '-')}"
+    raise ConfigError(
+        f"What goes on keeps what it began with, but {flag} was {began} and is now {now}: leave it out, or start another "
+        "--name. Only --trials, --confirm, --time-budget and the device may change."
+    )
+
+
+def pixels(settings: SearchSettings, *, data: Path | None = None, cache: Path | None = None) -> tuple[Source, DataRequest]:
+    """Where a search's pixels lie now, for every verb, and how its dataset is read: the cache of the search, or one made
+    again (moved results, another machine, a cleared cache).
+
+    Args:
+        data: where the dataset is now, if it has moved; cache: where decoded images go.
 
     Raises:
         DataError: the dataset is gone, or has other ids or labels than the search saw.
     """
-    if Path(settings.source.cache).is_dir() and not request.data_given:
-        return settings.source
-    asked = dataclasses.replace(settings.request, cache=request.data.cache)
-    asked = dataclasses.replace(asked, data=request.data.data) if request.data_given else asked
-    manifest = read_manifest(asked)
-    check_same_data(manifest, settings.dataset["sha256"])
-    return dataclasses.replace(settings.source, cache=str(open_cache(asked, manifest, settings.image_size).path.resolve()))
+    request = settings.request
+    if data is not None:
+        request = dataclasses.replace(request, data=data)
+    if cache is not None:
+        request = dataclasses.replace(request, cache=cache)
+    known = Path(settings.source.cache)
+    if known.is_dir() and data is None and (cache is None or known.parent == cache.resolve()):
+        return settings.source, request
+    manifest = same_manifest(settings, request)
+    made = open_cache(request, manifest, settings.image_size)
+    _require_same_files(known, made.path, request)
+    return dataclasses.replace(settings.source, cache=str(made.path.resolve())), request
+
+
+def _require_same_files(known: Path, made: Path, request: DataRequest) -> None:
+    """The end of a cache's name is the hash of all its files. Raises: DataError where an image was replaced meanwhile."""
+    if known.name.rpartition("-")[2] == made.name.rpartition("-")[2]:
+        return
+    if request.is_phantom:  # its bytes change with the versions that draw it
+        warn("The phantom's images are not those of the search (other library versions draw it): numbers may differ.")
+        return
+    raise DataError(
+        f"The images must be those of the search, but files in {request.data} have been replaced since (cache {known.name} "
+        f"became {made.name}): restore them, or start another --name."
+    )
+
+
+def same_manifest(settings: SearchSettings, request: DataRequest) -> Manifest:
+    """The dataset of a search, read again. Raises: DataError where it is gone or another one."""
+    manifest = read_manifest(request)
+    check_same_data(manifest, settings.dataset.sha256)
+    return manifest
+
+
+def has_begun(place: Place) -> bool:
+    """Whether a results folder is whole."""
+    return (place.folder / SETTINGS_FILE).is_file()

@@ -14,7 +14,7 @@ from tune_btxrd.report.rungs import RungVisit, rung_visits
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
 from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.selection import Selection, select
@@ -63,7 +63,7 @@ class Material:
     """
 
     folder: Path
-    settings: Settings
+    settings: SearchSettings
     record: SearchRecord
     spec: SearchSpec | None
     selection: Selection | None
@@ -101,7 +101,7 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
     Raises:
         ResultError: no search there, or `search.json` or the journal is damaged.
     """
-    settings, record = Settings.load(folder), read_search(folder)
+    settings, record = SearchSettings.load(folder), read_search(folder)
     spec = settings.spec(folder) if settings.kind == "search" else None
     gaps: list[str] = []
     selection, why = _selection(record, spec, settings)
@@ -146,7 +146,7 @@ def read_trainings(checkpoints: Path) -> tuple[Training, ...]:
     return tuple(sorted(found, key=lambda t: (t.split != "stratified", t.split, t.role != WINNER, t.seed or -1)))
 
 
-def _selection(record: SearchRecord, spec: SearchSpec | None, settings: Settings) -> tuple[Selection | None, str]:
+def _selection(record: SearchRecord, spec: SearchSpec | None, settings: SearchSettings) -> tuple[Selection | None, str]:
     if spec is None:
         return None, "One config was trained, without a search."
     try:

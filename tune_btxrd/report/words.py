@@ -80,12 +80,8 @@ def states_line(material: Material) -> str:
 def warning_lines(material: Material) -> list[str]:
     """What a reader must know before believing a score."""
     flags = material.settings.flags
-    lines = [f"Split {name} was skipped: {reason}" for name, reason in flags.get("skipped", {}).items()]
-    lines += [
-        f"{name}: config chosen on {count} images of this test part."
-        for name, count in flags.get("leak", {}).items()
-        if count
-    ]
+    lines = [f"Split {name} was skipped: {reason}" for name, reason in flags.skipped.items()]
+    lines += [f"{name}: config chosen on {count} images of this test part." for name, count in flags.leak.items() if count]
     for training in material.trainings:
         if (training.log["zero_recall_epochs"].astype(int) >= 2).any():
             count = int(training.log["zero_recall_epochs"].astype(int).max())
@@ -185,7 +181,7 @@ def head_lines(material: Material) -> list[str]:
     """Under the title: which data, when, how far."""
     dataset, environment = material.settings.dataset, settings_environment(material)
     source = material.settings.source
-    lines = [f"{dataset['name']}, {dataset['images']:,} images; classes {', '.join(source.class_names)}"]
+    lines = [f"{dataset.name}, {dataset.images:,} images; classes {', '.join(source.class_names)}"]
     created = str(environment.get("created", ""))[:16].replace("T", " ")
     begun = f", begun {created}" if created else ""
     if material.spec is None:
@@ -258,8 +254,8 @@ def environment_pairs(material: Material) -> list[tuple[str, str]]:
         "platform": noted.get("platform"),
         "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
         "device": material.settings.device,
-        "slots": material.settings.layout.get("slots"),
-        "data sha256": material.settings.dataset.get("sha256"),
+        "slots": material.settings.layout and material.settings.layout.slots,
+        "data sha256": material.settings.dataset.sha256,
         "searched split": material.settings.searched,
         "results": material.folder,
         "checkpoints": material.settings.checkpoints,

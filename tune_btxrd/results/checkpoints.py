@@ -2,12 +2,17 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.split_files import split_name
@@ -17,6 +22,8 @@ from tune_btxrd.files import write_whole
 LOG = "training_log.csv"
 WINNER, HAND_MADE = "winner", "hand-made"  # the roles of a config in the final job
 HAND_MADE_FOLDER = "hand_made"
+ALONE = "this config"  # what verb `train` trains
+LOCK = ".final_job.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,7 @@ class RetrainJob:
         split: which parts; stem: the split's name as a file name.
         role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
         root: `checkpoints/<name>`.
+        is_alone: there was no search, so that its only config has won nothing.
     """
 
     split: str
@@ -35,6 +43,7 @@ class RetrainJob:
     seed_index: int
     config: TrainConfig
     root: Path
+    is_alone: bool = False
 
     @property
     def folder(self) -> Path:
@@ -58,7 +67,12 @@ class RetrainJob:
     def label(self) -> str:
         """What a person reads."""
         seed = f", seed {self.config.seed}" if self.seed_index else ""
-        return f"{self.split}, {self.role.replace('_', '-')}{seed}"
+        return f"{self.split}, {self.title}{seed}"
+
+    @property
+    def title(self) -> str:
+        """The config's name for a person."""
+        return ALONE if self.is_alone else self.role
 
     @property
     def _is_main(self) -> bool:
@@ -71,23 +85,71 @@ class RetrainJob:
 
 
 def plan_jobs(
-    root: Path, splits: Mapping[str, str], winner: TrainConfig, hand_made: TrainConfig | None, *, seeds: int
+    root: Path,
+    splits: Mapping[str, str],
+    winner: TrainConfig,
+    hand_made: TrainConfig | None,
+    *,
+    seeds: int,
+    is_alone: bool = False,
 ) -> list[RetrainJob]:
     """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
 
     Args:
         splits: split name -> its file stem.
         hand_made: None, or equal to the winner: then it is not trained twice.
+        is_alone: the winner is the one config of verb `train`.
     """
     configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
     return [
         RetrainJob(
-            split=split, stem=stem, role=role, seed_index=index, config=config.replace(seed=config.seed + index), root=root
+            split=split,
+            stem=stem,
+            role=role,
+            seed_index=index,
+            config=config.replace(seed=config.seed + index),
+            root=root,
+            is_alone=is_alone,
         )
         for index in range(seeds)
         for split, stem in splits.items()
         for role, config in configs.items()
     ]
+
+
+@contextmanager
+def final_job_lock(root: Path) -> Iterator[None]:
+    """Held by the one process that trains the final job into `checkpoints/<name>`; a note beside it says who that is.
+
+    Raises:
+        ResultError: another process holds it, or the folder cannot be written.
+    """
+    note = root / f"{LOCK}.holder"
+    lock = FileLock(root / LOCK)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ResultError(
+            f"One process at a time may train into {root}, but {_holder(note)} is at it: wait for it, or stop it."
+        ) from error
+    except OSError as error:
+        raise ResultError(
+            f"Checkpoints need a folder that can be written, but {root}: {error.strerror}. Choose another --checkpoints."
+        ) from error
+    try:
+        write_whole(note, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        return note.read_text(encoding="utf-8")[:200]
+    except OSError:  # it has just begun or ended
+        return "another process"
 
 
 def is_done(job: RetrainJob) -> bool:

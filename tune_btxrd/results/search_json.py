@@ -1,5 +1,6 @@
-"""`search.json`: all settings of a search, so that every later verb finds dataset, space, splits and checkpoints again."""
+"""`search.json`: what a results folder is about, typed and checked, so that every later verb finds what it needs again."""
 
+import dataclasses
 import json
 import os
 import platform
@@ -7,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from tune_btxrd.data.phantom import PhantomSpec
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.results.typed_json import WrongValueError, from_json
 from tune_btxrd.search.record import SETTINGS_FILE, read_settings
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
@@ -24,135 +26,221 @@ from tune_btxrd.version import __version__
 SPACE_FILE = "space.yaml"
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "scikit-learn", "numpy", "pandas", "pillow")
 UNSTARTED = {"splits", "tables", "figures", "audit.json"}  # written before a search begins
-PATHS = ("data", "cache", "exclude", "duplicates")
+LONGEST_NAME = 200  # bytes; file systems take 255, and file names are made from it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DatasetFacts:
+    """The dataset that was read: its name, where it lay, the hash of its ids and labels, how many images."""
+
+    name: str
+    path: str
+    sha256: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceRequest:
+    """A search space and what overrides it.
+
+    Attributes:
+        file: YAML; None: the one that is shipped for the dataset.
+        settings: of the whole search: trials, epochs, confirm, seed.
+        hyperparameters: fixed values of TrainConfig.
+    """
+
+    file: Path | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    hyperparameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Trials at once and what each gets, as measured.
+
+    Attributes:
+        slots: trials at once; cpus, gpus: of each, as Ray counts them; threads: torch's CPU threads in each.
+        epoch_seconds: of one trial when all slots are busy (training and validation of the search's split).
+        tried: one line per layout that was measured.
+        ran_on, precision: what the trials that were measured ran on and in, e.g. "cpu" and "fp32".
+    """
+
+    slots: int
+    cpus: float
+    gpus: float
+    threads: int
+    epoch_seconds: float
+    tried: tuple[str, ...] = ()
+    ran_on: str = ""
+    precision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchFlags:
+    """What follows from the flags of a search.
+
+    Attributes:
+        skipped: split -> why this dataset cannot have it.
+        time_budget: seconds for everything, or None.
+        leak: split -> images of its test part that the search saw.
+    """
+
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    time_budget: float | None = None
+    leak: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Versions, git commit, machine and command of a session: what a reviewer asks for."""
+
+    created: str
+    command: tuple[str, ...]
+    tune_btxrd: str
+    git_commit: str | None
+    python: str
+    platform: str
+    packages: Mapping[str, str]
+
+    def is_like(self, other: "Environment") -> bool:
+        """Whether two sessions differ in their time alone."""
+        return dataclasses.replace(self, created=other.created) == other
+
+
+def environment() -> Environment:
+    """The present one."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return Environment(
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=("tune-btxrd", *sys.argv[1:]),
+        tune_btxrd=__version__,
+        git_commit=commit.stdout.strip() or None,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: version(name) for name in PACKAGES},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
     """What a results folder is about.
 
     Attributes:
-        kind: "search", or "train" for one config without a search.
-        request: how the dataset is read; dataset: its name, path and sha256.
-        space: overrides of `space.yaml`: {"settings": ..., "hyperparameters": ...}.
+        kind: "search", or "train" for one config without a search; then `config` holds it.
+        request: how the dataset is read; dataset: what was read.
+        space: what overrides `space.yaml`.
         splits: those to be retrained, name -> file stem; searched: the stem of the split that the search saw.
         val_ratio: validation / training images of the searched split.
-        layout: slots, threads, cpus, gpus, epoch_seconds as measured; flags: what the user asked for.
+        device: as asked for, "auto" included; layout: None until it is measured.
+        environment: of the session that began it; resumed: of those that went on.
     """
 
     name: str
-    kind: str
-    dataset: dict[str, Any]
+    kind: Literal["search", "train"]
+    dataset: DatasetFacts
     request: DataRequest
     source: Source
-    space: dict[str, Any]
-    splits: dict[str, str]
+    space: SpaceRequest
+    splits: Mapping[str, str]
     searched: str
     val_ratio: float
     device: str
     image_size: int
-    layout: dict[str, Any]
+    layout: Layout | None
     checkpoints: Path
-    flags: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] | None = None
+    flags: SearchFlags = field(default_factory=SearchFlags)
+    config: Mapping[str, object] | None = None
+    environment: Environment = field(default_factory=environment)
+    resumed: tuple[Environment, ...] = ()
 
     def save(self, folder: Path) -> None:
-        """Writes `search.json`; the environment it began in stays, one that it goes on in is added to `resumed`.
-
-        Raises:
-            ResultError: the folder is not writable.
-        """
-        known = _environments(folder)
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["request"] = {key: str(v) if key in PATHS and v is not None else v for key, v in asdict(self.request).items()}
-        plain |= {"source": self.source.to_dict(), "checkpoints": str(self.checkpoints)}
-        plain |= {"environment": known[0], "resumed": known[1:]}
+        """Writes `search.json`. Raises: ResultError where the folder is not writable."""
+        plain = asdict(self) | {"layout": asdict(self.layout) if self.layout else {}}
         plain["checkpoints_from_here"] = os.path.relpath(self.checkpoints, folder.resolve())
-        write_whole(folder / SETTINGS_FILE, json.dumps(plain, indent=1, ensure_ascii=False))
+        write_whole(folder / SETTINGS_FILE, json.dumps(plain, indent=1, ensure_ascii=False, default=str))
 
     @classmethod
-    def load(cls, folder: Path) -> "Settings":
+    def load(cls, folder: Path) -> "SearchSettings":
         """The settings of a results folder, also of one that was moved or copied: its splits are those beside it.
 
         Raises:
-            ResultError: no search there, or one that this version cannot read.
+            ResultError: no search there, or a file that this version cannot read.
         """
         plain = read_settings(folder)
         try:
-            request = dict(plain["request"])
-            request |= {key: Path(request[key]) for key in PATHS if request[key] is not None}
-            request["phantom"] = PhantomSpec(**request["phantom"])
-            source = Source.from_dict({**plain["source"], "splits": str((folder / "splits").resolve())})
-            known = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain}
-            known |= {"request": DataRequest(**request), "source": source, "checkpoints": _checkpoints(plain, folder)}
-            settings = cls(**known)
-        except (KeyError, TypeError) as error:
-            raise ResultError(
-                f"{folder / SETTINGS_FILE} must be whole, but {error} is missing or unknown: restore it."
-            ) from error
-        settings.check_names(folder)
+            settings = from_json(cls, plain | {"layout": plain.get("layout") or None})
+            settings = settings._from(folder, plain.get("checkpoints_from_here"))
+            settings._check_meaning()
+        except WrongValueError as error:
+            known = plain.get("environment")
+            writer = known.get("tune_btxrd") if isinstance(known, dict) else None
+            by = f" (written by version {str(writer)[:20]})" if writer and writer != __version__ else ""
+            raise ResultError(f"{folder / SETTINGS_FILE} must be whole, but {error}{by}: restore it.") from error
         return settings
 
-    def check_names(self, folder: Path) -> None:
-        """Raises ResultError for names that lead out of their folders: a results folder may come from anybody."""
+    def _from(self, folder: Path, checkpoints_from_here: object) -> "SearchSettings":
+        """As they are now, where the results folder may have moved, with its checkpoints or without."""
+        source = dataclasses.replace(self.source, splits=str((folder / "splits").resolve()))
+        here = checkpoints_from_here if isinstance(checkpoints_from_here, str) else None
+        return dataclasses.replace(self, source=source, checkpoints=_checkpoints(self.checkpoints, here, folder))
+
+    def _check_meaning(self) -> None:
+        """Raises WrongValueError for names that lead out of their folders (a results folder may come from anybody) and
+        for values that contradict each other.
+        """
         for name in (*self.splits.values(), self.searched, self.name):
             if Path(name).name != name or name in ("", ".", ".."):
-                raise ResultError(f"Names in {folder / SETTINGS_FILE} must be plain file names, but one is {name!r}.")
+                raise WrongValueError(f"a name must be a plain file name, and one is {name!r}")
         if self.checkpoints.name != self.name:
-            raise ResultError(
-                f"Checkpoints must lie in a folder called as the search, {self.name}, but {folder / SETTINGS_FILE} "
-                f"says {self.checkpoints}: correct it there."
-            )
+            raise WrongValueError(f"`checkpoints` must be a folder called {self.name}, and is {self.checkpoints}")
+        if not 0 <= self.source.positive_class < len(self.source.class_names):
+            classes = len(self.source.class_names)
+            raise WrongValueError(f"`source.positive_class` must be below {classes}, and is {self.source.positive_class}")
 
-    def moved(self, checkpoints: Path | None) -> "Settings":
+    def moved(self, checkpoints: Path | None) -> "SearchSettings":
         """With checkpoints below another root; unchanged for None."""
-        return self if checkpoints is None else replace(self, checkpoints=(checkpoints / self.name).resolve())
+        return self if checkpoints is None else dataclasses.replace(self, checkpoints=(checkpoints / self.name).resolve())
 
-    def spec(self, folder: Path, **changes: Any) -> SearchSpec:
-        """The search space as it was used: `space.yaml` beside `search.json`, the overrides, then `changes`."""
-        space = SearchSpec.load(folder / SPACE_FILE)
-        return space.override({**self.space["settings"], **changes}, self.space["hyperparameters"])
+    def continued(self) -> "SearchSettings":
+        """With the present environment among those it went on in, where it differs from the last one."""
+        now, last = environment(), (self.environment, *self.resumed)[-1]
+        return self if last.is_like(now) else dataclasses.replace(self, resumed=(*self.resumed, now))
+
+    def spec(self, folder: Path) -> SearchSpec:
+        """The search space as it was used: `space.yaml` beside `search.json`, and what overrides it."""
+        return SearchSpec.load(folder / SPACE_FILE).override(self.space.settings, self.space.hyperparameters)
+
+    @property
+    def only_config(self) -> TrainConfig | None:
+        """The config of verb `train`; None for a search. Raises: ResultError where it was lost."""
+        if self.kind == "train" and self.config is None:
+            raise ResultError(f"{SETTINGS_FILE} of {self.name} must hold `config`, but it is missing: restore it.")
+        return None if self.config is None else TrainConfig.from_dict(self.config)
+
+    @property
+    def positive_class(self) -> str:
+        """The class to watch."""
+        return self.source.class_names[self.source.positive_class]
 
 
-def _checkpoints(plain: Mapping[str, Any], folder: Path) -> Path:
+def _checkpoints(there: Path, from_here: str | None, folder: Path) -> Path:
     """Where checkpoints lie: as they lay from the results folder, which may have moved with them, else where they were."""
-    there = Path(plain["checkpoints"])
-    if "checkpoints_from_here" not in plain:
+    if from_here is None:
         return there
-    moved = Path(os.path.normpath(folder.resolve() / plain["checkpoints_from_here"]))
+    moved = Path(os.path.normpath(folder.resolve() / from_here))
     return there if there.is_dir() and not moved.is_dir() else moved
-
-
-def environment() -> dict[str, Any]:
-    """Versions, git commit, machine and command: what a reviewer asks for."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": ["tune-btxrd", *sys.argv[1:]],
-        "tune_btxrd": __version__,
-        "git_commit": commit.stdout.strip() or None,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _environments(folder: Path) -> list[dict[str, Any]]:
-    """The environments a search began and went on in, the present one last."""
-    now = environment()
-    if not (folder / SETTINGS_FILE).exists():
-        return [now]
-    plain = read_settings(folder)
-    known = [plain["environment"], *plain.get("resumed", [])]
-    return known if known[-1] | {"created": now["created"]} == now else [*known, now]
 
 
 def results_folder(storage: Path, name: str) -> Path:
     """`<storage>/<name>`. Raises: ResultError for a name that is no plain folder name."""
-    if not name or name in (".", "..") or Path(name).name != name or name.startswith("-"):
+    if not name or name in (".", "..") or Path(name).name != name or name.startswith("-") or "\0" in name:
         raise ResultError(f"A search's name must be a plain folder name, but got {name!r}: use letters, digits, - and _.")
+    if (size := len(os.fsencode(name))) > LONGEST_NAME:
+        raise ResultError(f"A search's name has at most {LONGEST_NAME} bytes, but {name[:30]!r}... has {size}: shorten it.")
+    if storage.exists() and not storage.is_dir():
+        raise ResultError(f"Results lie in a folder, but {storage} is a file: choose another --storage.")
     return storage / name
 
 
@@ -161,13 +249,8 @@ def require_new(folder: Path) -> None:
 
     What a start left that was killed before its first trial does not count.
     """
-    if folder.exists() and {path.name for path in folder.iterdir()} - UNSTARTED:
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - UNSTARTED):
         raise ResultError(
             f"A results folder is never overwritten, but {folder} exists: go on with it (--name {folder.name} --resume), "
             "or choose another --name."
         )
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that were given."""
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,27 +1,29 @@
 """What a search and its final job found, in words and in one table."""
 
 import json
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from tune_btxrd.console import make_table
 from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.search.selection import HAND_MADE_NUMBER, Selection
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
-if TYPE_CHECKING:
-    from tune_btxrd.results.search_json import Settings
-
 FILE = "summary.json"
 ZERO_RECALL_EPOCHS = 2
-MOST_RECALLS = 5  # classes; more do not fit a line
+WIDTH = 80  # columns of a terminal, at least
 
 
 def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
@@ -71,46 +73,112 @@ def _luckiest(selection: Selection) -> str | None:
 
 
 def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, list[str]]:
-    """Winner against hand-made config per split at each one's best epoch, and warnings about the positive class.
+    """Every training at its best epoch, with mean and standard deviation over seeds, and warnings about the positive class.
 
-    Recall of every class; of more than MOST_RECALLS, of the positive class and of the one found least.
+    It fits WIDTH columns: recall of every class, else of the positive class and of the one found least; else one value a
+    row.
     """
-    names, positive = source.class_names, source.class_names[source.positive_class]
-    rows: list[dict[str, str]] = []
-    warnings = []
     order = list(dict.fromkeys(job.split for job in jobs))
-    for job in sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index)):
-        log = job.log()
-        best = best_row(log)
-        recalls = {name: float(best[column]) for name, column in zip(names, recall_columns(names), strict=True)}
-        rows.append(
-            {
-                "split": job.split,
-                "config": job.role,
-                "seed": str(job.config.seed),
-                "val loss": f"{best['val_loss']:.4f}",
-                "macro-F1": f"{best['val_macro_f1']:.2f}",
-                **_recall_cells(recalls, positive),
-                "best epoch": f"{best['epoch']}/{len(log)}",
-                "checkpoint": str(job.best.relative_to(job.root)),
-            }
+    ordered = sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index))
+    trainings = [_Training(job, source) for job in ordered]
+    for recalls in (_all_recalls, _some_recalls):
+        rows = _with_seeds(trainings, recalls)
+        table = _table(tuple(name.replace(" ", "\n", 1) for name in rows[0]), [tuple(row.values()) for row in rows])
+        if _width(table) <= WIDTH:
+            break
+    else:
+        stacked = [(f"{row.pop('split')}, {row.pop('config')}", row) for row in rows]
+        table = _table(
+            ("training", "", "value"),
+            [("" if at else name, key, value) for name, row in stacked for at, (key, value) in enumerate(row.items())],
         )
-        if (log["zero_recall_epochs"] >= ZERO_RECALL_EPOCHS).any():
-            warnings.append(
-                f"{job.label}: {int(log['zero_recall_epochs'].max())} epochs in a row found no {positive} image."
-            )
-    return make_table("Validation results of the final job", tuple(rows[0]), [tuple(row.values()) for row in rows]), warnings
+    return table, [line for training in trainings if (line := training.warning())]
 
 
-def _recall_cells(recalls: Mapping[str, float], positive: str) -> dict[str, str]:
-    if len(recalls) <= MOST_RECALLS:
-        return {f"recall {name}": f"{value:.2f}" for name, value in recalls.items()}
-    least = min(recalls, key=lambda name: recalls[name])
-    return {f"recall {positive}": f"{recalls[positive]:.2f}", "lowest recall": f"{recalls[least]:.2f} ({least})"}
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Without lines, which take three columns each."""
+    table = make_table("Validation results of the final job", columns, rows)
+    table.box, table.pad_edge = None, False
+    return table
+
+
+def _width(table: Table) -> int:
+    """Columns that the table needs with no cell broken."""
+    console = Console(width=10 * WIDTH)
+    return Measurement.get(console, console.options, table).maximum
+
+
+class _Training:
+    """One training of the final job as rows of the table."""
+
+    def __init__(self, job: RetrainJob, source: Source) -> None:
+        self.job, self.log = job, job.log()
+        self.best = best_row(self.log)
+        names = source.class_names
+        columns = zip(names, recall_columns(names), strict=True)
+        self.recalls = {name: float(self.best[column]) for name, column in columns}
+        self.positive = names[source.positive_class]
+        monitor = MONITORS[job.config.monitor]
+        shown = {monitor.label: (float(self.best[monitor.column]), 4), "val macro-F1": (float(self.best["val_macro_f1"]), 2)}
+        self.values = {name if name == "val loss" else name.removeprefix("val "): value for name, value in shown.items()}
+
+    @property
+    def best_epoch(self) -> str:
+        """Which of how many."""
+        return f"{int(self.best['epoch'])}/{len(self.log)}"
+
+    def warning(self) -> str | None:
+        """Says so where the positive class was lost for epochs in a row."""
+        lost = int(self.log["zero_recall_epochs"].max())
+        if lost < ZERO_RECALL_EPOCHS:
+            return None
+        return f"{self.job.label}: {lost} epochs in a row found no {self.positive} image."
+
+
+Recalls = Callable[["_Training"], dict[str, float]]
+
+
+def _all_recalls(training: _Training) -> dict[str, float]:
+    return {f"recall {name}": value for name, value in training.recalls.items()}
+
+
+def _some_recalls(training: _Training) -> dict[str, float]:
+    recalls, positive = training.recalls, training.positive
+    return {f"recall {positive}": recalls[positive], "lowest recall": min(recalls.values())}
+
+
+def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[str, str]]:
+    """One row per training; where several seeds were trained, their mean and standard deviation below them."""
+    rows: list[dict[str, str]] = []
+    several = len({training.job.seed_index for training in trainings}) > 1
+    for (split, title), same in groupby(trainings, key=lambda item: (item.job.split, item.job.title)):
+        items = list(same)
+        head = {"split": split, "config": title}
+        for item in items:
+            seed = {"seed": str(item.job.config.seed)} if several else {}
+            rows.append({**head, **seed, **_cells(item, recalls), "best epoch": item.best_epoch})
+        if len(items) > 1:
+            for name, over in (("mean", statistics.fmean), ("sd", statistics.stdev)):
+                values = {key: [item.values[key][0] for item in items] for key in items[0].values}
+                cells = {key: f"{over(column):.{items[0].values[key][1]}f}" for key, column in values.items()}
+                found = [recalls(item) for item in items]
+                cells |= {key: f"{over([item[key] for item in found]):.2f}" for key in found[0]}
+                rows.append({**head, "seed": name, **cells, "best epoch": ""})
+    return rows
+
+
+def _cells(training: _Training, recalls: Recalls) -> dict[str, str]:
+    shown = {name: f"{value:.{digits}f}" for name, (value, digits) in training.values.items()}
+    found = recalls(training)
+    cells = shown | {name: f"{value:.2f}" for name, value in found.items()}
+    if "lowest recall" in found:
+        least = min(training.recalls, key=lambda name: training.recalls[name])
+        cells["lowest recall"] += f" ({least})"
+    return cells
 
 
 def write_summary(
-    folder: Path, jobs: Sequence[RetrainJob], settings: "Settings", selection: Selection | None, warnings: Sequence[str]
+    folder: Path, jobs: Sequence[RetrainJob], settings: SearchSettings, selection: Selection | None, warnings: Sequence[str]
 ) -> None:
     """`summary.json`: the closing table as data."""
     content: dict[str, Any] = {
@@ -137,6 +205,6 @@ def write_summary(
             for job in jobs
         ],
         "warnings": list(warnings),
-        "skipped_splits": settings.flags.get("skipped", {}),
+        "skipped_splits": dict(settings.flags.skipped),
     }
     write_whole(folder / FILE, json.dumps(content, indent=1, default=lambda value: value.item()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.journal import read_events
@@ -132,7 +132,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ResultError(
             f"{path} must be JSON, but line {error.lineno} is not: restore it from the storage's copy."
         ) from error
-    return dict(settings)
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise ResultError(f"{path} must be a readable text file, but: {first_line(error)}.") from error
+    if not isinstance(settings, dict):
+        raise ResultError(f"{path} must hold an object, but holds {settings!r:.40}: restore it from the storage's copy.")
+    return settings
 
 
 def from_events(events: Iterable[Mapping[str, Any]], *, folder: Path, settings: dict[str, Any]) -> SearchRecord:

@@ -1,0 +1,176 @@
+"""The verbs on a search that has ended: `evaluate`, `explain`, `export`, `report`, `trial`. All find its pixels alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune_btxrd.console import heading, progress, say, tell
+from tune_btxrd.errors import ResultError
+from tune_btxrd.pipeline.place import STORAGE, Place
+from tune_btxrd.pipeline.prepare import duplicates_of
+from tune_btxrd.pipeline.start import pixels, same_manifest
+from tune_btxrd.results.checkpoints import chosen_splits
+from tune_btxrd.results.search_json import SearchSettings
+from tune_btxrd.training.source import Source
+
+if TYPE_CHECKING:
+    from tune_btxrd.distributed.reproduce import Reproduction
+    from tune_btxrd.evaluation.evaluate import Evaluation
+    from tune_btxrd.evaluation.explain import Explained
+    from tune_btxrd.inference.export import Exported
+
+
+def evaluate(
+    name: str,
+    *,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+    splits: Sequence[str] | None = None,
+    device: str = "auto",
+    agreed: Callable[[Sequence[str]], None] | None = None,
+) -> "Evaluation":
+    """Scores winner and hand-made config of a search on the test part of each split. Every opening is logged.
+
+    Args:
+        splits: some of those that were retrained; default: all.
+        agreed: called with the splits before a test part is opened; it raises where the user does not agree.
+
+    Raises:
+        ResultError, DataError: no checkpoints, a damaged one, the dataset is gone or another one.
+    """
+    from tune_btxrd.evaluation.evaluate import evaluate_search
+
+    place = Place(name=name, storage=storage, checkpoints=checkpoints)
+    settings = place.settings()
+    chosen = chosen_splits(settings.checkpoints, splits)
+    source, request = pixels(settings, data=data, cache=cache)
+    manifest = same_manifest(settings, request)
+    pairs = duplicates_of(request, manifest)
+    if agreed is not None:
+        agreed([item.name for item in chosen])
+    with progress("scored") as advance:
+        return evaluate_search(
+            settings.checkpoints,
+            results=place.folder,
+            manifest=manifest,
+            pairs=pairs,
+            source=source,
+            splits=splits,
+            device=device,
+            progress=advance,
+        )
+
+
+def explain(
+    name: str,
+    *,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+    splits: Sequence[str] | None = None,
+    device: str = "auto",
+) -> "list[Explained]":
+    """Where the winner of each split looks on its validation part: a contact sheet, and the pointing game where lesions
+    are annotated. No test part is opened.
+
+    Raises: as `evaluate`.
+    """
+    from tune_btxrd.evaluation.explain import explain_search
+
+    place = Place(name=name, storage=storage, checkpoints=checkpoints)
+    settings = place.settings()
+    chosen_splits(settings.checkpoints, splits)
+    source, request = pixels(settings, data=data, cache=cache)
+    manifest = same_manifest(settings, request)
+    with progress("explained") as advance:
+        return explain_search(
+            settings.checkpoints,
+            results=place.folder,
+            manifest=manifest,
+            source=source,
+            splits=splits,
+            device=device,
+            progress=advance,
+        )
+
+
+def export(
+    name: str,
+    *,
+    storage: str = STORAGE,
+    checkpoints: Path | None = None,
+    data: Path | None = None,
+    cache: Path | None = None,
+) -> "list[Exported]":
+    """The winning checkpoint of each split in portable formats, each loaded back and compared.
+
+    Raises: as `evaluate`.
+    """
+    place = Place(name=name, storage=storage, checkpoints=checkpoints)
+    settings = place.settings()
+    chosen_splits(settings.checkpoints, None)  # before pixels are decoded
+    return export_place(place, settings, pixels(settings, data=data, cache=cache)[0])
+
+
+def export_place(place: Place, settings: SearchSettings, source: Source) -> "list[Exported]":
+    """The same for a search that is open already."""
+    from tune_btxrd.inference.export import export_search
+
+    heading("Export")
+    with progress("exported") as advance:
+        made = export_search(settings.checkpoints, results=place.folder, source=source, progress=advance)
+    for item in made:
+        differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())
+        tell(f"  {item.folder}: largest difference of a logit on {item.images} images: {differences}")
+    return made
+
+
+def report(name: str, *, storage: str = STORAGE, checkpoints: Path | None = None) -> Path:
+    """One self-contained page, figures and tables of a search; returns the page. Raises: ResultError."""
+    place = Place(name=name, storage=storage, checkpoints=checkpoints)
+    return report_place(place, place.settings())
+
+
+def report_place(place: Place, settings: SearchSettings) -> Path:
+    """The same for a search that is open already."""
+    from tune_btxrd.report.page import write_report
+
+    heading("Report")
+    checkpoints = settings.checkpoints if place.checkpoints is not None else None
+    with progress("report") as advance:
+        page = write_report(place.folder, checkpoints=checkpoints, progress=advance)
+    say(f"  {page}")
+    return page
+
+
+def trial(
+    name: str, label: str, *, storage: str = STORAGE, data: Path | None = None, cache: Path | None = None
+) -> "Reproduction":
+    """One trial of a search again, alone; `label`: its number, or 7r2 for a confirmation repeat.
+
+    Raises:
+        ResultError: no such trial, or its numbers came out differently. DataError: the dataset is gone.
+    """
+    from tune_btxrd.distributed.reproduce import reproduce, session_threads
+
+    place = Place(name=name, storage=storage)
+    settings = place.settings()
+    threads = session_threads(place.folder, label)
+    source, _ = pixels(settings, data=data, cache=cache)
+
+    def heard(row: Mapping[str, Any]) -> None:
+        say(f"  epoch {row['epoch']}: val loss {row['val_loss']:.6f}")
+
+    found = reproduce(
+        place.folder, label, source, split=settings.searched, device=settings.device, threads=threads, heard=heard
+    )
+    if not found.is_equal:
+        epoch, number, old, new = found.differences[0]
+        raise ResultError(
+            f"Trial {label} should give the same numbers again, but {number} of epoch {epoch} is {new} instead of {old}: "
+            f"they are equal on the same CPU, {threads} thread(s) and the versions in search.json."
+        )
+    return found

@@ -1,0 +1,56 @@
+"""Verb `predict` as a function: class probabilities for image files and folders."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tune_btxrd.console import progress, tell
+from tune_btxrd.files import write_whole
+
+if TYPE_CHECKING:
+    from tune_btxrd.inference.predict import Predictions
+
+
+def predict_images(
+    checkpoint: Path | str,
+    images: Sequence[Path | str],
+    *,
+    device: str = "auto",
+    overlays: Path | None = None,
+    rank_uncertain: Path | None = None,
+    told: Callable[["Predictions"], None] | None = None,
+) -> "Predictions":
+    """Class probabilities for files and folders of images; files that cannot be read are in `broken` of the answer.
+
+    Args:
+        checkpoint: .pt file, exported folder or ONNX file.
+        overlays: folder for pictures of where the model looks; rank_uncertain: CSV file of the images to label first.
+        told: called with the answer before the overlays are drawn, which take longest and may fail.
+
+    Raises:
+        ResultError: the checkpoint cannot be used, or is ONNX and overlays are wanted; no image was read then.
+        DataError: no image there.
+    """
+    from tune_btxrd.inference.open_model import open_model
+    from tune_btxrd.inference.predict import image_files, predict_files
+    from tune_btxrd.inference.predict import rank_uncertain as ranked
+
+    files = image_files([Path(image) for image in images])
+    predictor = open_model(Path(checkpoint), device=device)
+    if overlays is not None:
+        from tune_btxrd.evaluation.explain import network
+
+        network(predictor)
+    with progress("predicted") as advance:
+        found = predict_files(predictor, files, progress=advance)
+    if rank_uncertain is not None:
+        write_whole(rank_uncertain, ranked(found).to_csv(index=False))
+    if told is not None:
+        told(found)
+    if overlays is not None:
+        from tune_btxrd.evaluation.explain import explain_files
+
+        with progress("overlaid") as advance:
+            written = explain_files(predictor, found.files, overlays, progress=advance)
+        tell(f"{len(written)} overlay(s) in {overlays}")
+    return found
