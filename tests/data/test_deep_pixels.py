@@ -254,6 +254,21 @@ def test_what_is_not_understood_or_too_large_is_said(tmp_path: Path) -> None:
         decode_image(write(tmp_path / "b.tif", two), 8)
 
 
+@pytest.mark.parametrize("planar", [False, True])
+def test_deep_tiffs_are_turned_upright(tmp_path: Path, planar: bool) -> None:
+    stored = np.zeros((4, 8, 3), dtype=np.float64)
+    stored[:, :2] = 1.0  # bright at the left; orientation 6 turns it clockwise: bright at the top
+    data = tiff(np.moveaxis(stored, -1, 0), photometric="rgb", planarconfig="separate") if planar else tiff(stored[..., 0])
+    turned = tiff(
+        np.moveaxis(stored, -1, 0) if planar else stored[..., 0],
+        photometric="rgb" if planar else "minisblack",
+        planarconfig="separate" if planar else None,
+        extratags=[(274, 3, 1, 6, True)],
+    )
+    flat, upright = (decode_image(write(tmp_path / "a.tif", bytes_), 8) for bytes_ in (data, turned))
+    np.testing.assert_array_equal(np.rot90(flat, -1), upright)
+
+
 def test_the_audit_reads_the_headers_of_what_the_decoder_reads(tmp_path: Path) -> None:
     planar = tiff(np.zeros((3, 5, 7), dtype=np.float64), photometric="rgb", planarconfig="separate")
     (header,) = image_headers(manifest_of([write(tmp_path / "a.tif", planar)])).values()

@@ -144,6 +144,7 @@ def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
         (("a/p1", "a/p2", "b/p1", "b/p2"), r"class/group \(patients\)"),
         (("images", "masks"), "look like images and what was drawn on them"),
         (("only",), "must hold dataset.xlsx"),
+        ((".",), r"its 3 images have no class; sort them into class folders, add a manifest.csv, or `predict` them"),
         (("wrapped/a", "wrapped/b"), "the classes are one folder further in, use --data .*wrapped"),
     ],
 )

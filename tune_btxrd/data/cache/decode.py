@@ -8,6 +8,7 @@ import io
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -133,7 +134,7 @@ def read_size(path: Path) -> ImageSize:
     try:
         data = _read(path)
         if is_tiff(data) and not _is_known(data):
-            return ImageSize(*_tiff_size(path.name, data), orientation=1)
+            return _tiff_size(path.name, data)
         image = _open(path.name, data)
         return ImageSize(image.width, image.height, image.getexif().get(EXIF_ORIENTATION, 1))
     except UnreadableError:
@@ -188,9 +189,9 @@ def _is_known(data: bytes) -> bool:
 
 def _decoded(name: str, data: bytes, image_size: int) -> Decoded:
     if is_tiff(data) and not _is_known(data):
-        _tiff_size(name, data)
+        orientation = _tiff_size(name, data).orientation
         made = to_eight_bits(read_tiff(data))
-        return Decoded(_square(made.image, image_size, orientation=1), made.note)
+        return Decoded(_square(made.image, image_size, orientation=orientation), made.note)
     image = _open(name, data)
     orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     if (reader := deep_reader(image, data)) is None:
@@ -199,18 +200,19 @@ def _decoded(name: str, data: bytes, image_size: int) -> Decoded:
     return Decoded(_square(made.image, image_size, orientation=orientation), made.note)
 
 
-def _tiff_size(name: str, data: bytes) -> tuple[int, int]:
-    """(width, height) of the one picture of a TIFF. Raises: UnreadableError, whatever tifffile raises."""
+def _tiff_size(name: str, data: bytes) -> ImageSize:
+    """The size of the one picture of a TIFF that Pillow does not open. Raises: UnreadableError, whatever tifffile raises."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = len(file.pages)
-        width, height = (int(getattr(file.pages[0], side)) for side in ("imagewidth", "imagelength"))
+        page: Any = file.pages[0]
+        width, height, turned = int(page.imagewidth), int(page.imagelength), page.tags.get(EXIF_ORIENTATION)
     if width * height > MAX_PIXELS:
         raise UnreadableError(name, f"claims too many pixels ({width} x {height}, limit {MAX_PIXELS:,})")
     if pages > 1:
         raise UnreadableError(name, f"holds {pages} pictures instead of one")
-    return width, height
+    return ImageSize(width, height, 1 if turned is None else int(turned.value))
 
 
 def _square(image: Image.Image, image_size: int, *, orientation: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.file_rules import READABLE, is_no_data
+from tune_btxrd.data.readers.file_rules import READABLE, images_below, is_no_data
 from tune_btxrd.data.readers.folder_layout import is_class_folders
 from tune_btxrd.data.readers.names import check_id, check_name, examples, same_spelling
 from tune_btxrd.data.readers.paths import FileFinder, inside, spellings
@@ -119,6 +119,10 @@ def _missing_step(root: Path) -> str:
         return f"the classes are one folder further in, use --data {wrapped[0]}"
     if zips := sorted(path.name for path in root.glob("*.zip")):
         return f"unzip {zips[0]} there first"
+    if loose := [path for path in images_below(root) if path.parent == root]:
+        return (
+            f"its {len(loose):,} images have no class; sort them into class folders, write a manifest.csv, or `predict` them"
+        )
     return "give the folder into which BTXRD.zip was unzipped, or one with a manifest.csv"
 
 
