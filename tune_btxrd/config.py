@@ -29,7 +29,7 @@ class Field:
     Attributes:
         kind: int, float, bool or str.
         above, at_least, below, at_most: bounds of a number, as far as it has them.
-        words: the only texts allowed; None: any text that is not empty.
+        choices: the only texts allowed; None: any text that is not empty.
         is_optional: None is allowed; is_list: a list of mappings is allowed.
         changes_prior: it changes which class frequencies or margins the model is trained for, so that val_loss compares
             its values unfairly; a space that searches it must be monitored by macro_auc.
@@ -43,7 +43,7 @@ class Field:
     at_least: float | None = None
     below: float | None = None
     at_most: float | None = None
-    words: tuple[str, ...] | None = None
+    choices: tuple[str, ...] | None = None
     is_optional: bool = False
     is_list: bool = False
     changes_prior: bool = False
@@ -56,8 +56,8 @@ class Field:
     @property
     def rule(self) -> str:
         """What must hold for a value, as the user reads it, e.g. `0 <= dropout < 1`."""
-        if self.words is not None:
-            return f"{self.name} is one of {', '.join(self.words)}{', or a list' if self.is_list else ''}"
+        if self.choices is not None:
+            return f"{self.name} is one of {', '.join(self.choices)}{', or a list' if self.is_list else ''}"
         if not self.is_number:
             return f"{self.name} is {'true or false' if self.kind is bool else 'a text'}"
         low = self.above if self.at_least is None else self.at_least
@@ -80,7 +80,7 @@ class Field:
 
     def _holds(self, value: Any) -> bool:
         if not self.is_number:
-            return self.kind is bool or (value in self.words if self.words is not None else bool(value))
+            return self.kind is bool or (value in self.choices if self.choices is not None else bool(value))
         return (
             (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)
@@ -130,19 +130,19 @@ def number(
     return dataclasses.field(default=default, metadata={"meaning": meaning, "changes_prior": changes_prior, **bounds})
 
 
-def word(default: str, meaning: str, *, words: tuple[str, ...], changes_prior: bool = False) -> Any:
+def choice(default: str, meaning: str, *, choices: tuple[str, ...], changes_prior: bool = False) -> Any:
     """A dataclass field that holds one of some words."""
-    metadata = {"kind": str, "meaning": meaning, "words": words, "changes_prior": changes_prior}
+    metadata = {"kind": str, "meaning": meaning, "choices": choices, "changes_prior": changes_prior}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def other(default: Any, meaning: str, **kind: Any) -> Any:
+def value(default: Any, meaning: str, **kind: Any) -> Any:
     """A dataclass field that holds a switch, a text, or what `kind` says (see Field)."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, **kind})
 
 
 def fields_of(record: type) -> dict[str, Field]:
-    """The fields of a dataclass that `number`, `word` and `other` made, by name."""
+    """The fields of a dataclass that `number`, `choice` and `value` made, by name."""
     made = [item for item in dataclasses.fields(record) if "meaning" in item.metadata]
     return {
         item.name: Field(**{"name": item.name, "kind": item.type, "default": item.default, **item.metadata}) for item in made
@@ -163,33 +163,33 @@ class TrainConfig:
     epochs: int = number(30, "epoch budget; the cosine ends here", at_least=1)
     batch_size: int = number(32, "images per step; a last partial batch is kept", at_least=2)
     image_size: int = number(224, "side of the square input, px", at_least=32, at_most=1024)
-    backbone: str = other("efficientnet_b0", "timm model name")
-    pretrained: bool = other(True, "start from timm's ImageNet weights")
-    weights: str | None = other(
+    backbone: str = value("efficientnet_b0", "timm model name")
+    pretrained: bool = value(True, "start from timm's ImageNet weights")
+    weights: str | None = value(
         None,
         "start from this file instead, or from <backbone>.safetensors or .pt in this folder",
         kind=str,
         is_optional=True,
     )
-    head: str = word(
+    head: str = choice(
         "linear",
         "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam",
-        words=HEADS,
+        choices=HEADS,
         changes_prior=True,
     )
-    stages: str | tuple[Mapping[str, Any], ...] = other(
+    stages: str | tuple[Mapping[str, Any], ...] = value(
         "one",
         "which layers train when, with which share of lr; see tune_btxrd/stages.py",
         kind=str,
-        words=tuple(RECIPES),
+        choices=tuple(RECIPES),
         is_list=True,
     )
-    reload_best: bool = other(False, "a new stage starts from the best epoch so far")
+    reload_best: bool = value(False, "a new stage starts from the best epoch so far")
     min_lr: float = number(1e-6, "learning rate at the end of the cosine", at_least=0)
     patience: int = number(7, "epochs without improvement before stopping", at_least=1)
     min_delta: float = number(0.0, "smallest gain of the monitor that improves", at_least=0)
     min_epochs: int = number(1, "patience stops no training before this epoch", at_least=1)
-    monitor: str = word("val_loss", "value that names the best epoch and stops the training", words=tuple(MONITORS))
+    monitor: str = choice("val_loss", "value that names the best epoch and stops the training", choices=tuple(MONITORS))
     flip: float = number(0.5, "probability of a left-right mirror", at_least=0, at_most=1)
     rotation: float = number(15.0, "largest rotation, degrees", at_least=0, at_most=180)
     scale_min: float = number(0.8, "smallest scale; the largest is 1", above=0, at_most=1)
@@ -200,7 +200,7 @@ class TrainConfig:
     hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
     crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
     erasing: float = number(0.0, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
-    loss: str = word("weighted_ce", "what training minimises; see tasks/losses.py", words=LOSSES, changes_prior=True)
+    loss: str = choice("weighted_ce", "what training minimises; see tasks/losses.py", choices=LOSSES, changes_prior=True)
     label_smoothing: float = number(
         0.0, "share of a label spread over all classes; all losses but focal", at_least=0, below=1
     )
@@ -210,16 +210,16 @@ class TrainConfig:
     ldam_margin: float = number(0.5, "ldam: margin of the rarest class, in logits", at_least=0, changes_prior=True)
     ldam_scale: float = number(30.0, "ldam: factor of the logits within the loss", above=0, changes_prior=True)
     logit_tau: float = number(1.0, "logit_adjusted: factor of the log class frequencies", at_least=0, changes_prior=True)
-    reweighting: str = word("none", "class weights from epoch reweight_from on", words=REWEIGHTING, changes_prior=True)
+    reweighting: str = choice("none", "class weights from epoch reweight_from on", choices=REWEIGHTING, changes_prior=True)
     reweight_from: int = number(1, "first epoch with reweighting; later than 1 is deferred", at_least=1, changes_prior=True)
-    sampling: str = word(
-        "natural", "natural: each image once; balanced: classes alike, with repetition", words=SAMPLING, changes_prior=True
+    sampling: str = choice(
+        "natural", "natural: each image once; balanced: classes alike, with repetition", choices=SAMPLING, changes_prior=True
     )
-    drop_last: bool = other(False, "leave out a last partial batch of training")
+    drop_last: bool = value(False, "leave out a last partial batch of training")
     clip: float = number(0.0, "largest norm of all gradients together; 0 clips nothing", at_least=0)
-    precision: str = word("auto", "bf16: AMP; auto: bf16 where CUDA has it", words=PRECISIONS)
-    tf32: bool = other(True, "CUDA may round the factors of float32 products to TF32")
-    capture: bool = other(False, "CUDA runs a training step as one captured graph")
+    precision: str = choice("auto", "bf16: AMP; auto: bf16 where CUDA has it", choices=PRECISIONS)
+    tf32: bool = value(True, "CUDA may round the factors of float32 products to TF32")
+    capture: bool = value(False, "CUDA runs a training step as one captured graph")
     seed: int = number(42, "decides head, order, augmentation, dropout", at_least=0, at_most=LARGEST_SEED)
 
     def __post_init__(self) -> None:

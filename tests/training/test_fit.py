@@ -1,10 +1,13 @@
 """Backbone, head and side: what does not fit is refused with a value that does. timm's own names are the truth."""
 
+from pathlib import Path
+
 import pytest
 from timm.models import _registry
 
 from tune_btxrd.config import HEADS
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.models import names
 from tune_btxrd.training.models.fit import check_fit
 from tune_btxrd.training.models.names import ANY_SIZE, ModelChoice, backbone_names, check_backbone
 
@@ -15,6 +18,17 @@ def fit(backbone: str, image_size: int, *, head: str = "linear") -> None:
 
 def test_names_read_from_the_source_are_those_of_timm() -> None:
     assert backbone_names() == set(_registry._model_entrypoints)
+
+
+def test_a_backbone_of_this_project_is_known_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("@register_model\ndef my_net(pretrained=False):\n    pass\n")
+    monkeypatch.setattr(names, "__file__", str(tmp_path / "names.py"))
+    backbone_names.cache_clear()
+    try:
+        check_backbone("my_net")
+        assert len(backbone_names()) == len(_registry._model_entrypoints) + 1
+    finally:
+        backbone_names.cache_clear()
 
 
 @pytest.mark.parametrize("backbone", sorted(ANY_SIZE))

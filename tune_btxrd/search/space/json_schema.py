@@ -52,8 +52,8 @@ def _value(field: Field) -> Schema:
 
 
 def _type(field: Field) -> Schema:
-    if field.words is not None:
-        words: Schema = {"enum": list(field.words)}
+    if field.choices is not None:
+        words: Schema = {"enum": list(field.choices)}
         return {"anyOf": [words, {"type": "array"}]} if field.is_list else words
     bounds = {key: getattr(field, name) for key, name in BOUNDS.items() if getattr(field, name) is not None}
     return {"type": [TYPES[field.kind], "null"] if field.is_optional else TYPES[field.kind], **bounds}

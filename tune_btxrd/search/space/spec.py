@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tune_btxrd.config import FIELDS, LARGEST_SEED, TrainConfig, check_name, checked, fields_of, nearest, number, shown, word
+from tune_btxrd.config import (
+    FIELDS,
+    LARGEST_SEED,
+    TrainConfig,
+    check_name,
+    checked,
+    choice,
+    fields_of,
+    nearest,
+    number,
+    shown,
+)
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
@@ -44,10 +55,10 @@ class SearchSpec:
     trials: int = number(24, "trials of the search, without confirmation", at_least=1)
     epochs: int = number(30, "epoch budget of a trial; its cosine ends here", at_least=1)
     seed: int = number(42, "of proposals and of all search trials' training", at_least=0, at_most=LARGEST_SEED)
-    monitor: str = word("val_loss", "value whose best so far is the objective", words=tuple(MONITORS))
-    sampler: str = word("tpe", "who proposes configs", words=SAMPLERS)
+    monitor: str = choice("val_loss", "value whose best so far is the objective", choices=tuple(MONITORS))
+    sampler: str = choice("tpe", "who proposes configs", choices=SAMPLERS)
     startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
-    scheduler: str = word("asha", "who stops weak trials early", words=SCHEDULERS)
+    scheduler: str = choice("asha", "who stops weak trials early", choices=SCHEDULERS)
     grace_period: int = number(4, "epochs before the first rung", at_least=1)
     reduction_factor: float = number(
         3.0, "best one in so many goes on at a rung; the next is so many times later", at_least=1.1

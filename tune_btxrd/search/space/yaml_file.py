@@ -116,7 +116,7 @@ def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
         )
     values = tuple(FIELDS[name].checked(choice) for choice in choices)
     if any(isinstance(value, tuple) for value in values):
-        words = ", ".join(FIELDS[name].words or ())
+        words = ", ".join(FIELDS[name].choices or ())
         raise ConfigError(f"{name}.choices takes names ({words}), but got a list: a study cannot store it; use `fixed:`.")
     if repeated := [value for value in values if values.count(value) > 1]:
         raise ConfigError(f"{name}.choices must differ, but {shown(repeated[0])} stands there twice: remove one.")

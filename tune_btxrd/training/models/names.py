@@ -29,12 +29,13 @@ class ModelChoice:
 
 @cache
 def backbone_names() -> frozenset[str]:
-    """Names that `timm.create_model` knows, without their tags of pretrained weights."""
+    """Names that `timm.create_model` knows, also those registered in this folder, without tags of pretrained weights."""
     spec = importlib.util.find_spec("timm")
     assert spec is not None
     assert spec.origin is not None
     names: set[str] = set()
-    for path in (Path(spec.origin).parent / "models").glob("*.py"):
+    folders = (Path(spec.origin).parent / "models", Path(__file__).parent)
+    for path in (path for folder in folders for path in folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         names.update(REGISTERED.findall(text))
         for block in DEPRECATED.findall(text):
