@@ -121,7 +121,7 @@ def _missing_step(root: Path) -> str:
         return f"unzip {zips[0]} there first"
     if loose := [path for path in images_below(root) if path.parent == root]:
         return (
-            f"its {len(loose):,} images have no class; sort them into class folders, write a manifest.csv, or `predict` them"
+            f"its {len(loose):,} images have no class; sort them into class folders, add a manifest.csv, or `predict` them"
         )
     return "give the folder into which BTXRD.zip was unzipped, or one with a manifest.csv"
 
