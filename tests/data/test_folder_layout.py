@@ -1,5 +1,6 @@
 """Folders: which are parts, classes, centers or patients; every file accounted for; nothing guessed without a word."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,39 @@ def test_the_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*flags, "--layout", "class"]) == 0
     assert "24 images" in (said := capsys.readouterr().out) and "Layout class, as asked." in said
     assert main([*flags, "--layout", "part"]) == 2
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line_unless_it_is_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, *images("a", "b"), "lost+found/x", "b/locked/0.png")
+    real = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name in ("lost+found", locked):
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    locked = "none"
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert counts(read_dataset(tmp_path)) == {"a": 3, "b": 4}
+    locked = "locked"
+    with pytest.raises(DataError, match="locked must be readable, but is not"):
+        read_dataset(tmp_path)
+
+
+def test_links_within_the_folder_count_once(tmp_path: Path) -> None:
+    touch(tmp_path, *images("pool"), *images("a"))
+    (tmp_path / "b").symlink_to(tmp_path / "pool", target_is_directory=True)
+    manifest = read_dataset(tmp_path, layout="class")
+    assert counts(manifest) == {"a": 3, "b": 3, "pool": 3}
+    assert "not in the dataset" not in files_line(manifest)
+
+
+def test_a_dataset_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (8, 8), number * 9 + (label == "b")).save(root / label / f"{number}.png")
+    assert main(["prepare", "--data", str(root), "--cache", str(tmp_path / "cache"), "--image-size", "8"]) == 0

@@ -58,3 +58,12 @@ def test_tables_that_unpack_to_too_much_are_refused(tmp_path: Path, suffix: str,
     monkeypatch.setattr(spreadsheet, "MOST_BYTES", 100)
     with pytest.raises(DataError, match="A table must have at most 0 MiB"):
         read_table(root / f"dataset.{suffix}")
+
+
+def test_one_cell_far_below_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path, small_table(), suffix="xlsx")
+    book = openpyxl.load_workbook(root / "dataset.xlsx")
+    book.worksheets[0].cell(1_048_576, 16_384).value = "x"
+    book.save(root / "dataset.xlsx")
+    with pytest.raises(DataError, match="at most 500,000 rows, but sheet 'Sheet1' of"):
+        read_dataset(root)

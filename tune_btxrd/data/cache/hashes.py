@@ -27,7 +27,7 @@ def file_hashes(
     Raises:
         DataError: files that cannot be read, all in one line; a `cache_dir` that cannot be written to.
     """
-    store = cache_dir / f"hashes-{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:16]}.json"
+    store = cache_dir / f"hashes-{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:16]}.json"
     known = _read_known(store)
     files = {i: file for i, file in zip(manifest.image_ids, manifest.files, strict=True) if file is not None}
     stats, unreadable = _stats(files)

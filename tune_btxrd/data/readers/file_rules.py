@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tune_btxrd.errors import DataError
+
 READABLE = frozenset(  # how the names of images end that the decoder reads
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
@@ -42,13 +44,18 @@ def walk(folder: Path, *, no_data: str = "", above: frozenset[Path] = frozenset(
     """Every file below `folder` in order of their names, those that are no data too. Links to folders are followed once.
 
     Raises:
-        OSError: a folder cannot be listed.
+        DataError: a folder with data in it cannot be listed.
     """
     home = folder.resolve()
     if home in above:
         return
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if no_data:
+            return
+        raise DataError(f"{folder} must be readable, but is not ({error.strerror}): change its permissions.") from error
     for entry in listed:
         reason = no_data or (entry.name if is_no_data(entry.name) else "")
         if entry.is_dir():
@@ -74,7 +81,7 @@ def account(root: Path, *, taken: Collection[Path], used: Collection[Path] = ())
     images, others, known = set(taken), Counter[str](), set(used)
     endings = Counter(path.suffix.lower() or "no ending" for path in images)
     for found in walk(root):
-        path = found.path.resolve() if found.path.is_symlink() else found.path
+        path = found.path.resolve()
         if path not in images and path not in known:
             others[_kind(found)] += 1
     left = [f"{count:,} {kind}" for kind, count in sorted(others.items(), key=lambda item: (-item[1], item[0]))]

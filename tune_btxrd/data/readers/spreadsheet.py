@@ -15,6 +15,7 @@ from tune_btxrd.data.readers.names import BLANKS, RUNS, examples
 from tune_btxrd.errors import DataError, first_line
 
 MOST_BYTES = 512 * 2**20  # of a table, unpacked; BTXRD's has half a MiB
+MOST_ROWS, MOST_CELLS = 500_000, 50_000_000  # of a sheet; one cell far below makes all rows above it
 HEADER_WITHIN = 20  # rows: a title or a note may stand above the header
 Rows = list[Sequence[object]]
 
@@ -123,7 +124,7 @@ def _read_workbook(path: Path) -> dict[str, Rows]:
         # Formulas are read as they are, so that they can be refused: a cached value may be stale or missing.
         with path.open("rb") as file:
             book = openpyxl.load_workbook(file, read_only=True, data_only=False)
-            return {sheet.title: _rows_of(sheet) for sheet in book.worksheets}
+            return {sheet.title: _rows_of(sheet, path) for sheet in book.worksheets}
     except DataError:
         raise
     except Exception as error:  # openpyxl's parsers raise all kinds on damaged bytes; each is reported with its reason
@@ -132,9 +133,19 @@ def _read_workbook(path: Path) -> dict[str, Rows]:
         ) from error
 
 
-def _rows_of(sheet: Any) -> Rows:
+def _rows_of(sheet: Any, path: Path) -> Rows:
+    """All rows of a sheet, without the empty ones at its end."""
     sheet.reset_dimensions()  # the range that a workbook declares is often wrong; every row is read
-    return [list(row) for row in sheet.iter_rows(values_only=True)]
+    rows: Rows = []
+    cells = 0
+    for row in sheet.iter_rows(values_only=True):
+        rows.append(row)
+        cells += len(row)
+        if len(rows) > MOST_ROWS or cells > MOST_CELLS:
+            raise DataError(f"A table must have at most {MOST_ROWS:,} rows, but sheet {sheet.title!r} of {path} has more.")
+    while rows and not any(cell is not None for cell in rows[-1]):
+        rows.pop()
+    return rows
 
 
 def _read_csv(path: Path) -> Rows:
