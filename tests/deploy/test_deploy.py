@@ -63,16 +63,3 @@ def test_the_recipe_starts_ray_twice_on_one_port_with_login() -> None:
     head, worker = re.findall(r"^ray start .*$", SCRIPT, flags=re.MULTILINE)
     assert "--head --port 6379" in head and "--address HEAD:6379" in worker and "0.0.0.0" not in SCRIPT
     assert SCRIPT.count("export RAY_AUTH_MODE=token") == 2
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md"])
-def test_flags_that_pages_name_exist(page: str) -> None:
-    known = {
-        option
-        for parser in build_parser()._subparsers._group_actions[0].choices.values()
-        for option in parser._option_string_actions
-    }
-    text = re.sub(r"`(?:ray|bandit|pip-audit|tensorboard)[^`]*`", "", (ROOT / page).read_text(encoding="utf-8"))
-    text = text.partition("<!-- tree")[0] + text.partition("</details>")[2]  # benchmarks have flags of their own
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("ray "))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
