@@ -1,13 +1,17 @@
-"""House: the order of the package's folders, and the generated rows of `docs/architecture.md` and `docs/benchmarks.md`.
+"""House: the order of the package's folders, and what the documentation's tables list of the code.
 
-`make format` writes the rows; `tests/test_architecture.py` fails where a file has none.
+`make format` writes the tables and the schema of search spaces; `tests/test_architecture.py` fails where one is old.
 """
 
 import ast
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tune_btxrd.config import FIELDS
+from tune_btxrd.search.space import json_schema
 
 PACKAGE = ROOT / "tune_btxrd"
 ORDER = (  # of the house, from the ground up; imports point downwards only
@@ -34,10 +38,6 @@ ORDER = (  # of the house, from the ground up; imports point downwards only
     "__init__",
     "__main__",
 )
-PAGES = {  # page -> folder whose files it lists
-    ROOT / "docs" / "architecture.md": PACKAGE,
-    ROOT / "docs" / "benchmarks.md": ROOT / "benchmarks",
-}
 BLOCK = re.compile(r"(?<=<!-- rows: make format writes them -->\n).*?(?=<!-- end of rows -->)", re.DOTALL)
 COMMENTS = {".js": r"//\s*(.*)", ".css": r"/\*\s*(.*?)\s*\*/", ".html": r"\{#-?\s*(.*?)\s*-?#\}"}
 
@@ -83,14 +83,30 @@ def phrase(path: Path) -> str:
 def escaped(words: str) -> str:
     """Words that Markdown shows as they are written; code spans stay."""
     pieces = words.replace("|", r"\|").split("`")
-    return "`".join(piece if i % 2 else re.sub(r"([*_<])", r"\\\1", piece) for i, piece in enumerate(pieces))
+    return "`".join(
+        piece if i % 2 else re.sub(r"([*_])", r"\\\1", piece).replace("<", "&lt;") for i, piece in enumerate(pieces)
+    )
+
+
+def hyperparameters() -> str:
+    """A table of every field of TrainConfig."""
+    table = [f"| `{name}` | `{item.default}` | `{item.rule}` | {escaped(item.meaning)} |" for name, item in FIELDS.items()]
+    return "\n".join(["", "| name | default | rule | meaning |", "| --- | --- | --- | --- |", *table, "", ""])
+
+
+PAGES: dict[Path, Callable[[], str]] = {  # page -> what stands between its marks
+    ROOT / "docs" / "architecture.md": partial(rows, PACKAGE),
+    ROOT / "docs" / "benchmarks.md": partial(rows, ROOT / "benchmarks"),
+    ROOT / "docs" / "reference.md": hyperparameters,
+}
 
 
 def with_rows(page: Path) -> str:
     """The page's text with rows as the code has them now."""
-    return BLOCK.sub(lambda _: rows(PAGES[page]), page.read_text(encoding="utf-8"), count=1)
+    return BLOCK.sub(lambda _: PAGES[page](), page.read_text(encoding="utf-8"), count=1)
 
 
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(with_rows(page), encoding="utf-8")
+    (ROOT / "search_spaces" / "schema.json").write_text(json_schema.text(), encoding="utf-8")
