@@ -37,6 +37,12 @@ class Parser(argparse.ArgumentParser):
         """Raises: ConfigError, always."""
         raise ConfigError(f"{message}. See `{self.prog} --help`.")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """`--flag=--` has no value; argparse (3.11) takes it for the sign that ends the flags and gives an empty list."""
+        if action.option_strings and arg_strings == ["--"]:
+            self.error(f"{'/'.join(action.option_strings)} needs another value than --")
+        return super()._get_values(action, arg_strings)
+
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Raises: ConfigError for words that this verb does not take."""
         name = unknown[0].partition("=")[0]
