@@ -1,4 +1,4 @@
-"""Text from outside (names of files, classes, datasets) as pictures can show it: no markup, one line, glyphs that exist."""
+"""Figure text: names of files, classes and datasets as pictures can show them: no markup, one line, glyphs that exist."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""The properties of files and table rows that the audit tests as shortcuts. N images throughout."""
+"""Features: properties of files and table rows that the audit tests as shortcuts. N images throughout."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -47,7 +47,7 @@ def file_features(headers: Sequence[ImageHeader]) -> list[Feature]:
 
 
 def pixel_features(borders: np.ndarray) -> list[Feature]:
-    """The border of the pictures, (N, 12) as `pixels.measure_pixels` gives it."""
+    """The border of the pictures, (N, 12) as `picture_measures.measure_pixels` gives it."""
     return [Feature(name=name, numbers=borders) for name in PIXEL_FEATURES]
 
 

@@ -1,4 +1,4 @@
-"""What the header of each image file says, read without decoding a pixel: size, mode, format, or why it is unreadable."""
+"""Image headers: size, mode and format of each file, or why it is unreadable; no pixel is decoded."""
 
 import stat
 import warnings

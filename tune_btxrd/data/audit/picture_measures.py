@@ -1,4 +1,4 @@
-"""What the audit measures on decoded pixels: the border of each image, and a perceptual hash that finds near-duplicates.
+"""Measures of decoded pixels: the border of each image, and a perceptual hash that finds near-duplicates.
 
 Shapes: N images of S x S pixels, B hash bits.
 """

@@ -1,4 +1,4 @@
-"""The audit in about a dozen lines for the terminal."""
+"""Lines for the terminal: the audit in about a dozen of them."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""One image file -> one square uint8 array: reduced-scale decoding, upright, aspect kept, grey where the content is grey.
+"""Decoder: an image file as a square uint8 array, decoded at reduced scale, upright, aspect kept, grey where it is grey.
 
 The pixels depend on the file's bytes, the size, `pixel_version` and the Pillow version, on nothing else.
 """

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits a sample, and TIFFs of any kind, as pictures of 8 bits.
+"""Deep pixels: pictures of more than 8 bits a sample, and TIFFs of any kind, as pictures of 8 bits.
 
 Bit depth, photometric kind and alpha come from the file; what Pillow opens of them has lost the low byte or the kind.
 """

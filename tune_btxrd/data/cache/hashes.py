@@ -1,4 +1,4 @@
-"""sha256 of every image file, remembered per path, size and mtime: what names the cache and finds duplicates."""
+"""File hashes: SHA-256 of every image, remembered per path, size and mtime; they name the cache and find duplicates."""
 
 import hashlib
 import json

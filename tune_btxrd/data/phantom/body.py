@@ -1,4 +1,4 @@
-"""A posed anatomy -> what the rays meet: soft tissue and bone, as (H, W) maps of thickness times density."""
+"""Body: soft tissue and bone of a posed anatomy, as (H, W) maps of thickness times density."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a body region is made of: bones, skin, sites of lesions, and the few shapes they are built from.
+"""Bones: what a body region is made of, its skin, sites of lesions, and the few shapes they are built from.
 
 Units of `raster.py`. Outlines are corners of smooth closed curves.
 """

@@ -1,4 +1,4 @@
-"""Who is in the phantom: patients, their images and the released table of BTXRD's 37 columns.
+"""Cases: the phantom's patients, their images and the released table of BTXRD's 37 columns.
 
 Within a center, age, gender, region, view, side and image size are drawn without a look at the class.
 """

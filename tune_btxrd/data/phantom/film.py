@@ -1,4 +1,4 @@
-"""What each center makes of a body: tone curve, blur, edge enhancement, grain, collimation, marker."""
+"""Film: what each center makes of a body: tone curve, blur, edge enhancement, grain, collimation, marker."""
 
 from dataclasses import dataclass
 

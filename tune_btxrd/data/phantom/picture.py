@@ -1,4 +1,4 @@
-"""One case -> one radiograph: pose, body, tumour, film."""
+"""Picture: one case as a radiograph: pose, body, tumour, film."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is known about BTXRD, checked on the folder at hand (Yao et al., Sci Data 12:88, 2025, and the released table)."""
+"""Facts of BTXRD, checked on the folder at hand (Yao et al., Sci Data 12:88, 2025, and the released table)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

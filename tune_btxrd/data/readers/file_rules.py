@@ -1,4 +1,4 @@
-"""Which files of a folder are images, which are no data, and the account of all of them."""
+"""File rules: which files of a folder are images, which are no data, and the account of all of them."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A folder -> a Manifest: finds the layout, reads it, checks what is known about it, leaves out what the user excludes."""
+"""Registry of readers: finds the one for a folder, checks known facts, leaves out what the user excludes."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Own data: a folder with `manifest.csv` (image_id, path, label[, center, group, ...]), any number of classes."""
+"""Table reader: own data with `manifest.csv` (image_id, path, label[, center, group, ...]), any number of classes."""
 
 from collections.abc import Collection
 from pathlib import Path
