@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.scoring.intervals import draw_weights, percentile_interval
@@ -33,8 +33,8 @@ def main() -> None:
     for name, stem in settings.splits.items():
         data = settings.source.training_data(stem)
         targets = data.targets[data.val_rows]
-        table = pd.read_csv(folder / "splits" / f"{stem}.csv")
-        weights = draw_weights(table["group"][table["part"] == "val"].to_numpy(), seed=42)
+        table = read_split(folder / "splits", stem, settings.source.class_names, parts=("val",))
+        weights = draw_weights(table.groups, seed=42)
         majority = _macro_f1(
             np.eye(data.num_classes)[[np.bincount(targets).argmax()] * len(targets)], targets, ones(len(targets))
         )[0]

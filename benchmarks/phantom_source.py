@@ -10,7 +10,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import PhantomSpec, make_phantom
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.splits.groups import duplicate_pairs, group_numbers
-from tune_btxrd.data.splits.split_files import save_split
+from tune_btxrd.data.splits.split_files import save_splits
 from tune_btxrd.data.splits.splits import Split, make_split
 from tune_btxrd.training.source import Source
 
@@ -29,7 +29,7 @@ def phantom_source(
     pairs = duplicate_pairs(hashes, manifest.image_ids)
     split = make_split(SPLIT, manifest, pairs=pairs, groups="duplicates")
     numbers = np.asarray(group_numbers(manifest, pairs, "duplicates"))
-    save_split(split, splits / f"{SPLIT}.csv", manifest=manifest, numbers=numbers)
+    save_splits([split], splits, manifest=manifest, numbers=numbers)
     images = build_cache(manifest, image_size=image_size, cache_dir=cache, hashes=hashes)
     names, positive = manifest.class_names, manifest.positive_class
     return Source(cache=str(images.path), splits=str(splits), class_names=names, positive_class=positive), manifest, split

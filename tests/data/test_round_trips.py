@@ -19,7 +19,7 @@ from tune_btxrd.data.readers.file_rules import is_no_data
 from tune_btxrd.data.readers.names import check_class_names, check_id
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.readers.spreadsheet import read_ids
-from tune_btxrd.data.splits.split_files import load_split, save_split
+from tune_btxrd.data.splits.split_files import load_split, read_split, save_splits
 from tune_btxrd.data.splits.splits import PARTS, Split
 from tune_btxrd.errors import DataError
 
@@ -80,10 +80,13 @@ def test_splits(tmp_path: Path, ids: list[str], names: list[str]) -> None:
     manifest = manifest_of(ids, names)
     members = {"train": tuple(ids[:2]), "val": tuple(ids[2:4]), "test": tuple(ids[4:])}
     split = Split(name="s", parts=members)
-    save_split(split, tmp_path / "s.csv", manifest=manifest, numbers=np.arange(len(ids)))
+    save_splits([split], tmp_path, manifest=manifest, numbers=np.arange(len(ids)))
     assert load_split(tmp_path / "s.csv", manifest) == split
-    table = pd.read_csv(tmp_path / "s.csv", dtype=str, keep_default_na=False)  # as a worker reads it
-    assert {part: tuple(table["image_id"][table["part"] == part]) for part in PARTS} == members
+    table = read_split(tmp_path, "s", manifest.class_names)  # as a worker reads it
+    assert {part: tuple(np.array(table.ids)[table.parts == part]) for part in PARTS} == members
+    assert dict(zip(table.ids, table.targets.tolist(), strict=True)) == dict(
+        zip(ids, manifest.targets.tolist(), strict=True)
+    )
 
 
 @SETTINGS

@@ -13,7 +13,14 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.splits.groups import Pair, group_numbers, read_pairs
 from tune_btxrd.data.splits.partition import class_share_gap, deviation, partition_groups, repaired, stratified_parts
-from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_name, split_stem
+from tune_btxrd.data.splits.split_files import (
+    load_split,
+    read_split,
+    require_whole_groups,
+    save_splits,
+    split_name,
+    split_stem,
+)
 from tune_btxrd.data.splits.splits import PARTS, Split, common_split, make_split, repartition, unavailable_splits
 from tune_btxrd.errors import DataError
 
@@ -292,13 +299,38 @@ def test_split_is_written_and_read_back(tmp_path: Path) -> None:
     pairs = [("i00", "i19")]
     numbers = group_numbers(manifest, pairs, "duplicates")
     split = make_split("fold 2/5", manifest, pairs=pairs, groups="duplicates")
-    path = tmp_path / "splits" / f"{split_stem(split.name)}.csv"
-    save_split(split, path, manifest=manifest, numbers=numbers)
-    assert path.name == "fold_2_of_5.csv" and [file.name for file in path.parent.iterdir()] == [path.name]
-    assert path.read_text().splitlines()[:2] == ["image_id,part,label,group", f"i00,{part_name(split, 'i00')},a,0"]
+    folder = tmp_path / "splits"
+    save_splits([split], folder, manifest=manifest, numbers=numbers)
+    assert sorted(file.name for file in folder.iterdir()) == ["fold_2_of_5.csv", "targets.csv"]
+    path = folder / "fold_2_of_5.csv"
+    assert path.read_text().splitlines()[:2] == ["image_id,part,group", f"i00,{part_name(split, 'i00')},0"]
+    assert (folder / "targets.csv").read_text().splitlines()[:3] == ["image_id,label", "i00,a", "i01,b"]
     loaded = load_split(path, manifest, numbers=numbers)
     assert loaded.name == "fold 2/5" and loaded.parts == split.parts
+    table = read_split(folder, "fold_2_of_5", manifest.class_names)
+    assert table.targets.tolist() == manifest.targets.tolist() and table.groups[19] == "0"
+    assert read_split(folder, "fold_2_of_5", manifest.class_names, parts=("val",)).ids == split.parts["val"]
     assert split_name(split_stem("stratified")) == "stratified" and split_stem("a/../b c") == "a_.._b_c"
+
+
+def test_a_split_of_version_0_1_0_brings_its_labels_itself(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("image_id,part,label,group\ni01,train,b,0\ni00,val,a,1\n")
+    table = read_split(tmp_path, "old", ("a", "b"))
+    assert table.ids == ("i01", "i00") and table.targets.tolist() == [1, 0]
+    (tmp_path / "targets.csv").write_text("image_id,label\ni00,a\n")
+    with pytest.raises(DataError, match=r"targets.csv lacks i01: make the splits again"):
+        read_split(tmp_path, "old", ("a", "b"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("a b", "a_b"), ("Mine", "mine"), ("fold 2/5", "fold_2_of_5")])
+def test_two_splits_never_share_a_file(tmp_path: Path, first: str, second: str) -> None:
+    parts = {"train": ("i00",), "val": (), "test": ()}
+    splits = [Split(name=name, parts=parts) for name in (first, second)]
+    with pytest.raises(DataError, match="would share"):
+        save_splits(splits, tmp_path, manifest=dataset([0, 1]), numbers=np.arange(2))
+    with pytest.raises(DataError, match="may not be called targets"):
+        save_splits([Split(name="targets", parts=parts)], tmp_path, manifest=dataset([0, 1]), numbers=np.arange(2))
+    assert not list(tmp_path.iterdir())
 
 
 def part_name(split: Split, image_id: str) -> str:

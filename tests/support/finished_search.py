@@ -21,7 +21,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import RELEASED_COLUMNS
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.splits.groups import group_numbers
-from tune_btxrd.data.splits.split_files import save_split
+from tune_btxrd.data.splits.split_files import save_splits
 from tune_btxrd.data.splits.splits import make_split
 from tune_btxrd.training.checkpoint import checkpoint_dict, save
 from tune_btxrd.training.loop import train
@@ -64,9 +64,8 @@ def build(root: Path) -> Finished:
         positive_class=manifest.positive_class,
     )
     numbers = group_numbers(manifest, (), "duplicates")
-    for name in SPLITS:
-        split = make_split(name, manifest, pairs=(), groups="duplicates")
-        save_split(split, results / "splits" / f"{name}.csv", manifest=manifest, numbers=numbers)
+    splits = [make_split(name, manifest, pairs=(), groups="duplicates") for name in SPLITS]
+    save_splits(splits, results / "splits", manifest=manifest, numbers=numbers)
     settings = {
         "name": "toy",
         "dataset": {"name": "toy", "path": str(data), "sha256": manifest.sha256},

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from tune_btxrd.data.splits.split_files import read_split
+from tune_btxrd.data.splits.splits import PARTS
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
@@ -127,13 +129,11 @@ def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
     name = dataset.get("name", "unknown")
     about = {"btxrd": BTXRD, "phantom": PHANTOM}.get(name, f"{name}: its licence is that of its owner")
     yield f"Trained on {about}. Identity of table and labels: sha256 `{dataset.get('sha256', 'unknown')}`.\n"
-    table = pd.read_csv(facts.results / "splits" / f"{facts.stem}.csv", dtype=str, keep_default_na=False)
-    counts = table.groupby(["part", "label"]).size().unstack(fill_value=0)
-    counts = counts.reindex(index=["train", "val", "test"], columns=list(facts.info.class_names), fill_value=0)
-    yield f"Split `{facts.split}` ({table['group'].nunique()} groups, none in two parts):\n"
-    yield from _table(
-        ["part", *counts.columns], [[part, *row] for part, row in zip(counts.index, counts.to_numpy(), strict=True)]
-    )
+    names, task = facts.info.class_names, facts.info.task
+    table = read_split(facts.results / "splits", facts.stem, names, task=task)
+    counts = {part: task.counts(table.targets[table.parts == part], len(names)).tolist() for part in PARTS}
+    yield f"Split `{facts.split}` ({len(set(table.groups))} groups, none in two parts):\n"
+    yield from _table(["part", *names], [[part, *row] for part, row in counts.items()])
 
 
 def _audit(results: Path) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
-from tune_btxrd.data.splits.split_files import load_split, require_whole_groups, save_split, split_stem
+from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
     FOLDERS,
     Split,
@@ -63,6 +63,7 @@ class Prepared:
             splits=str((folder / "splits").resolve()),
             class_names=self.manifest.class_names,
             positive_class=self.manifest.positive_class,
+            task=self.manifest.task.name,
         )
 
     @property
@@ -103,6 +104,7 @@ def prepare(
     numbers = group_numbers(manifest, pairs, request.kept_together)
     made, skipped = _splits(manifest, request, pairs, splits)
     searched_split = _searched(searched, manifest, request, pairs, made)
+    require_own_files((*made.values(), searched_split))
     cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
     with progress("audited") as advance:
         parts = {split.name: split for split in (searched_split, *made.values())}
@@ -200,10 +202,7 @@ def write_prepared(prepared: Prepared, folder: Path, *, repeats: int = 0) -> Non
         ResultError: the folder is not writable.
     """
     splits = [*prepared.splits.values(), prepared.searched, *_partitions(prepared, repeats)]
-    for split in splits:
-        path = folder / "splits" / f"{split_stem(split.name)}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_split(split, path, manifest=prepared.manifest, numbers=prepared.numbers)
+    save_splits(splits, folder / "splits", manifest=prepared.manifest, numbers=prepared.numbers)
     write_whole(folder / "audit.json", json.dumps(prepared.audit.to_dict(), indent=1, ensure_ascii=False))
     write_whole(folder / "tables" / "audit.csv", prepared.audit.table().to_csv(index=False))
     if prepared.cache is not None:

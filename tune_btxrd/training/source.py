@@ -6,9 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -20,7 +19,7 @@ class Source:
     """Where trainings find pixels and parts: absolute paths, since Ray changes the working directory of a trial.
 
     Attributes:
-        cache: the image cache; splits: the folder of `<split>.csv` files.
+        cache: the image cache; splits: the folder of `<split>.csv` files and of `targets.csv`.
     """
 
     cache: str
@@ -48,17 +47,16 @@ def _training_data(source: Source, split: str) -> "TrainingData":
     from tune_btxrd.training.pixels import TrainingData
 
     cache = ImageCache.open(Path(source.cache))
-    table = pd.read_csv(Path(source.splits) / f"{split}.csv", dtype=str, keep_default_na=False)
-    table = table[table["part"].isin(("train", "val"))]
-    rows = cache.rows(table["image_id"].tolist())
     task = task_named(source.task)
+    table = read_split(Path(source.splits), split, source.class_names, task=task, parts=("train", "val"))
+    rows = cache.rows(table.ids)
     targets = task.unknown(len(cache.image_ids), len(source.class_names))
-    targets[rows] = task.read({str(name): table[name].tolist() for name in table}, source.class_names)
+    targets[rows] = table.targets
     return TrainingData(
         images=cache.images,
         targets=targets,
-        train_rows=rows[(table["part"] == "train").to_numpy()],
-        val_rows=rows[(table["part"] == "val").to_numpy()],
+        train_rows=rows[table.parts == "train"],
+        val_rows=rows[table.parts == "val"],
         num_classes=len(source.class_names),
         positive_class=source.positive_class,
         task=task,

@@ -1,6 +1,8 @@
-"""Splits on disk: CSV files with image_id, part, label, group; the user's own are accepted under the same checks."""
+"""Splits on disk: image_id, part, group, with the targets once beside them; the user's own files under the same checks."""
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,10 @@ from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, req
 from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, require_classes
 from tune_btxrd.errors import DataError
 from tune_btxrd.files import write_whole
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
+
+TARGETS = "targets"  # stem of the file beside the splits that holds every image's target
 
 
 def split_stem(name: str) -> str:
@@ -23,17 +29,78 @@ def split_name(stem: str) -> str:
     return re.sub(r"fold_(\d+)_of_(\d+)", r"fold \1/\2", stem)
 
 
-def save_split(split: Split, path: Path, *, manifest: Manifest, numbers: np.ndarray) -> None:
-    """Writes image_id, part, label, group in table order, whole or not at all. `numbers` is (N,), the group numbers.
+@dataclass(frozen=True, kw_only=True)
+class SplitTable:
+    """A split as our files have it: N rows of images in a part."""
+
+    ids: tuple[str, ...]
+    parts: np.ndarray  # (N,) text
+    groups: np.ndarray  # (N,) text
+    targets: np.ndarray  # N rows, as the task has them
+
+
+def save_splits(splits: Iterable[Split], folder: Path, *, manifest: Manifest, numbers: np.ndarray) -> None:
+    """Writes `<split>.csv` (image_id, part, group) of each, and the targets of all images once, beside them.
+
+    All in table order, each file whole or not at all. `numbers` is (N,), the group numbers.
 
     Raises:
-        DataError: the path cannot be written to.
+        DataError: two splits would share a file.
+        ResultError: the folder cannot be written to.
     """
-    part_of = {image_id: part for part, ids in split.parts.items() for image_id in ids}
-    rows = np.sort(manifest.rows(part_of))
-    ids = [manifest.image_ids[row] for row in rows]
-    labels = [manifest.class_names[target] for target in manifest.targets[rows]]
-    columns = {"image_id": ids, "part": [part_of[i] for i in ids], "label": labels, "group": numbers[rows]}
+    splits = list(splits)
+    require_own_files(splits)
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = manifest.task.write(manifest.targets, manifest.class_names)
+    _write(folder / f"{TARGETS}.csv", {"image_id": manifest.image_ids, **cells})
+    for split in splits:
+        part_of = {image_id: part for part, ids in split.parts.items() for image_id in ids}
+        rows = np.sort(manifest.rows(part_of))
+        ids = [manifest.image_ids[row] for row in rows]
+        columns = {"image_id": ids, "part": [part_of[i] for i in ids], "group": numbers[rows]}
+        _write(folder / f"{split_stem(split.name)}.csv", columns)
+
+
+def require_own_files(splits: Iterable[Split]) -> None:
+    """Raises DataError where two splits would share a file, or one would take that of the targets."""
+    taken: dict[str, Split] = {}
+    for split in splits:
+        stem = split_stem(split.name)
+        if stem == TARGETS:
+            raise DataError(f"A split may not be called {TARGETS}, for {TARGETS}.csv holds the labels: rename its file.")
+        if (other := taken.setdefault(stem.casefold(), split)) is not split and other != split:
+            names = f"{other.name!r} and {split.name!r}"
+            raise DataError(f"Every split must have a file of its own, but {names} would share {stem}.csv: rename one.")
+
+
+def read_split(
+    folder: Path, stem: str, class_names: Sequence[str], *, task: Task = DEFAULT, parts: Sequence[str] = PARTS
+) -> SplitTable:
+    """What `save_splits` wrote of one split, or version 0.1.0, which had the labels in it; of these parts alone.
+
+    Raises:
+        DataError: a label that is no class, or an image without a target.
+    """
+    table = pd.read_csv(folder / f"{stem}.csv", dtype=str, keep_default_na=False)
+    table = table[table["part"].isin(parts)].reset_index(drop=True)
+    cells, path = table, folder / f"{TARGETS}.csv"
+    if path.is_file():
+        known = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("image_id")
+        if absent := sorted(set(table["image_id"]) - set(known.index)):
+            raise DataError(
+                f"Every image of a split must have a target, but {path} lacks {absent[0]}: make the splits again."
+            )
+        cells = known.loc[table["image_id"]]
+    columns = {str(name): cells[name].tolist() for name in cells}
+    return SplitTable(
+        ids=tuple(table["image_id"]),
+        parts=table["part"].to_numpy(dtype=str),
+        groups=table["group"].to_numpy(dtype=str),
+        targets=task.read(columns, class_names),
+    )
+
+
+def _write(path: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
     write_whole(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
 
 
@@ -79,15 +146,14 @@ def require_whole_groups(split: Split, manifest: Manifest, numbers: np.ndarray) 
 
 def _check_labels(table: pd.DataFrame, manifest: Manifest, path: Path) -> None:
     rows = manifest.rows(table["image_id"])
-    if "label" not in table:
-        return
-    expected = [manifest.class_names[target] for target in manifest.targets[rows]]
-    for image_id, found, label in zip(table["image_id"], table["label"], expected, strict=True):
-        if found != label:
-            raise DataError(
-                f"Labels of a split must be the dataset's, but {path} calls {image_id} {found!r} where the dataset says "
-                f"{label!r}: the split belongs to another dataset or revision; make it again."
-            )
+    known = manifest.task.write(manifest.targets[rows], manifest.class_names)
+    for column in (column for column in known if column in table):
+        for image_id, found, label in zip(table["image_id"], table[column], known[column], strict=True):
+            if found != label:
+                raise DataError(
+                    f"Labels of a split must be the dataset's, but {path} calls {image_id} {found!r} where the dataset says "
+                    f"{label!r}: the split belongs to another dataset or revision; make it again."
+                )
 
 
 def _own_groups(table: pd.DataFrame, manifest: Manifest) -> np.ndarray | None:
