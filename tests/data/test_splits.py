@@ -246,6 +246,22 @@ def test_forty_classes_of_six_images_are_divided(name: str) -> None:
     assert ("dealt one group at a time" in split.note) == (name == "stratified")
 
 
+def test_common_is_divided_anew_where_the_tests_leave_no_image_of_a_class() -> None:
+    manifest = dataset([0] * 40 + [1] * 6)
+    folds = [make_split(f"fold {i}/5", manifest, pairs=[], groups="none") for i in range(1, 6)]
+    base = make_split("stratified", manifest, pairs=[], groups="none")
+    emptied = [
+        fold
+        for fold in folds
+        if not {*base.parts["val"]} & {"i40", "i41", "i42", "i43", "i44", "i45"} - {*fold.parts["test"]}
+    ]
+    assert emptied, "a fold whose test part holds the only val image of b"
+    for fold in emptied:
+        common = common_split(manifest, [fold], pairs=[], groups="none")
+        assert min(map(min, list(common.counts(manifest).values())[:2])) >= 1 and "divided anew" in common.note
+        assert not {*common.parts["train"], *common.parts["val"]} & {*fold.parts["test"]}
+
+
 def test_repair_moves_whole_groups_only_where_it_helps() -> None:
     counts = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
     fixed = repaired(counts, np.array([0, 1, 0, 1]), np.array([0.5, 0.5]))

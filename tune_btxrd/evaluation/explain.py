@@ -153,8 +153,8 @@ def explain_files(
         predicted = predictor.info.task.decide(predictor.forward(image[None]))
         heat = grad_cam(predictor, image[None], predicted)[0]
         stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
-        same = sum(path.name.startswith((f"{stem}.", f"{stem}-")) for path in written)
-        written.append(folder / (f"{stem}-{same + 1}.png" if same else f"{stem}.png"))
+        names = (f"{stem}.png", *(f"{stem}-{number}.png" for number in range(2, len(files) + 2)))
+        written.append(next(folder / name for name in names if folder / name not in written))
         save_overlay(image, heat, written[-1])
         if progress is not None:
             progress(done, len(files))

@@ -121,7 +121,8 @@ def common_split(
 ) -> Split:
     """The search's default split: train and val of `stratified` less every test part of the splits to be retrained.
 
-    Images that share a group with a test image are left out too. Its own test part is empty.
+    Images that share a group with a test image are left out too. Its own test part is empty. Where train or val lack a
+    class now, what is left is divided anew.
 
     Args:
         splits: those to be retrained; the first that is called `stratified` or `folders` is the one that is reduced.
@@ -138,7 +139,12 @@ def common_split(
     dealt[np.isin(numbers, numbers[tested])] = -1
     dealt[dealt == PARTS.index("test")] = -1
     names = " and ".join(split.name for split in splits)
-    common = _split("common", manifest, dealt, f"{base.name} train and val less the test part(s) of {names}")
+    note = f"{base.name} train and val less the test part(s) of {names}"
+    common, rows = _split("common", manifest, dealt, note), np.flatnonzero(dealt >= 0)
+    if len(rows) and lacking(common.counts(manifest), PARTS[:2]):
+        share = len(base.parts["val"]) / (len(base.parts["train"]) + len(base.parts["val"]))
+        dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 - share, share), seed=seed)
+        common = _split("common", manifest, dealt, f"{note}, then divided anew, for one of them lacked a class")
     other = f"search on another split: --split {shlex.quote(base.name)}"
     require_classes(common, manifest, ("train", "val"), cure=other)
     return common
