@@ -63,7 +63,7 @@ def test_read_pairs_takes_the_two_columns(tmp_path):
         (b"a,b\n1,2\n", "must have the column"),
         (b"first,second\na,b\nc,\n", "blank in row 3"),
         (b"first,second\na,b\na,a\n", "row 3 .* 'a' twice"),
-        (b"first,second\n", "at least one row"),
+        (b"first,second\n", "must hold a row below its header"),
         (b"\xff\xfe\x00first", "must be UTF-8"),
     ],
 )
