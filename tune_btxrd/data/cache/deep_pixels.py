@@ -24,6 +24,7 @@ EMPTY_SHARE = 1e-4  # of the pixels; a bin with fewer counts as empty
 GAP_BINS = 179  # 70 % of the range without a picture in it
 GAP_SHARE, MARKER_SHARE = 0.005, 0.1  # most pixels in the gap; and beyond it
 OFF_A_LEVEL = 0.1  # of 255; what half precision loses
+PIXELS_AT_ONCE = 4_000_000
 MORE_THAN_12_BITS = 16  # levels of 8 bits; a picture of 12 bits in 16 stays below
 REPEATED = {257: 65_535, 16_843_009: 4_294_967_295}  # factor that repeats a byte 2 or 4 times -> its white
 
@@ -182,7 +183,7 @@ def to_eight_bits(samples: Samples) -> EightBits:
     visible = colour if samples.alpha is None or not (samples.alpha > 0).any() else colour[samples.alpha > 0]
     values, counts = _levels(visible)
     low, high, note = _range(values, counts)
-    scaled = np.rint((colour.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).clip(0, 255).astype(np.uint8)
+    scaled = _scaled(colour, low, high)
     planes = [scaled[..., index] for index in range(scaled.shape[2])]
     if samples.alpha is not None and not samples.is_multiplied:
         planes.append(np.rint(samples.alpha * 255).clip(0, 255).astype(np.uint8))
@@ -190,13 +191,23 @@ def to_eight_bits(samples: Samples) -> EightBits:
     return EightBits(Image.merge(mode, [Image.fromarray(plane) for plane in planes]), note)
 
 
+def _scaled(colour: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8: `low` as 0, `high` as 255. Short samples go through a table, so that a large film needs little memory."""
+    if colour.dtype in (np.uint8, np.uint16):
+        return np.asarray(_scaled(np.arange(np.iinfo(colour.dtype).max + 1, dtype=np.float64), low, high)[colour])
+    return np.asarray(
+        np.rint((colour.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).clip(0, 255).astype(np.uint8)
+    )
+
+
 def _levels(colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values that occur, ascending, and how often."""
-    low, high = colour.min(), colour.max()
-    if colour.dtype.kind in "ui" and int(high) - int(low) < 2**16:
-        times = np.bincount((colour.astype(np.int64) - int(low)).ravel())
-        places = np.flatnonzero(times)
-        return places + int(low), times[places]
+    if colour.dtype in (np.uint8, np.uint16):
+        white = int(np.iinfo(colour.dtype).max)
+        times = np.zeros(white + 1, dtype=np.int64)
+        for block in np.array_split(colour.reshape(-1), max(1, colour.size // PIXELS_AT_ONCE)):
+            times += np.bincount(block, minlength=white + 1)
+        return np.flatnonzero(times), times[times > 0]
     return np.unique(colour, return_counts=True)
 
 
