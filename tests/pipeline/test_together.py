@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
 from tests.support.fuzz import run_verb
 from tests.support.paths import ROOT
@@ -23,15 +25,22 @@ def test_a_choice_of_the_space_that_does_not_fit_the_side_is_refused() -> None:
         check_models(spec.override({}, {"image_size": 64}))
 
 
-def test_weights_are_looked_for_under_every_backbone(tmp_path: Path) -> None:
-    (tmp_path / "resnet50.pt").touch()
-    spec = SearchSpec.from_text(BACKBONES.replace("BACKBONE", "efficientnet_b0"))
-    with pytest.raises(ConfigError, match=r"has no efficientnet_b0\.safetensors or"):
+def test_weights_are_looked_for_and_fitted_under_every_backbone(tmp_path: Path) -> None:
+    file = tmp_path / "test_efficientnet.pt"
+    torch.save(timm.create_model("test_efficientnet", num_classes=7).state_dict(), file)
+    spec = SearchSpec.from_text(BACKBONES.replace("BACKBONE", "test_efficientnet").replace("resnet50", "test_resnet"))
+    with pytest.raises(ConfigError, match=r"has no test_resnet\.safetensors or"):
         check_models(spec.override({}, {"weights": str(tmp_path)}))
-    (tmp_path / "efficientnet_b0.pt").touch()
-    check_models(spec.override({}, {"weights": str(tmp_path)}))
+    with pytest.raises(ConfigError, match="Weights must be of this backbone"):
+        check_models(spec.override({}, {"weights": str(file)}))
+    check_models(TrainConfig(backbone="test_efficientnet", weights=str(file)))
+
+
+def test_a_path_of_weights_that_trials_would_not_find_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must name a file or a folder"):
         check_models(TrainConfig(weights=str(tmp_path / "absent.pt")))
+    with pytest.raises(ConfigError, match=r"`weights` must be an absolute path, .* but got 'w\.pt': write /"):
+        check_models(TrainConfig(weights="w.pt"))
 
 
 def test_an_unknown_backbone_ends_space_and_train_alike(tmp_path: Path) -> None:

@@ -104,6 +104,22 @@ def test_a_search_that_cannot_learn_or_stop_is_said() -> None:
     assert space_notes(SearchSpec.from_text(twice)) == ["start: trial 1 repeats trial 0."]
 
 
+@pytest.mark.parametrize(
+    ("demand", "words"),
+    [
+        ('val_recall_malignant: ">= 60"', "val_recall_malignant >= 60 never holds"),
+        ('val_acc: "<= -0.1"', "val_acc <= -0.1 never holds"),
+        ('val_macro_auc: ">= 0"', "val_macro_auc >= 0 always holds"),
+        ('val_recall_a: "<= 1"', "val_recall_a <= 1 always holds"),
+        ('val_recall_a: ">= 1"', ""),
+        ('val_loss: ">= 60"', ""),
+    ],
+)
+def test_a_demand_that_never_or_always_holds_is_said(demand: str, words: str) -> None:
+    said = "\n".join(space_notes(SearchSpec.from_text(SPACE + f"constraint: {{{demand}}}\n")))
+    assert words in said and (words != "" or said == "")
+
+
 def test_shipped_spaces_search_nothing_in_vain() -> None:
     paths = sorted((ROOT / "search_spaces").glob("*.yaml"))
     assert paths

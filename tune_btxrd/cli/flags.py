@@ -206,6 +206,7 @@ def read_space(flags: argparse.Namespace) -> "SpaceRequest":
     settings = {name: given[name] for name in SETTINGS if given.get(name) is not None}
     for text in given.get("set") or ():
         name, value = parse_setting(text)
+        value = str(Path(value).resolve()) if name == "weights" and value is not None else value
         if name == "monitor":
             raise ConfigError("monitor is a setting of the whole search: write it at the top of the YAML (--space FILE).")
         known = settings if name in SETTINGS else values

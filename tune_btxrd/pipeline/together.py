@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import tell
+from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.effects import batch_notes, config_notes, space_notes
 from tune_btxrd.search.space.spec import SearchSpec
@@ -26,15 +27,24 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
     for config in values:
         check_backbone(config["backbone"])
         if config["weights"] is not None:
-            weights_file(Path(config["weights"]), config["backbone"])
+            _check_weights(Path(config["weights"]), config["backbone"])
     choices = {
-        ModelChoice(backbone=config["backbone"], head=config["head"], image_size=config["image_size"])
+        ModelChoice(**{name: config[name] for name in MODEL_NAMES})
         for config in values
-        if config["backbone"] not in ANY_SIZE
+        if config["backbone"] not in ANY_SIZE or config["weights"] is not None
     }
     if choices:  # timm brings torch: a process of its own keeps both out of the driver
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             pool.submit(_check_fit, choices).result()
+
+
+def _check_weights(path: Path, backbone: str) -> None:
+    if not path.is_absolute():
+        raise ConfigError(
+            f"`weights` must be an absolute path, since trials run in folders of their own, but got {str(path)!r}: "
+            f"write {path.resolve()}."
+        )
+    weights_file(path, backbone)
 
 
 def tell_notes(trained: SearchSpec | TrainConfig, counts: Sequence[int], class_names: Sequence[str]) -> None:

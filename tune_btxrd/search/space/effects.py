@@ -11,6 +11,7 @@ from tune_btxrd.stages import RECIPES
 
 SAMPLES = 200
 RARE = 0.5  # images of a class in an average batch
+SHARES = ("val_acc", "val_macro_f1", "val_macro_auc")  # of the reported values, those that lie between 0 and 1
 MANY_EPOCHS = 1000  # enough for every stage of a recipe
 
 
@@ -100,6 +101,12 @@ def _of_the_search(spec: SearchSpec) -> list[str]:
         )
     if spec.scheduler == "asha" and spec.grace_period >= spec.epochs:
         notes.append(f"scheduler: asha stops no trial: its first rung, epoch {spec.grace_period}, is the last epoch.")
+    for item in spec.constraint:
+        if item.metric in SHARES or item.metric.startswith("val_recall_"):
+            never, always = (item.bound > 1, item.bound <= 0) if item.at_least else (item.bound < 0, item.bound >= 1)
+            if never or always:
+                words = "never holds" if never else "always holds"
+                notes.append(f"constraint: {item} {words}: {item.metric} lies between 0 and 1.")
     for number, values in enumerate(spec.start):
         if values in spec.start[:number]:
             notes.append(f"start: trial {number} repeats trial {spec.start.index(values)}.")

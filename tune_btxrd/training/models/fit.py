@@ -1,4 +1,4 @@
-"""Whether a backbone, a head and a side of the images fit each other: built and run without any arithmetic."""
+"""Whether a backbone, a head, a file of weights and a side of the images fit: built and run without any arithmetic."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,7 @@ from torch import nn
 from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.names import ModelChoice
+from tune_btxrd.training.models.weights import pretrained_tensors
 
 DEFAULT_SIDE = 224
 STEP = 32  # sides tried as a cure are multiples of it: the stride of most backbones
@@ -32,6 +33,8 @@ def _check(choice: ModelChoice, num_classes: int) -> None:
         raise ConfigError(
             f"timm must be able to build {choice.backbone}, but cannot ({first_line(error)}): choose another."
         ) from error
+    if choice.weights is not None:
+        pretrained_tensors(model, choice.backbone, choice.weights)
     if (reason := _misfit(model, choice.image_size)) is None:
         return
     config = timm.models.get_pretrained_cfg(choice.backbone)

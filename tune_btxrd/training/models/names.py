@@ -25,6 +25,7 @@ class ModelChoice:
     backbone: str
     head: str
     image_size: int
+    weights: str | None = None
 
 
 @cache
