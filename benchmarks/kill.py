@@ -32,6 +32,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.search.journal import FILE, read_events
 from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.study import OPTUNA_STATES
+from tune_btxrd.search.study_database import open_storage
 
 KINDS = ("driver", "worker", "node")
 TRIALS, PATIENCE = 5, 120.0  # trials per search; seconds without a sign of life that count as hanging
@@ -164,7 +165,7 @@ def damaged_checkpoints(folder: Path) -> list[str]:
 
 def _disagreements(folder: Path, record: SearchRecord) -> list[str]:
     """Where study, tables and journal say different things."""
-    study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'optuna.db'}")
+    study = optuna.load_study(study_name=folder.name, storage=open_storage(folder / "optuna.db"))
     told = [(trial.state, trial.params, trial.intermediate_values) for trial in study.trials]
     lived = [
         (OPTUNA_STATES[t.state], t.params, {row["epoch"]: row["objective"] for row in t.epochs})

@@ -17,7 +17,8 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from benchmarks.replay_surrogate import DIVERGED, Surrogate
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.tune_adapters import Rungs
-from tune_btxrd.search.conductor import ENDINGS, Conductor, Job
+from tune_btxrd.search.conductor import Conductor, PlannedTrial
+from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.space.spec import SearchSpec
@@ -132,7 +133,7 @@ def _conducted(conductor: Conductor, rungs: Rungs, surrogate: Surrogate) -> Iter
     spec, live = conductor.spec, {}
     chosen, best = spec.start[0], (True, math.inf)  # (no candidate yet, objective)
     while True:
-        while isinstance(job := conductor.next(), Job):
+        while isinstance(job := conductor.next(), PlannedTrial):
             trial = SimpleNamespace(config={"trial": job.label, "role": job.role})
             rungs.on_trial_add(None, trial)
             live[job.label] = (trial, Training(surrogate, spec, job.config.to_dict()))

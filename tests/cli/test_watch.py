@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.reports import BEGAN, StubSearch, make_search, make_settings
 from tests.support.searches import make_record, make_repeat, make_spec, make_trial
+from tune_btxrd.cli.list import list_searches
 from tune_btxrd.cli.watch import View, shown_trials, spark_line, watch, where_lines
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.pipeline.place import Place
@@ -69,7 +70,7 @@ def test_finished_means_all_repeats_are_there(tmp_path: Path):
 def test_a_running_search_says_what_is_left(tmp_path: Path):
     half_way(tmp_path / "stub")
     lines = view(tmp_path / "stub", last_time(tmp_path / "stub") + 5).lines(read_search(tmp_path / "stub"))
-    assert "running of 24 trials" in lines[0]
+    assert "unfinished of 24 trials" in lines[0]
     assert lines[1].startswith("about ")
     assert lines[1].endswith("left at most")
 
@@ -80,6 +81,20 @@ def test_a_silent_search_was_interrupted(tmp_path: Path):
     assert lines[1].startswith(
         "No news for 2.0 h: it was interrupted. Go on with: python -m tune_btxrd run --name stub --resume --storage /"
     )
+
+
+def test_list_and_watch_agree_on_a_dead_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    half_way(tmp_path / "dead")
+    make_search(tmp_path / "done", trials=4, name="done")
+    list_searches(str(tmp_path))
+    rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 3}
+    assert "interrupted: " in rows["dead"] and " unfinished" in rows["dead"]
+    assert "finished: " in rows["done"] and " complete" in rows["done"]
+    assert (tmp_path / "dead" / "trials.csv").is_file()
+    watch(place(tmp_path / "dead"))
+    shown = capsys.readouterr().out
+    assert "it was interrupted" in shown
+    assert "stopped early" in shown and "pruned" not in shown
 
 
 def test_time_left_by_hand(tmp_path: Path):
@@ -111,7 +126,10 @@ def test_a_damaged_line_is_named(tmp_path: Path):
     follower = Follower(tmp_path / "stub")
     with (tmp_path / "stub" / "journal.jsonl").open("a") as file:
         file.write("no json\n")
-    with pytest.raises(ResultError, match="must be an event of a search"):
+    follower.update()  # perhaps what a power cut left: the next session cuts it
+    with (tmp_path / "stub" / "journal.jsonl").open("a") as file:
+        file.write('{"event": "note", "time": 1, "trial": "0", "text": "behind it"}\n')
+    with pytest.raises(ResultError, match=r"must be an event of its search, but line \d+ is no JSON object"):
         follower.update()
 
 

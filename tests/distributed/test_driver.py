@@ -25,6 +25,7 @@ from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord, read_search
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study_database import open_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
 
@@ -63,7 +64,7 @@ def facts(record: SearchRecord) -> list[tuple[Any, ...]]:
 
 
 def study_of(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'optuna.db'}")
+    return optuna.load_study(study_name=folder.name, storage=open_storage(folder / "optuna.db"))
 
 
 def test_optuna_hears_the_truth_about_24_trials(ray_address: str, tmp_path: Path) -> None:

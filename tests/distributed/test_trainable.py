@@ -17,7 +17,7 @@ from tune_btxrd.distributed.trainable import run_trial
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.distributed.tune_adapters import trial_config
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.search.conductor import ENDINGS
+from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.selection import select
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training import checkpoint

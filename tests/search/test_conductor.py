@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from tests.support.searches import make_conductor, make_folder, make_rows, make_spec, run_all
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.conductor import Conductor, Job
+from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.selection import confirm_seed, select
 
@@ -21,10 +21,10 @@ def bowl(config: Mapping[str, Any]) -> list[float]:
     return [loss + 0.3 / epoch for epoch in range(1, 5)]
 
 
-def job_of(conductor: Conductor) -> Job:
+def job_of(conductor: Conductor) -> PlannedTrial:
     """The next job; fails where there is none."""
     job = conductor.next()
-    assert isinstance(job, Job)
+    assert isinstance(job, PlannedTrial)
     return job
 
 

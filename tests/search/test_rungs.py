@@ -1,134 +1,85 @@
-"""Ray's ASHA behind our labels, fed by hand: decisions, divergence, and rungs that survive a restart. No Ray session."""
+"""ASHA's rungs, the best trial so far and the epochs ahead: one function each, checked by hand and against Ray."""
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from ray.tune.schedulers import TrialScheduler
 
-from tests.support.searches import make_conductor, make_folder, make_rows, make_spec
-from tune_btxrd.distributed.tune_adapters import Recorder, Rungs
-from tune_btxrd.search.conductor import Conductor, Job
+from tests.support.searches import make_spec, make_trial
+from tune_btxrd.search.budget import expected_epochs
+from tune_btxrd.search.pace import epochs_left
+from tune_btxrd.search.record import best_trial
+from tune_btxrd.search.rungs import milestones, rung_epochs
 
-CURVES = [[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.5, 0.4], [0.8, 0.7, 0.6, 0.5], [0.85, 0.6, 0.3, 0.2], [0.45, 0.44, 0.43, 0.1]]
-
-
-class FakeTune:
-    """The part of Tune's loop that calls scheduler and callbacks, in Tune's order."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self.conductor, self.rungs = conductor, Rungs(conductor.spec, conductor)
-        self.recorder = Recorder(conductor, self.rungs)
-
-    def begin(self) -> Any:
-        """The next trial, as Tune holds it."""
-        job = self.conductor.next()
-        assert isinstance(job, Job)
-        trial = SimpleNamespace(config={"trial": job.label, "role": job.role}, last_result={}, trial_id=job.label)
-        self.rungs.on_trial_add(None, trial)
-        return trial
-
-    def result(self, trial: Any, row: dict[str, Any]) -> bool:
-        """One report; whether the trial was stopped by it."""
-        decision = self.rungs.on_trial_result(None, trial, row)
-        self.recorder.on_trial_result(0, [], trial, row)
-        trial.last_result = row
-        if row["stop"] or decision == TrialScheduler.STOP:
-            self.rungs.on_trial_complete(None, trial, row)
-            self.recorder.on_trial_complete(0, [], trial)
-        return decision == TrialScheduler.STOP
-
-    def run(self, losses: list[float]) -> None:
-        """One trial from start to end."""
-        trial = self.begin()
-        for row in make_rows(losses, stop="budget"):
-            if self.result(trial, row):
-                return
-
-    def contents(self) -> list[tuple[float, dict[str, float]]]:
-        """Milestone -> label -> value, as Ray holds it, but for a rung at the last epoch, which decides nothing."""
-        rungs = self.rungs._brackets[0]._rungs
-        return [(milestone, dict(recorded)) for milestone, recorded in rungs if milestone < self.conductor.spec.epochs]
+SPACES = [
+    (4, 30, 3.0),
+    (1, 4, 3.0),
+    (5, 5, 3.0),
+    (1, 8, 2.0),
+    (2, 10, 1.5),
+    (2, 7, 1.5),
+    (1, 12, 1.2),
+    (3, 243, 3.0),
+    (8, 27, 1.5),
+]
 
 
-def states(conductor: Conductor) -> list[tuple[str, str, int]]:
-    return [(trial.state, trial.reason, len(trial.epochs)) for trial in conductor.record.search_trials]
+@pytest.mark.parametrize(("grace", "epochs", "factor"), SPACES)
+def test_rungs_are_those_of_rays_scheduler(grace: int, epochs: int, factor: float) -> None:
+    from ray.tune.schedulers import ASHAScheduler
+
+    scheduler = ASHAScheduler(
+        time_attr="epoch", metric="loss", mode="min", max_t=epochs, grace_period=grace, reduction_factor=factor
+    )
+    spec = make_spec(grace_period=grace, epochs=epochs, reduction_factor=factor)
+    bracket = scheduler._brackets[0]
+    assert list(milestones(spec)) == [milestone for milestone, _ in reversed(bracket._rungs)]
+    trial = SimpleNamespace(trial_id="7")
+    scheduler.on_trial_add(None, trial)
+    compared, entered = [], 0
+    for epoch in range(1, epochs):
+        scheduler.on_trial_result(None, trial, {"epoch": epoch, "loss": 1.0})
+        now = sum(len(recorded) for _, recorded in bracket._rungs)
+        compared += [epoch] if now > entered else []
+        entered = now
+    assert list(rung_epochs(spec)) == compared
 
 
-def whole(folder: Path) -> FakeTune:
-    """All curves in one session: rungs at 1 and 2, the better half goes on."""
-    tune = FakeTune(make_conductor(make_folder(folder), make_spec(trials=5, reduction_factor=2, confirm=0)))
-    for losses in CURVES:
-        tune.run(losses)
-    return tune
+def test_rungs_by_hand() -> None:
+    assert rung_epochs(make_spec(epochs=30, grace_period=4)) == (4, 12)
+    assert milestones(make_spec(epochs=10, grace_period=2, reduction_factor=1.5)) == (2, 3, 4.5, 6.75)
+    assert rung_epochs(make_spec(epochs=10, grace_period=2, reduction_factor=1.5)) == (2, 3, 5, 7)
+    assert rung_epochs(make_spec(epochs=7, grace_period=2, reduction_factor=1.5)) == (
+        2,
+        3,
+        5,
+    )  # 6.75 would be the last epoch
+    assert rung_epochs(make_spec(epochs=4, grace_period=4)) == () == rung_epochs(make_spec(scheduler="none"))
 
 
-def test_asha_stops_what_is_worse_than_the_better_half(tmp_path: Path) -> None:
-    tune = whole(tmp_path)
-    assert states(tune.conductor) == [
-        ("complete", "ran its full budget", 4),
-        ("complete", "ran its full budget", 4),
-        ("pruned", "stopped by ASHA at epoch 1", 1),
-        ("pruned", "stopped by ASHA at epoch 1", 1),
-        ("complete", "ran its full budget", 4),
+def test_the_epochs_of_a_search_follow_from_its_rungs() -> None:
+    spec = make_spec(trials=9, epochs=30, grace_period=4, reduction_factor=3, confirm=0)
+    assert expected_epochs(spec) == 9 * (4 + (12 - 4) / 3 + (30 - 12) / 9)
+    between = make_spec(trials=1, epochs=10, grace_period=3, reduction_factor=1.5)  # 3, 4.5 and 6.75: compared at 3, 5, 7
+    assert expected_epochs(between) == pytest.approx(3 + 2 / 1.5 + 2 / 1.5**2 + 3 / 1.5**3)
+    assert expected_epochs(make_spec(trials=5, epochs=7, scheduler="none")) == 35
+
+
+def test_epochs_left_count_with_what_trials_took_and_with_the_repeats() -> None:
+    spec = make_spec(trials=4, epochs=4, confirm=1, repeats=2)
+    trials = [make_trial(0, [1.0] * 4), make_trial(1, [1.0] * 2, state="pruned"), make_trial(2, [1.0], state="running")]
+    assert epochs_left(trials, spec) == 3 * 4 - 7 + 2 * 2 * 4
+
+
+def test_the_best_trial_is_found_in_one_way() -> None:
+    """A tie in the monitored value is decided by the monitor's own tie, then by the number."""
+    equal: dict[str, object] = {"config": {"monitor": "macro_auc"}}
+    trials = [
+        make_trial(0, [-0.8], values={"val_macro_f1": 0.4}, **equal),
+        make_trial(1, [-0.8], values={"val_macro_f1": 0.6}, **equal),
+        make_trial(2, [-0.8], values={"val_macro_f1": 0.6}, **equal),
+        make_trial(3, [-0.5], values={"val_macro_f1": 0.9}, **equal),
     ]
-    rung_2, rung_1 = (set(recorded) for _, recorded in tune.contents())
-    assert rung_1 == {"0", "1", "2", "3", "4"} and rung_2 == {"0", "1", "4"}
-
-
-@pytest.mark.parametrize("done", [1, 2, 3, 4])
-@pytest.mark.parametrize("half", [0, 1, 2])
-def test_resumed_equals_uninterrupted(done: int, half: int, tmp_path: Path) -> None:
-    """Killed after `done` trials and `half` epochs of the next; even between an epoch and the decision on it."""
-    uninterrupted = whole(tmp_path / "a")
-    spec = uninterrupted.conductor.spec
-    first = FakeTune(make_conductor(make_folder(tmp_path / "b"), spec))
-    for losses in CURVES[:done]:
-        first.run(losses)
-    trial = first.begin()
-    for row in make_rows(CURVES[done])[:half]:
-        stopped = first.rungs.on_trial_result(None, trial, row) == TrialScheduler.STOP
-        first.recorder.on_trial_result(0, [], trial, row)
-        if stopped:
-            break
-    again = FakeTune(make_conductor(tmp_path / "b", spec))
-    ended = sum(trial.state != "running" for trial in again.conductor.record.search_trials)
-    for losses in CURVES[ended:]:
-        again.run(losses)
-    assert states(again.conductor) == states(uninterrupted.conductor)
-    assert again.contents() == uninterrupted.contents()
-
-
-def test_divergence_is_no_epoch_and_enters_no_rung(tmp_path: Path) -> None:
-    tune = FakeTune(make_conductor(make_folder(tmp_path), make_spec(grace_period=2, confirm=0)))
-    trial = tune.begin()
-    tune.result(trial, make_rows([0.9])[0])
-    row = {"epoch": 2, "lr": 0.01, "objective": float("inf"), "stop": "diverged", "reason": "loss nan in epoch 2 at lr=0.01"}
-    tune.result(trial, row)
-    assert states(tune.conductor) == [("diverged", "loss nan in epoch 2 at lr=0.01", 1)]
-    assert all(not recorded for _, recorded in tune.contents())
-
-
-def test_no_scheduler_stops_nothing(tmp_path: Path) -> None:
-    tune = FakeTune(make_conductor(make_folder(tmp_path), make_spec(trials=5, scheduler="none", confirm=0)))
-    for losses in CURVES:
-        tune.run(losses)
-    assert {state for state, _, _ in states(tune.conductor)} == {"complete"}
-
-
-def test_confirmation_trials_stay_outside_the_rungs(tmp_path: Path) -> None:
-    tune = FakeTune(make_conductor(make_folder(tmp_path), make_spec(trials=1, confirm=1)))
-    for losses in ([0.5, 0.4, 0.3, 0.2], [0.9] * 4, [0.9] * 4):
-        tune.run(losses)
-    assert [trial.state for trial in tune.conductor.record.confirmations] == ["complete"] * 2
-    assert [set(recorded) for _, recorded in tune.contents()] == [{"0"}, {"0"}]
-
-
-def test_the_time_budget_stops_search_trials_and_says_so(tmp_path: Path) -> None:
-    conductor = make_conductor(make_folder(tmp_path), make_spec(scheduler="none"))
-    tune = FakeTune(conductor)
-    trial = tune.begin()
-    conductor.deadline = 1.0
-    tune.result(trial, make_rows([0.9])[0])
-    assert states(conductor) == [("pruned", "stopped by the time budget at epoch 1", 1)]
+    best = best_trial(reversed(trials))
+    assert best is not None
+    assert best.number == 1
+    assert best_trial([]) is None

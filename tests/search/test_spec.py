@@ -8,7 +8,7 @@ from tests.support.searches import SPACE, make_spec
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.columns import score_columns
-from tune_btxrd.search.space.describe import explain, rungs
+from tune_btxrd.search.space.describe import explain
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials, distribution
 
@@ -135,12 +135,6 @@ def test_explain_says_what_is_searched_and_prints_samples() -> None:
     assert "min_lr      0.0" in text
     assert len(lines) - lines.index("5 random samples") == 6
     assert explain(make_spec(confirm=0))[4].startswith("confirmation  none: the search score")
-
-
-def test_rungs_are_those_of_asha() -> None:
-    assert rungs(make_spec(epochs=30, grace_period=4)) == [4, 12]
-    assert rungs(make_spec(epochs=10, grace_period=2, reduction_factor=1.5)) == [2, 3, 5, 7]
-    assert rungs(make_spec(epochs=4, grace_period=4)) == [] == rungs(make_spec(scheduler="none"))
 
 
 SHIFTING = """

@@ -1,20 +1,23 @@
 """`optuna.db` equals the study in memory, whenever the copying thread looked at it."""
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from tests.search.test_study import all_endings, live
-from tests.support.searches import make_rows, make_spec
+from tests.support.searches import make_conductor, make_folder, make_rows, make_spec, run_all
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.record import TrialRecord
-from tune_btxrd.search.study import Bridge, fresh_database
-from tune_btxrd.search.study_database import Mirror
+from tune_btxrd.search.study import TrialStudy, fresh_database
+from tune_btxrd.search.study_database import StudyDatabase, open_storage
 
-FIELDS = ("number", "state", "values", "params", "distributions", "intermediate_values", "user_attrs", "system_attrs")
+FIELDS = ("number", "state", "values", "params", "distributions", "intermediate_values", "user_attrs", "constraints")
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +26,75 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune_btxrd.search.study_database.SECONDS", 1000.0)
 
 
-def make_bridge(folder: Path) -> Bridge:
-    return Bridge(make_spec(), fresh_database(folder), "s", start=make_spec().start)
+def make_study(folder: Path) -> TrialStudy:
+    return TrialStudy(make_spec(), fresh_database(folder), "s", start=make_spec().start)
 
 
 def copied(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=f"sqlite:///{folder / 'optuna.db'}").trials
+    return optuna.load_study(study_name="s", storage=open_storage(folder / "optuna.db")).trials
 
 
-def assert_equal_trials(bridge: Bridge, folder: Path) -> None:
-    here, there = bridge.study.trials, copied(folder)
+HOSTILE_FOLDERS = [
+    "out?v=2",
+    "a?mode=memory&cache=shared",
+    "a#b",
+    "%41 %s",
+    "{0} {SCHEMA_VERSION}",
+    "[b] [x]",
+    "$$x",
+    "'q' \"r\"",
+    "ü 🦴",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_FOLDERS)
+def test_the_file_lies_in_its_folder_whatever_that_is_called(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    study = make_study(tmp_path / name)
+    live(study, [0.5], state="pruned", reason="stopped by ASHA at epoch 1")
+    study.close()
+    assert_equal_trials(study, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["optuna.db"]
+
+
+@pytest.mark.parametrize("jobs", [2, 6, 8])
+def test_after_a_resume_it_is_what_it_would_have_been(jobs: int, tmp_path: Path) -> None:
+    """Killed after so many trials, one of them running; also where the search had ended and nothing is left to do."""
+
+    def losses(config: Mapping[str, Any]) -> list[float]:
+        return [1.0 + config["dropout"], 0.9 + config["dropout"]]
+
+    def search(folder: Path, stop: int) -> Conductor:
+        conductor = make_conductor(folder, make_spec(), database=fresh_database(folder))
+        for state in ("pruned", "diverged", "failed"):
+            if len(conductor.record.trials) < 3:
+                planned = conductor.next()
+                assert isinstance(planned, PlannedTrial)
+                conductor.epoch(planned.label, make_rows(losses(planned.config.to_dict()))[0])
+                conductor.end(planned.label, state=state, reason=f"it {state}")
+        run_all(conductor, losses, jobs=max(0, stop - len(conductor.record.trials)))
+        return conductor
+
+    whole, killed = make_folder(tmp_path / "s"), make_folder(tmp_path / "killed" / "s")
+    search(whole, 99).close()
+    first = search(killed, jobs)
+    begun = first.next()  # and that is where the driver dies
+    if isinstance(begun, PlannedTrial):
+        first.epoch(begun.label, make_rows(losses(begun.config.to_dict()))[0])
+    search(killed, 99).close()
+    for name in ("s", "s-confirm"):
+        before, after = (
+            optuna.load_study(study_name=name, storage=open_storage(folder / "optuna.db")).trials
+            for folder in (whole, killed)
+        )
+        assert len(before) == len(after) > 3
+        for mine, its in zip(before, after, strict=True):
+            assert {field: getattr(mine, field) for field in FIELDS} == {field: getattr(its, field) for field in FIELDS}
+
+
+def assert_equal_trials(study: TrialStudy, folder: Path) -> None:
+    here, there = study.study.trials, copied(folder)
     assert len(here) == len(there)
     for mine, its in zip(here, there, strict=True):
         for field in FIELDS:
@@ -40,40 +102,40 @@ def assert_equal_trials(bridge: Bridge, folder: Path) -> None:
 
 
 def test_trials_that_began_and_ended_between_two_looks(tmp_path: Path) -> None:
-    bridge = make_bridge(tmp_path)
-    all_endings(bridge)
-    bridge.close()
-    assert_equal_trials(bridge, tmp_path)
+    study = make_study(tmp_path)
+    all_endings(study)
+    study.close()
+    assert_equal_trials(study, tmp_path)
 
 
 def test_a_running_trial_is_copied_and_brought_up_to_date(tmp_path: Path) -> None:
-    bridge = make_bridge(tmp_path)
-    mirror = bridge._mirror
-    assert isinstance(mirror, Mirror)
-    mirror._copy()
+    study = make_study(tmp_path)
+    copy = study._database
+    assert isinstance(copy, StudyDatabase)
+    copy._copy()
     assert copied(tmp_path) == []  # the start config waits, and is no trial yet
-    number, params, config = bridge.ask()
-    bridge.report(number, 1, 0.9)
-    mirror._copy()
+    number, params, config = study.ask()
+    study.report(number, 1, 0.9)
+    copy._copy()
     assert copied(tmp_path)[0].state == TrialState.RUNNING and copied(tmp_path)[0].intermediate_values == {1: 0.9}
-    live(bridge, [0.5], state="pruned", reason="stopped by ASHA at epoch 1")  # another one overtakes it
-    bridge.report(number, 2, 0.7)
-    mirror._copy()
-    assert_equal_trials(bridge, tmp_path)
+    live(study, [0.5], state="pruned", reason="stopped by ASHA at epoch 1")  # another one overtakes it
+    study.report(number, 2, 0.7)
+    copy._copy()
+    assert_equal_trials(study, tmp_path)
     record = TrialRecord(label="0", number=number, role="search", config=config.to_dict(), params=params, started=1.0)
     record.epochs, record.state, record.reason = make_rows([0.9, 0.7], stop="budget"), "complete", "ran its full budget"
-    bridge.tell(record)
-    bridge.close()
-    assert_equal_trials(bridge, tmp_path)
+    study.tell(record)
+    study.close()
+    assert_equal_trials(study, tmp_path)
     assert copied(tmp_path)[0].state == TrialState.COMPLETE and copied(tmp_path)[0].user_attrs["reason"]
 
 
 def test_a_file_that_cannot_be_written_ends_the_search_with_a_reason(tmp_path: Path) -> None:
-    bridge = make_bridge(tmp_path)
-    live(bridge, [0.5], state="pruned", reason="")
+    study = make_study(tmp_path)
+    live(study, [0.5], state="pruned", reason="")
     with sqlite3.connect(tmp_path / "optuna.db") as database:
         database.execute("DROP TABLE trials")
     with pytest.raises(ResultError, match=r"optuna.db must be writable, but"):
-        bridge.close()
+        study.close()
     with pytest.raises(ResultError, match=r"optuna.db must be writable, but"):
-        bridge.ask()
+        study.ask()

@@ -49,12 +49,13 @@ class Case(random.Random):
         return self.choice(self.choice(((None, True, False), ODD_NUMBERS, HOSTILE_TEXTS, ODD_CONTAINERS)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Fuzz:
-    """Which cases a harness runs."""
+    """Which cases a harness runs, and which it runs now."""
 
     first: int | None = None  # seed of the one case to run
     seconds: float | None = None  # until so much time has passed; None: as many cases as the harness asks for
+    last: int | None = None  # seed of the case that was handed out last
 
     def cases(self, count: int) -> Iterator[Case]:
         """`count` cases, always the same; with `seconds` more of them; with `first` that one alone."""
@@ -63,7 +64,7 @@ class Fuzz:
             return
         began, number = time.monotonic(), 0
         while number < count or (self.seconds is not None and time.monotonic() - began < self.seconds):
-            print(f"fuzz case {number}")  # pytest shows the last of these where a case fails or hangs
+            self.last = number
             yield Case(number)
             number += 1
 
@@ -156,7 +157,8 @@ class _Guard:
 
     def _check_path(self, event: str, name: str | bytes) -> None:
         path = os.path.realpath(os.fsdecode(name))
-        if path != os.devnull and not path.startswith(self.folders) and "__pycache__" not in path:
+        is_there = event == "os.mkdir" and Path(path).is_dir()
+        if not (is_there or path == os.devnull or path.startswith(self.folders) or "__pycache__" in path):
             self.found.append(f"{event} {path}")
 
 
@@ -169,6 +171,8 @@ def sealed(*folders: Path, programs: bool = False) -> Iterator[None]:
 
     Args:
         programs: programs may be started after all (`git` for the environment of a search).
+
+    Libraries make caches at their first use: run the verb once before.
     """
     if not _GUARD.is_hooked:
         sys.addaudithook(_hook(_GUARD))

@@ -40,13 +40,15 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def make_conductor(folder: Path, spec: SearchSpec, *, slots: int = 1, deadline: float | None = None) -> Conductor:
+def make_conductor(
+    folder: Path, spec: SearchSpec, *, slots: int = 1, deadline: float | None = None, database: Path | None = None
+) -> Conductor:
     """A conductor on the folder, going on with what its journal holds."""
     if folder in _JOURNALS:  # the driver before was killed: its lock goes with it
         _JOURNALS[folder].close()
     journal, record = Journal(folder), read_search(folder)
     _JOURNALS[folder] = journal
-    return Conductor(spec, journal=journal, record=record, slots=slots, split="common", deadline=deadline)
+    return Conductor(spec, journal=journal, record=record, slots=slots, split="common", deadline=deadline, database=database)
 
 
 def make_row(epoch: int, val_loss: float, *, before: Mapping[str, Any] | None = None, **values: Any) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from tune_btxrd.console import make_table, say, show
 from tune_btxrd.distributed.remote_storage import RemoteFolder, is_remote, local_folder
 from tune_btxrd.errors import TuneBtxrdError
-from tune_btxrd.pipeline.live_view import counts_of, standing, state_of
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.search.journal import FILE
-from tune_btxrd.search.record import SETTINGS_FILE, read_search
+from tune_btxrd.search.pace import progress_of
+from tune_btxrd.search.record import SETTINGS_FILE, best_trial, read_search, state_counts, states_line
+from tune_btxrd.search.tables import refresh_tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +91,18 @@ def _listed(folder: Path, changed: float) -> Listed:
         settings, record = SearchSettings.load(folder), read_search(folder)
         if settings.kind == "train":
             return Listed(name=folder.name, state="training", shown="one config, no search", changed=changed)
-        state = standing(record, settings.spec(folder), now=time.time())
-    except TuneBtxrdError as error:
+        state = progress_of(record, settings.spec(folder), now=time.time())
+    except TuneBtxrdError as error:  # this one is damaged; the others are listed all the same
         return Listed(name=folder.name, state="damaged", shown=str(error), problem=str(error), changed=changed)
-    scored = [trial for trial in record.search_trials if trial.objective is not None]
-    best = min(scored, key=lambda trial: trial.rank, default=None)
+    if state != "running":
+        refresh_tables(record)
+    best = best_trial(record.search_trials)
     return Listed(
         name=folder.name,
         state=state,
-        shown=f"{state}: {state_of(record)}",
+        shown=f"{state}: {states_line(record.search_trials)}",
         changed=changed,
-        trials=counts_of(record),
+        trials=state_counts(record.search_trials),
         best=best.label if best else None,
         best_score=best.shown if best else None,
     )

@@ -5,7 +5,6 @@ On a terminal the table is drawn again as the journal grows, until the search ha
 
 import importlib.util
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rich.console import Group
 from rich.table import Table
@@ -23,15 +21,16 @@ from rich.text import Text
 from tune_btxrd.console import OUT, live_block, prints, say, show
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.pipeline.live_view import repeats_line, standing, state_of
+from tune_btxrd.pipeline.live_view import repeats_line
 from tune_btxrd.pipeline.place import Place
-from tune_btxrd.report.rungs import rungs
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.columns import watched_column
-from tune_btxrd.search.pace import Follower, is_finished, pace
-from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.pace import Follower, is_finished, pace, progress_of
+from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial, states_line
+from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.tables import refresh_tables
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.,-~=*#"  # from low to high; the second where the terminal has no such characters
 SPARK = 16  # characters of a curve
@@ -56,6 +55,8 @@ def watch(place: Place, *, dashboard: bool | None = None, refresh: float = REFRE
     if settings.kind != "search":
         raise ResultError(f"{settings.name} is one training without a search: see {settings.checkpoints}.")
     view = View(Follower(folder), settings.spec(folder), settings, place=place)
+    if progress_of(view.follower.record, view.spec, now=time.time()) != "running":
+        refresh_tables(view.follower.record)
     if not OUT.is_terminal and not dashboard:
         for part in view.parts():
             show(part) if isinstance(part, Table) else say(part.plain)
@@ -104,16 +105,15 @@ class View:
 
     def lines(self, record: SearchRecord) -> list[str]:
         """How many trials ended how, the best so far, and the time left or why there is none."""
-        scored = [trial for trial in record.search_trials if trial.objective is not None]
-        best = min(scored, key=lambda trial: trial.rank, default=None)
+        best = best_trial(record.search_trials)
         found = f"; best: trial {best.label}, {best.shown}" if best else ""
         repeats = repeats_line(record, self.spec)
-        lines = [f"{state_of(record)} of {self.spec.trials} trials{repeats and f'; {repeats}'}{found}"]
-        state = standing(record, self.spec, now=self.now())
-        if state == "finished":
+        lines = [f"{states_line(record.search_trials)} of {self.spec.trials} trials{repeats and f'; {repeats}'}{found}"]
+        progress = progress_of(record, self.spec, now=self.now())
+        if progress == "finished":
             return [*lines, f"Finished. Next: {self.place.command('report')}"]
         speed = pace(record, self.spec, now=self.now())
-        if state == "interrupted":
+        if progress == "interrupted":
             again = self.place.command("run")
             return [*lines, f"No news for {minutes(speed.silence)}: it was interrupted. Go on with: {again}"]
         left = (
@@ -141,11 +141,11 @@ class View:
 
     def _cells(self, trial: TrialRecord) -> tuple[str, ...]:
         done = len(trial.epochs)
-        ahead = [f"{rung:g}" for rung in rungs(self.spec) if done < rung < self.spec.epochs]
-        following = ahead[0] if ahead and trial.state == "running" and trial.role == "search" else ""
+        ahead = [rung for rung in rung_epochs(self.spec) if rung > done]
+        following = str(ahead[0]) if ahead and trial.state == "running" and trial.role == "search" else ""
         recall = f"{trial.best[self.recall]:.2f}" if trial.best else ""
         best = f"{trial.score:.4f}" if trial.score is not None else ""
-        return trial.label, trial.state, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
+        return trial.label, trial.state_words, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
 
 
 def shown_trials(record: SearchRecord) -> list[TrialRecord]:
@@ -188,9 +188,13 @@ def _dashboard(folder: Path, *, asked: bool | None) -> Iterator[str | None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2]))"
+    program = (
+        "import sys, pathlib, optuna_dashboard; from tune_btxrd.search.study_database import open_storage; "
+        "storage = open_storage(pathlib.Path(sys.argv[1])); "
+        "optuna_dashboard.run_server(storage, host='127.0.0.1', port=int(sys.argv[2]))"
+    )
     server = subprocess.Popen(
-        [sys.executable, "-c", program, _sqlite_url(database.resolve()), str(port)],
+        [sys.executable, "-c", program, str(database.resolve()), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -199,8 +203,3 @@ def _dashboard(folder: Path, *, asked: bool | None) -> Iterator[str | None]:
     finally:
         server.terminate()
         server.wait()
-
-
-def _sqlite_url(path: Path) -> str:
-    """A URL in which the path's own characters (?, #, %, braces) mean nothing."""
-    return f"sqlite:///file:{quote(os.fsencode(path))}?uri=true"

@@ -25,9 +25,10 @@ from tune_btxrd.search.columns import score_columns, watched_column
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.record import SearchRecord, apply_event, read_search, write_tables
+from tune_btxrd.search.record import SearchRecord, apply_event, read_search
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import fresh_database
+from tune_btxrd.search.tables import TableKeeper, write_tables
 from tune_btxrd.training.source import Source
 
 Trainable = Callable[[dict[str, Any]], None]
@@ -94,7 +95,7 @@ def run_search(
         runs = ends.enter_context(_mlflow_runs(run, record, conductor))
         rungs = Rungs(spec, conductor)
         rows = DashboardRows(run.folder.name)
-        hearers = (keeper, *copies, *listeners, rows, _gauges(spec, run, record), *files)
+        hearers = (TableKeeper(record), keeper, *copies, *listeners, rows, _gauges(spec, run, record), *files)
         nodes = NodeWatch(cluster, run.layout) if run.follows_nodes else None
         _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers, slots=nodes), *runs])
         keeper.sweep("*")

@@ -13,7 +13,8 @@ from tune_btxrd.distributed.failures import failure_reason, storage_fault
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.columns import own_columns
-from tune_btxrd.search.conductor import ENDINGS, Conductor, Job
+from tune_btxrd.search.conductor import Conductor, PlannedTrial
+from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord
 from tune_btxrd.search.space.spec import SearchSpec
@@ -30,12 +31,12 @@ class Proposals(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A complete config with its label, None (not yet), or FINISHED."""
-        job = self.conductor.next()
-        if job == "wait":
+        planned = self.conductor.next()
+        if planned == "wait":
             return None
-        if job == "finished":
+        if planned == "finished":
             return str(Searcher.FINISHED)
-        return trial_config(job).to_dict()
+        return trial_config(planned).to_dict()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: `Recorder` hears of ends, with the trial at hand."""
@@ -48,9 +49,9 @@ class Proposals(Searcher):
         """Nothing: see `save`."""
 
 
-def trial_config(job: Job) -> TrialConfig:
-    """The conductor's job as Tune's config."""
-    return TrialConfig(trial=job.label, role=job.role, split=job.split, hyperparameters=job.config)
+def trial_config(planned: PlannedTrial) -> TrialConfig:
+    """What the conductor hands out as Tune's config."""
+    return TrialConfig(trial=planned.label, role=planned.role, split=planned.split, hyperparameters=planned.config)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tune_btxrd.data.splits.splits import PARTS
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
-from tune_btxrd.search.record import read_search, read_settings
+from tune_btxrd.search.record import HAND_MADE_NUMBER, read_search, read_settings, states_line
 
 CARD_FILE = "MODEL_CARD.md"
 SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "calibration_error")
@@ -159,12 +159,11 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
     yield f"- Searched on split `{settings.get('searched', 'unknown')}`, never on a test part (Optuna and ASHA on Ray Tune)"
     if (results / JOURNAL_FILE).is_file():
         record = read_search(results)
-        states = pd.Series([trial.state for trial in record.search_trials], dtype=str).value_counts().to_dict()
-        ended = ", ".join(f"{count} {state}" for state, count in states.items())
         repeats = len(record.confirmations)
+        ended = states_line(record.search_trials)
         yield f"- {len(record.search_trials)} trials ({ended}); {repeats} confirmation trainings, fresh seeds and partitions"
-        rule = "best mean over its confirmations" if repeats else "best epoch of a trial that ran to its end, not confirmed"
-        yield f"- Winner: {rule}; the hand-made config competed as trial 0"
+        rule = "best mean over its confirmations" if repeats else "best epoch of a complete trial, not confirmed"
+        yield f"- Winner: {rule}; the hand-made config competed as trial {HAND_MADE_NUMBER}"
     space = results / "space.yaml"
     if space.is_file():
         yield f"- Space:\n\n```yaml\n{space.read_text(encoding='utf-8').strip()}\n```"

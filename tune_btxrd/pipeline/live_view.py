@@ -1,6 +1,5 @@
 """A search as a person watches it: running trials, the best so far, what is left."""
 
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 from tune_btxrd import console
 from tune_btxrd.console import tell, tell_more
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.search.budget import confirm_epochs, expected_epochs, minutes
+from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.pace import is_finished, pace
-from tune_btxrd.search.record import STATES, SearchRecord, TrialRecord
-from tune_btxrd.search.selection import ranking
+from tune_btxrd.search.pace import epochs_left, repeats_wanted
+from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
 from tune_btxrd.search.space.spec import SearchSpec
 
 ROWS = 12  # running trials in the live block
@@ -81,7 +79,7 @@ class SearchProgress(Listener):
         recall = f", {self._recall(trial.best)}" if trial.best else ""
         epochs = f"{len(trial.epochs)} epoch{'s' if len(trial.epochs) != 1 else ''}"
         left = "" if console.OUT.is_terminal else f"  {self._left()}"  # on a terminal the block says it
-        tell(f"  trial {trial.label:>4} {trial.state:<8} {epochs:>9}  {score}{recall}  ({values}){left}")
+        tell(f"  trial {trial.label:>4} {trial.state_words:<13} {epochs:>9}  {score}{recall}  ({values}){left}")
         self.running.discard(trial.label)
         self.refresh()
 
@@ -118,22 +116,15 @@ class SearchProgress(Listener):
         return f"{len(done)} of {self.spec.trials} trials ended{repeats and f'; {repeats}'}"
 
     def _best(self) -> str:
-        scored = [t for t in self.trials.values() if t.role == "search" and t.objective is not None]
-        if not scored:
-            return "no result yet"
-        best = min(scored, key=lambda trial: trial.rank)
-        return f"best so far: trial {best.label}, {best.shown}"
+        best = best_trial(trial for trial in self.trials.values() if trial.role == "search")
+        return f"best so far: trial {best.label}, {best.shown}" if best else "no result yet"
 
     def _left(self) -> str:
         """Time left from the epochs seen so far; an upper bound, since patience saves some."""
         if not self.epochs:
             return ""
-        ended = [len(t.epochs) for t in self.trials.values() if t.role == "search" and t.state != "running"]
-        per_trial = statistics.fmean(ended) if ended else expected_epochs(self.spec) / self.spec.trials
-        done = sum(len(t.epochs) for t in self.trials.values() if t.role == "search")
-        confirmed = sum(len(t.epochs) for t in self.trials.values() if t.role == "confirm")
-        left = max(0.0, per_trial * self.spec.trials - done) + max(0, confirm_epochs(self.spec) - confirmed)
-        return f"about {minutes(left * (time.monotonic() - self.began) / self.epochs)} left"
+        left = epochs_left(self.trials.values(), self.spec) * (time.monotonic() - self.began) / self.epochs
+        return f"about {minutes(left)} left"
 
 
 def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str, str]:
@@ -146,22 +137,4 @@ def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str,
 def repeats_line(record: SearchRecord, spec: SearchSpec) -> str:
     """How far the confirmation is, e.g. "repeat 5 of 12"; empty before its first repeat has begun."""
     begun = len(record.confirmations)
-    return f"repeat {begun} of {len(ranking(record, spec).confirmed) * spec.repeats}" if begun else ""
-
-
-def counts_of(record: SearchRecord) -> dict[str, int]:
-    """How many trials of the search are in which state, without those that none is in."""
-    counts = {state: sum(trial.state == state for trial in record.search_trials) for state in (*STATES[1:], STATES[0])}
-    return {state: count for state, count in counts.items() if count}
-
-
-def state_of(record: SearchRecord) -> str:
-    """How many trials ended how, in one line."""
-    return ", ".join(f"{count} {state}" for state, count in counts_of(record).items()) or "no trial yet"
-
-
-def standing(record: SearchRecord, spec: SearchSpec, *, now: float) -> str:
-    """ "finished", "running", or "interrupted" where there has been no news for longer than any epoch takes."""
-    if is_finished(record, spec):
-        return "finished"
-    return "interrupted" if pace(record, spec, now=now).is_silent else "running"
+    return f"repeat {begun} of {repeats_wanted(record, spec)}" if begun else ""

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import Monitor
-from tune_btxrd.report.words import STATE_WORDS
-from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.record import STATE_WORDS, TrialRecord
 
 WIDTH = 3.4  # inches, one column
 STYLE = {

@@ -16,9 +16,9 @@ from tune_btxrd.report.figures_space import draw_importance, draw_landscape, dra
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials
-from tune_btxrd.report.rungs import rungs
 from tune_btxrd.results.checkpoints import WINNER
-from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.record import TrialRecord, best_trial
+from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.selection import pareto_front
 
 
@@ -50,7 +50,7 @@ def _history(material: Material) -> Figure | None:
     figure, (axis,) = new_figure(2.5)
     monitor = material.monitor
     limits = score_range(monitor, [trial.score or 0.0 for trial in scored])
-    best = [min(scored[: index + 1], key=lambda t: t.rank).score for index in range(len(scored))]
+    best = [trial.score for index in range(len(scored)) if (trial := best_trial(scored[: index + 1]))]
     axis.step([t.number for t in scored], np.array(best, dtype=float), where="post", color="0.4", label="best so far")
     worst = max(map(monitor.objective, limits))
 
@@ -91,7 +91,7 @@ def _curves(material: Material) -> Figure | None:
             zorder=4,
             alpha=0.3 if len(cuts) > MANY else 1,
         )
-    for rung in (rung for rung in rungs(material.spec) if rung < material.spec.epochs):
+    for rung in rung_epochs(material.spec):
         axis.axvline(rung, color="0.5", linestyle=":", linewidth=0.8, zorder=0)
     limits = score_range(monitor, [row[column] for t in trials for row in t.epochs])
     axis.set(xlabel="epoch", ylabel=monitor.label, ylim=limits)
@@ -158,7 +158,7 @@ def _confirmation(material: Material) -> Figure | None:
         axis.plot(item.shown_scores, [row] * len(item.scores), "o", color=LOOKS["complete"][0], markersize=4, label=names[0])
         axis.plot(item.shown_mean, row, "|", color="black", markersize=13, markeredgewidth=1.6, label=names[1])
         axis.plot(score, row, "D", color=LOOKS["pruned"][0], markersize=4.5, markerfacecolor="none", label=names[2])
-    axis.set_yticks(range(len(items)), [f"trial {i.trial.label}" + (" (hand-made)" * (i.trial.number == 0)) for i in items])
+    axis.set_yticks(range(len(items)), [f"trial {i.trial.label}" + (" (hand-made)" * i.trial.is_hand_made) for i in items])
     axis.set(xlabel=f"best {material.monitor.label}", ylim=(-0.6, len(items) - 0.4))
     legend(figure, axis)
     return figure

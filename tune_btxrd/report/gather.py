@@ -10,7 +10,7 @@ import pandas as pd
 from tune_btxrd.data.splits.split_files import split_name
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS, Monitor
-from tune_btxrd.report.rungs import RungVisit, rung_visits
+from tune_btxrd.report.cutoffs import RungVisit, rung_visits
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
 from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row

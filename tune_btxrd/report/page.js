@@ -95,7 +95,7 @@
     document.getElementById("trial-title").textContent = `Trial ${t.label}`;
     body.replaceChildren();
     const best = isNumber(t.objective) ? `best ${t.shown} at epoch ${t.bestEpoch}` : `no ${d.monitor.label}`;
-    element("p", `${t.state}: ${t.reason || "it has not ended"}; ${best}.`, body);
+    element("p", `${STATES[t.state].words}: ${t.reason || "it has not ended"}; ${best}.`, body);
     for (const visit of t.visits) element("p", `Rung at ${visit}`, body, { class: "note" });
     const chart = t.rows.length ? element("div", "", body, { class: "chart", role: "img", "aria-label": `Curves of trial ${t.label}: ${best}` }) : null;
     element("h3", "Searched", body);

@@ -20,6 +20,7 @@ from tune_btxrd.report.importance import Importances, importances
 from tune_btxrd.report.landscape import Landscape, landscape
 from tune_btxrd.report.payload import payload, to_script
 from tune_btxrd.report.tables import Sheet, sheets
+from tune_btxrd.search.record import STATE_WORDS
 from tune_btxrd.version import __version__
 
 HERE = Path(__file__).parent
@@ -99,7 +100,7 @@ def render(
         searched=searched,
         summary=words.summary_lines(material),
         warnings=words.warning_lines(material),
-        states=words.states_line(material),
+        states=words.trials_line(material),
         test_lines=words.test_lines(material),
         filters=_filters(material),
         importance_line=words.importance_line(found) if found else "",
@@ -127,7 +128,7 @@ def _text(name: str) -> str:
 
 def _filters(material: Material) -> list[tuple[str, str, int]]:
     states = [trial.state for trial in material.record.search_trials]
-    return [(state, text, states.count(state)) for state, text in words.STATE_WORDS.items() if state in states]
+    return [(state, text, states.count(state)) for state, text in STATE_WORDS.items() if state in states]
 
 
 def _pictures(

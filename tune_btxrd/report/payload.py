@@ -10,10 +10,9 @@ import numpy as np
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
-from tune_btxrd.report.rungs import rungs
-from tune_btxrd.report.words import STATE_WORDS
 from tune_btxrd.search.columns import class_columns
-from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.record import STATE_WORDS, TrialRecord
+from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.selection import pareto_front
 from tune_btxrd.tasks.registry import task_named
 
@@ -43,7 +42,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         },
         "states": STATE_WORDS,
         "epochs": spec.epochs if spec else 0,
-        "rungs": [rung for rung in rungs(spec) if rung < spec.epochs] if spec else [],
+        "rungs": rung_epochs(spec) if spec else [],
         "dimensions": [_dimension(d) for d in spec.space] if spec else [],
         "shared": shared,
         "trials": [_trial(trial, columns, shared, visits.get(trial.label, []), material) for trial in everyone],
@@ -141,7 +140,7 @@ def _standings(material: Material) -> list[dict[str, Any]]:
     return [
         {
             "trial": i.trial.label,
-            "handMade": i.trial.number == 0,
+            "handMade": i.trial.is_hand_made,
             "search": number(i.trial.score),
             "scores": [number(v) for v in i.shown_scores],
             "mean": number(i.shown_mean),

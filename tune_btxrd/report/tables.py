@@ -11,8 +11,9 @@ from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
 from tune_btxrd.search.columns import score_columns
-from tune_btxrd.search.record import trials_table
+from tune_btxrd.search.record import STATE_WORDS
 from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.tables import trials_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def confirmation_sheet(material: Material) -> Sheet | None:
     rows = []
     for item in material.selection.standings:
         repeats = {f"repeat {number}": score for number, score in enumerate(item.shown_scores, start=1)}
-        hand_made = " (hand-made)" if item.trial.number == 0 else ""
+        hand_made = " (hand-made)" if item.trial.is_hand_made else ""
         rows.append(
             {
                 "trial": item.trial.label + hand_made,
@@ -128,8 +129,13 @@ def trial_sheet(material: Material) -> Sheet | None:
     recall = f"recall {material.positive_class}"
     score = f"best {material.monitor.label}"
     frame = frame.rename(columns={"objective": score, material.recall: recall, "best_epoch": "best epoch"})
-    formats = {score: _four, recall: _two, "seconds": _whole} | dict.fromkeys(params, short)
+    formats: dict[str, Callable[[Any], str]] = dict.fromkeys(params, short)
+    formats |= {score: _four, recall: _two, "seconds": _whole, "state": _state}
     return Sheet(name="trials", title="All trials", frame=frame, formats=formats)
+
+
+def _state(state: str) -> str:
+    return STATE_WORDS[state]
 
 
 def _importance_sheet(found: Importances | None) -> Sheet | None:
@@ -177,7 +183,7 @@ def _rung_sheet(material: Material) -> Sheet | None:
             material.monitor.label: visit.score,
             "cutoff": visit.shown_cutoff,
             "before it": visit.before,
-            "outcome": "cut" if visit.cut else "went on",
+            "outcome": STATE_WORDS["pruned"] if visit.cut else "went on",
         }
         for visit in material.visits
     ]

@@ -10,15 +10,9 @@ from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.results.checkpoints import HAND_MADE, WINNER
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
+from tune_btxrd.search.record import best_trial, states_line
 from tune_btxrd.search.selection import pareto_front
 
-STATE_WORDS = {
-    "complete": "ran to the end",
-    "pruned": "stopped early",
-    "diverged": "diverged",
-    "failed": "failed",
-    "running": "unfinished",
-}
 WORK_WORDS = {
     "training": "training",
     "validation": "validation",
@@ -35,16 +29,10 @@ def summary_lines(material: Material) -> list[str]:
         lines += selection_lines(material.selection, material.spec)
     else:
         lines.append(f"No winner yet. {material.no_winner}" if material.spec else material.no_winner)
-        if best := best_so_far(material):
+        if best := best_trial(material.record.search_trials):
             lines.append(f"Best so far: trial {best.label}, {best.shown}, not confirmed.")
     lines += [final_line(material, split) for split in dict.fromkeys(t.split for t in material.trainings)]
     return lines
-
-
-def best_so_far(material: Material) -> Any:
-    """The trial with the best monitored value so far, or None."""
-    scored = [trial for trial in material.record.search_trials if trial.objective is not None]
-    return min(scored, key=lambda trial: trial.rank, default=None)
 
 
 def final_line(material: Material, split: str) -> str:
@@ -69,12 +57,11 @@ def _recall(training: Training, column: str) -> str:
     return f"{float(training.best[column]):.2f}"
 
 
-def states_line(material: Material) -> str:
+def trials_line(material: Material) -> str:
     """How many trials ended how."""
-    counts = Counter(trial.state for trial in material.record.search_trials)
-    told = [f"{counts[state]} {words}" for state, words in STATE_WORDS.items() if counts[state]]
-    repeats = len(material.record.confirmations)
-    return f"{sum(counts.values())} trials: {', '.join(told)}" + (f"; {repeats} confirmation trials." if repeats else ".")
+    trials, repeats = material.record.search_trials, len(material.record.confirmations)
+    more = f"; {repeats} confirmation trials." if repeats else "."
+    return f"{len(trials)} trials: {states_line(trials)}{more}"
 
 
 def warning_lines(material: Material) -> list[str]:
@@ -146,7 +133,7 @@ def landscape_line(found: Landscape | None) -> str:
     return (
         f"{sentence(found.monitor.label)} over {found.x.name} and {found.y.name}: points are trials, "
         "colours between them are interpolated, "
-        "other hyperparameters differ. A trial that was cut stands with what it had when it was cut."
+        "other hyperparameters differ. A trial that was stopped early stands with what it had by then."
     )
 
 

@@ -17,7 +17,8 @@ from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import recall_columns
-from tune_btxrd.search.selection import HAND_MADE_NUMBER, Selection
+from tune_btxrd.search.record import best_trial
+from tune_btxrd.search.selection import Selection
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
@@ -37,7 +38,7 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
         lines.append(
             f"Not confirmed (--confirm 0): its {monitor.label} is the best of many and flatters it; by how much is unknown."
         )
-    elif winner.number == HAND_MADE_NUMBER:
+    elif winner.is_hand_made:
         mean = f"{spec.repeats} repeats ({standing.shown_mean:.4f})"
         lines.append(f"The hand-made config stays: no candidate has a better mean over {mean}.")
     elif standing.gain is not None:
@@ -62,13 +63,13 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
 
 def _luckiest(selection: Selection) -> str | None:
     """Says so where the best search score did not survive its repeats."""
-    scored = [item for item in selection.standings if item.trial.state == "complete"]
-    best = min(scored, key=lambda item: item.trial.rank, default=None)
-    if best is None or best.trial is selection.winner:
+    best = best_trial(item.trial for item in selection.standings if item.trial.state == "complete")
+    if best is None or best is selection.winner:
         return None
+    mean = next(item.shown_mean for item in selection.standings if item.trial is best)
     return (
-        f"Trial {best.trial.label} had the best search score ({best.trial.score:.4f}), but repeated it gives "
-        f"{best.shown_mean:.4f}: its lead was luck."
+        f"Trial {best.label} had the best search score ({best.score:.4f}), but repeated it gives {mean:.4f}: "
+        "its lead was luck."
     )
 
 

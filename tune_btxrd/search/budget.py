@@ -4,18 +4,16 @@ import math
 import time
 
 from tune_btxrd.search.record import SearchRecord
+from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.space.spec import SearchSpec
 
 
 def expected_epochs(spec: SearchSpec) -> float:
     """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on."""
-    if spec.scheduler == "none":
-        return float(spec.trials * spec.epochs)
     reached, share, total = 0, 1.0, 0.0
-    rung = float(spec.grace_period)
-    while rung < spec.epochs:
-        total += share * (rung - reached)
-        reached, share, rung = int(rung), share / spec.reduction_factor, rung * spec.reduction_factor
+    for epoch in rung_epochs(spec):
+        total += share * (epoch - reached)
+        reached, share = epoch, share / spec.reduction_factor
     return spec.trials * (total + share * (spec.epochs - reached))
 
 

@@ -15,19 +15,19 @@ from typing import Any, Literal
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
 from tune_btxrd.search.selection import confirm_seed, ranking
 from tune_btxrd.search.space.spec import SearchSpec
-from tune_btxrd.search.study import Bridge
+from tune_btxrd.search.study import TrialStudy
 
-ENDINGS = {"budget": "ran its full budget", "patience": "stopped by its own patience"}
 GIVEN_BACK = 2  # times that a trial which lost its slot before it began is handed out again
 SAME_FAILURES = 3  # so many first trials that fail alike stop the search
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PlannedTrial:
     """A trial to run: its label, its complete config, and which train/val partition it sees."""
 
     label: str
@@ -37,7 +37,7 @@ class Job:
 
 
 class Conductor:
-    """Hands out jobs and hears of epochs and ends.
+    """Hands out trials and hears of their epochs and ends.
 
     Args:
         spec: what is searched; `record`: the search so far (its folder may hold earlier sessions).
@@ -67,8 +67,8 @@ class Conductor:
             deadline,
         )
         name = record.folder.name
-        self.search = Bridge(spec, database, name, past=tuple(record.search_trials), start=spec.start)
-        self.confirmation = Bridge(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
+        self.search = TrialStudy(spec, database, name, past=tuple(record.search_trials), start=spec.start)
+        self.confirmation = TrialStudy(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
         self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
         self._live: set[str] = set()
         self._given_back: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Conductor:
             if trial.epochs and (stop := trial.epochs[-1]["stop"]):
                 self.end(trial.label, state="complete", reason=ENDINGS[stop])
 
-    def next(self) -> Job | Literal["wait", "finished"]:
+    def next(self) -> PlannedTrial | Literal["wait", "finished"]:
         """The next trial to run, or that there is none yet, or that all is done.
 
         Raises:
@@ -90,8 +90,8 @@ class Conductor:
             return self._again(self._unfinished.pop(0))
         if len(self.record.search_trials) < self.spec.trials and not self.is_late:
             return self._new_search_trial()
-        if job := self._next_confirmation():
-            return job
+        if planned := self._next_confirmation():
+            return planned
         self.finished = not self._live
         return "finished" if self.finished else "wait"
 
@@ -115,7 +115,7 @@ class Conductor:
         if trial.epochs and row["epoch"] <= trial.epochs[-1]["epoch"]:
             return False
         self._write("epoch", trial=label, **row)
-        self._bridge(trial).report(trial.number, row["epoch"], row["objective"])
+        self._study_of(trial).report(trial.number, row["epoch"], row["objective"])
         return True
 
     def end(self, label: str, *, state: str, reason: str) -> None:
@@ -123,7 +123,7 @@ class Conductor:
         self._live.discard(label)
         self._unfinished = [trial for trial in self._unfinished if trial.label != label]
         self._write("end", trial=label, state=state, reason=reason)
-        self._bridge(self.record.trials[label]).tell(self.record.trials[label])
+        self._study_of(self.record.trials[label]).tell(self.record.trials[label])
 
     def give_back(self, label: str) -> bool:
         """Takes a trial that lost its slot, to be handed out again; False where that happened GIVEN_BACK times already."""
@@ -138,40 +138,43 @@ class Conductor:
         """Takes what happened to a trial that goes on."""
         self._write("note", trial=label, text=text)
 
-    def _new_search_trial(self) -> Job:
+    def _new_search_trial(self) -> PlannedTrial:
         number, params, config = self.search.ask()
-        return self._begin(Job(label=str(number), role="search", config=config, split=self.split), number, params)
+        return self._begin(PlannedTrial(label=str(number), role="search", config=config, split=self.split), number, params)
 
-    def _next_confirmation(self) -> Job | None:
+    def _next_confirmation(self) -> PlannedTrial | None:
         """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be
         needed: they fill the slots that would stand idle (and be torn down by Ray) until the last search trial ends.
         """
         if not self.spec.confirm:
             return None
         searching = any(self.record.trials[label].role == "search" for label in self._live)
-        trials = self.record.search_trials[:1] if searching else ranking(self.record, self.spec).confirmed
+        hand_made = [trial for trial in self.record.search_trials if trial.is_hand_made]
+        trials = hand_made if searching else ranking(self.record, self.spec).confirmed
         done = {(trial.of, trial.repeat) for trial in self.record.confirmations}
         todo = [(trial, repeat) for repeat in range(1, self.spec.repeats + 1) for trial in trials]
         return next((self._confirm(trial, repeat) for trial, repeat in todo if (trial.number, repeat) not in done), None)
 
-    def _confirm(self, trial: TrialRecord, repeat: int) -> Job:
+    def _confirm(self, trial: TrialRecord, repeat: int) -> PlannedTrial:
         number = self.confirmation.repeat(trial.params, {"of": trial.number, "repeat": repeat})
-        config = TrainConfig.from_dict(trial.config).replace(seed=confirm_seed(self.spec.seed, repeat))
-        job = Job(label=f"{trial.number}r{repeat}", role="confirm", config=config, split=f"confirm_{repeat}")
-        return self._begin(job, number, trial.params, of=trial.number, repeat=repeat)
+        config = trial.train_config.replace(seed=confirm_seed(self.spec.seed, repeat))
+        planned = PlannedTrial(label=f"{trial.number}r{repeat}", role="confirm", config=config, split=f"confirm_{repeat}")
+        return self._begin(planned, number, trial.params, of=trial.number, repeat=repeat)
 
-    def _begin(self, job: Job, number: int, params: Mapping[str, Any], **extra: Any) -> Job:
-        config = job.config.to_dict()
-        self._write("start", trial=job.label, number=number, role=job.role, config=config, params=dict(params), **extra)
-        self._live.add(job.label)
-        return job
+    def _begin(self, planned: PlannedTrial, number: int, params: Mapping[str, Any], **extra: Any) -> PlannedTrial:
+        config = planned.config.to_dict()
+        self._write(
+            "start", trial=planned.label, number=number, role=planned.role, config=config, params=dict(params), **extra
+        )
+        self._live.add(planned.label)
+        return planned
 
-    def _again(self, trial: TrialRecord) -> Job:
+    def _again(self, trial: TrialRecord) -> PlannedTrial:
         self._live.add(trial.label)
         split = self.split if trial.role == "search" else f"confirm_{trial.repeat}"
-        return Job(label=trial.label, role=trial.role, config=TrainConfig.from_dict(trial.config), split=split)
+        return PlannedTrial(label=trial.label, role=trial.role, config=trial.train_config, split=split)
 
-    def _bridge(self, trial: TrialRecord) -> Bridge:
+    def _study_of(self, trial: TrialRecord) -> TrialStudy:
         return self.search if trial.role == "search" else self.confirmation
 
     def _write(self, event: str, **content: Any) -> None:

@@ -1,10 +1,10 @@
-"""Whoever wants to hear of trials while a search runs: the terminal, the dashboard, the storage's copy."""
+"""Listeners: called as trials start, report and end (the terminal, the dashboard, the copy in the storage)."""
 
 from tune_btxrd.search.record import TrialRecord
 
 
 class Listener:
-    """Hears nothing; who listens overrides what it cares for."""
+    """Base class for events of a search; its methods do nothing."""
 
     def started(self, trial: TrialRecord) -> None:
         """A trial got its slot, perhaps once more after a failure."""

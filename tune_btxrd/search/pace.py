@@ -1,15 +1,16 @@
 """A search followed through its journal: what is new, whether it has finished, how fast it goes. Neither Ray nor torch."""
 
-import json
 import statistics
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
-from tune_btxrd.search.journal import FILE
-from tune_btxrd.search.record import SearchRecord, apply_event, read_search
+from tune_btxrd.search.journal import JournalReader
+from tune_btxrd.search.record import SearchRecord, TrialRecord, new_record, read_on
 from tune_btxrd.search.selection import ranking
 from tune_btxrd.search.space.spec import SearchSpec
 
@@ -20,37 +21,22 @@ class Follower:
     """A search's record that grows with its journal; only what is new is read."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / FILE
+        self.folder = folder
         self._read_all()
 
     def update(self) -> SearchRecord:
         """The record with every line that is complete by now; a journal that shrank (a resumed search) is read anew."""
-        size = self.path.stat().st_size if self.path.is_file() else 0
-        if size < self._offset:
+        path = self._reader.path
+        size = path.stat().st_size if path.is_file() else 0
+        if size < self._reader.offset:
             self._read_all()
-        elif size > self._offset:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                self._take(file.read())
+        elif size > self._reader.offset:
+            read_on(self.record, self._reader)
         return self.record
 
     def _read_all(self) -> None:
-        self.record = read_search(self.folder)  # says what is wrong with a folder that holds no search
-        self.record.trials.clear()
-        self.record.sessions.clear()
-        self._offset = 0
-        self._take(self.path.read_bytes())
-
-    def _take(self, content: bytes) -> None:
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), start=1):
-            try:
-                apply_event(self.record, json.loads(line))
-            except (json.JSONDecodeError, KeyError) as error:
-                raise ResultError(
-                    f"A new line of {self.path} must be an event of a search, but line {number} of them is none: restore it."
-                ) from error
-        self._offset += len(whole)
+        self.record, self._reader = new_record(self.folder), JournalReader(self.folder)
+        read_on(self.record, self._reader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +70,21 @@ def is_finished(record: SearchRecord, spec: SearchSpec) -> bool:
     return wanted <= {(trial.of, trial.repeat) for trial in record.confirmations}
 
 
+def repeats_wanted(record: SearchRecord, spec: SearchSpec) -> int:
+    """How many confirmation trials there will be; the most there can be while no trial of the search is complete."""
+    try:
+        return len(ranking(record, spec).confirmed) * spec.repeats
+    except ResultError:
+        return (spec.confirm + 1) * spec.repeats
+
+
+def progress_of(record: SearchRecord, spec: SearchSpec, *, now: float) -> Literal["finished", "interrupted", "running"]:
+    """Where a search stands: it is interrupted where no news came for longer than any epoch takes."""
+    if is_finished(record, spec):
+        return "finished"
+    return "interrupted" if pace(record, spec, now=now).is_silent else "running"
+
+
 def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     """Time left from the epochs of the present session (patience saves some of it), and how long it has been silent."""
     began = record.sessions[-1]["time"] if record.sessions else 0.0
@@ -96,10 +97,18 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     is_silent = silence > max(SILENT, 10 * max(gaps, default=0.0))
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
-    ended = [len(t.epochs) for t in record.search_trials if t.state != "running"]
-    per_trial = statistics.fmean(ended) if ended else expected_epochs(spec) / spec.trials
-    done = sum(len(t.epochs) for t in record.search_trials)
-    confirmed = sum(len(t.epochs) for t in record.confirmations)
-    epochs = max(0.0, per_trial * spec.trials - done) + max(0, confirm_epochs(spec) - confirmed)
     rate = (last - began) / len(news)
-    return Pace(left=epochs * rate, silence=silence, is_silent=is_silent)
+    return Pace(left=epochs_left(record.trials.values(), spec) * rate, silence=silence, is_silent=is_silent)
+
+
+def epochs_left(trials: Collection[TrialRecord], spec: SearchSpec) -> float:
+    """Epochs until all trials and repeats have ended, at most: patience saves some.
+
+    A trial to come counts with the mean of those that ended, before there is one with what ASHA's rungs let expect.
+    """
+    searched = [trial for trial in trials if trial.role == "search"]
+    ended = [len(trial.epochs) for trial in searched if trial.state != "running"]
+    per_trial = statistics.fmean(ended) if ended else expected_epochs(spec) / spec.trials
+    done = sum(len(trial.epochs) for trial in searched)
+    confirmed = sum(len(trial.epochs) for trial in trials if trial.role == "confirm")
+    return max(0.0, per_trial * spec.trials - done) + max(0, confirm_epochs(spec) - confirmed)

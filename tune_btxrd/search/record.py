@@ -2,22 +2,27 @@
 
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
-from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS, Monitor
-from tune_btxrd.search.journal import read_events
+from tune_btxrd.search.events import END_STATES, EpochRow, Event, EventError, check_event
+from tune_btxrd.search.journal import JournalReader, damaged_line
 
-STATES = ("running", "complete", "pruned", "diverged", "failed")
+STATES = ("running", *END_STATES)
+STATE_WORDS = {  # state on disk -> what a person reads, in every place
+    "complete": "complete",
+    "pruned": "stopped early",
+    "diverged": "diverged",
+    "failed": "failed",
+    "running": "unfinished",
+}
 SETTINGS_FILE = "search.json"
-LABEL = re.compile(r"\d+(r\d+)?")
+HAND_MADE_NUMBER = 0  # of the search trial with the hand-made config
 
 
 @dataclass(kw_only=True)
@@ -39,21 +44,26 @@ class TrialRecord:
     label: str
     number: int
     role: str
-    config: dict[str, Any]
-    params: dict[str, Any]
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
     of: int | None = None
     repeat: int | None = None
     state: str = "running"
     reason: str = ""
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[EpochRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> EpochRow | None:
         """The row of the best epoch so far: the last one that improved the monitored value."""
         return next((row for row in reversed(self.epochs) if row["improved"]), None)
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The complete config, checked. Raises: ConfigError, where another version wrote it and this one lacks a name."""
+        return TrainConfig.from_dict(self.config)
 
     @property
     def objective(self) -> float | None:
@@ -76,6 +86,16 @@ class TrialRecord:
         return "" if self.objective is None else self.monitor.show(self.objective)
 
     @property
+    def state_words(self) -> str:
+        """The state as a person reads it."""
+        return STATE_WORDS[self.state]
+
+    @property
+    def is_hand_made(self) -> bool:
+        """Whether this is the search trial of the hand-made config."""
+        return self.role == "search" and self.number == HAND_MADE_NUMBER
+
+    @property
     def rank(self) -> tuple[float, float, int]:
         """Sorts trials, the best first: by objective, then by the monitor's tie, then by number; without one, last."""
         tie = self.monitor.tie
@@ -86,14 +106,31 @@ class TrialRecord:
         )
 
 
+def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The best trial so far (see `TrialRecord.rank`), or None before the first epoch of any."""
+    scored = [trial for trial in trials if trial.objective is not None]
+    return min(scored, key=lambda trial: trial.rank, default=None)
+
+
+def state_counts(trials: Collection[TrialRecord]) -> dict[str, int]:
+    """State on disk -> how many trials are in it, without states that none is in."""
+    counts = {state: sum(trial.state == state for trial in trials) for state in STATE_WORDS}
+    return {state: count for state, count in counts.items() if count}
+
+
+def states_line(trials: Collection[TrialRecord]) -> str:
+    """How many trials are in which state, e.g. "5 complete, 2 stopped early"."""
+    return ", ".join(f"{count} {STATE_WORDS[state]}" for state, count in state_counts(trials).items()) or "no trial yet"
+
+
 @dataclass(kw_only=True)
 class SearchRecord:
     """A whole search as read from its folder."""
 
     folder: Path
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
     trials: dict[str, TrialRecord]
-    sessions: list[dict[str, Any]]
+    sessions: list[Event]
 
     @property
     def search_trials(self) -> list[TrialRecord]:
@@ -112,16 +149,39 @@ def read_search(folder: Path) -> SearchRecord:
     Raises:
         ResultError: the folder holds no search, or its journal is damaged.
     """
-    return from_events(read_events(folder), folder=folder, settings=read_settings(folder))
+    record = new_record(folder)
+    read_on(record, JournalReader(folder))
+    return record
+
+
+def new_record(folder: Path) -> SearchRecord:
+    """The search of a results folder before its first event. Raises: ResultError."""
+    return SearchRecord(folder=folder, settings=read_settings(folder), trials={}, sessions=[])
+
+
+def read_on(record: SearchRecord, reader: JournalReader) -> None:
+    """Applies what is new in the journal.
+
+    Raises:
+        ResultError: an event that is none, or that does not follow from those before it.
+    """
+    for line, event in reader.new_events():
+        try:
+            check_event(event)
+            _check_columns(reader, event)
+            apply_event(record, event)
+        except EventError as error:
+            raise damaged_line(reader.path, line, str(error)) from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """`search.json`: all settings, versions, git commit, data hash.
 
     Raises:
-        ResultError: missing or no JSON.
+        ResultError: missing, or no JSON object.
     """
     path = folder / SETTINGS_FILE
+    cure = "restore it from the storage's copy"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -129,77 +189,56 @@ def read_settings(folder: Path) -> dict[str, Any]:
             f"No search called {folder.name!r} in {folder.parent}: `list` shows the searches at hand."
         ) from error
     except json.JSONDecodeError as error:
-        raise ResultError(
-            f"{path} must be JSON, but line {error.lineno} is not: restore it from the storage's copy."
-        ) from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ResultError(f"{path} must be a readable text file, but: {first_line(error)}.") from error
+        raise ResultError(f"{path} must be JSON, but line {error.lineno} is not: {cure}.") from error
+    except (OSError, ValueError, RecursionError) as error:  # no text, numbers of thousands of digits, nested without end
+        raise ResultError(f"{path} must be a readable JSON file, but: {first_line(error)}: {cure}.") from error
     if not isinstance(settings, dict):
-        raise ResultError(f"{path} must hold an object, but holds {settings!r:.40}: restore it from the storage's copy.")
+        raise ResultError(f"{path} must hold an object, but holds {settings!r:.40}: {cure}.")
     return settings
 
 
-def from_events(events: Iterable[Mapping[str, Any]], *, folder: Path, settings: dict[str, Any]) -> SearchRecord:
-    """Replays events into trials. An epoch told twice (a retried or resumed trial) counts once."""
-    record = SearchRecord(folder=folder, settings=settings, trials={}, sessions=[])
-    for event in events:
-        apply_event(record, event)
-    return record
+def apply_event(record: SearchRecord, event: Event) -> None:
+    """One event's effect on the record; the running search and the reader share it, so they cannot disagree.
 
+    An epoch told twice (by a trial that was retried or resumed) counts once.
 
-def apply_event(record: SearchRecord, event: Mapping[str, Any]) -> None:
-    """One event's effect on the record; the running search and the reader share it, so they cannot disagree."""
-    kind, label = event["event"], event.get("trial", "")
+    Raises:
+        EventError: the event does not follow from those before it.
+    """
+    kind = event["event"]
     if kind == "session":
-        record.sessions.append(dict(event))
+        record.sessions.append(event)
     elif kind == "start":
-        if not LABEL.fullmatch(label):  # it becomes part of file names, and a folder may come from anybody
-            raise ResultError(f"A trial must be called like 7 or 7r2, but the journal in {record.folder} has {label!r}.")
-        fields: dict[str, Any] = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
-        record.trials[label] = TrialRecord(label=label, started=event["time"], **fields)
-    elif kind == "epoch":
-        trial = record.trials[label]
-        if not trial.epochs or event["epoch"] > trial.epochs[-1]["epoch"]:
+        _start(record, event)
+    else:
+        trial = record.trials.get(event["trial"])
+        if trial is None:
+            raise EventError(f"is about trial {event['trial']}, whose start no line before it tells")
+        if kind == "epoch" and (not trial.epochs or event["epoch"] > trial.epochs[-1]["epoch"]):
             trial.epochs.append({name: value for name, value in event.items() if name not in ("event", "trial")})
-    elif kind == "note":
-        record.trials[label].notes.append(event["text"])
-    elif kind == "end":
-        trial = record.trials[label]
-        trial.state, trial.reason, trial.ended = event["state"], event["reason"], event["time"]
+        elif kind == "note":
+            trial.notes.append(event["text"])
+        elif kind == "end":
+            if event["state"] == "complete" and not trial.epochs:
+                raise EventError(f"calls trial {trial.label} complete, of which no line before it tells an epoch")
+            trial.state, trial.reason, trial.ended = event["state"], event["reason"], event["time"]
 
 
-def trials_table(record: SearchRecord) -> pd.DataFrame:
-    """One row per trial: label, role, state, reason, epochs, best epoch and its values, hyperparameters, seconds."""
-    rows = []
-    for trial in [*record.search_trials, *record.confirmations]:
-        best = {name: value for name, value in (trial.best or {}).items() if name.startswith("val_")}
-        rows.append(
-            {
-                "trial": trial.label,
-                "role": trial.role,
-                "state": trial.state,
-                "reason": trial.reason,
-                "epochs": len(trial.epochs),
-                "best_epoch": trial.best["epoch"] if trial.best else None,
-                "objective": trial.objective,
-                **best,
-                **trial.params,
-                "seconds": round(
-                    (trial.ended or (trial.epochs[-1]["time"] if trial.epochs else trial.started)) - trial.started, 1
-                ),
-            }
-        )
-    return pd.DataFrame(rows)
+def _start(record: SearchRecord, event: Event) -> None:
+    label, of = event["trial"], event.get("of")
+    if label in record.trials:
+        raise EventError(f"starts trial {label} once more")
+    if of is not None and str(of) not in record.trials:
+        raise EventError(f"repeats trial {of}, whose start no line before it tells")
+    fields: dict[str, Any] = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
+    record.trials[label] = TrialRecord(label=label, started=event["time"], **fields)
 
 
-def epochs_table(record: SearchRecord) -> pd.DataFrame:
-    """One row per epoch of every trial, with the names that every row reported to Ray has."""
-    return pd.DataFrame(
-        [{"trial": trial.label, **row} for trial in [*record.search_trials, *record.confirmations] for row in trial.epochs]
-    )
-
-
-def write_tables(record: SearchRecord) -> None:
-    """`trials.csv` and `epochs.csv`, each whole or not at all."""
-    write_whole(record.folder / "trials.csv", trials_table(record).to_csv(index=False))
-    write_whole(record.folder / "epochs.csv", epochs_table(record).to_csv(index=False))
+def _check_columns(reader: JournalReader, event: Event) -> None:
+    """Raises EventError for an epoch with other columns than the one before it in the same session, which one code wrote."""
+    if event["event"] == "session":
+        reader.columns = None
+    elif event["event"] == "epoch":
+        known, reader.columns = reader.columns, event.keys()
+        if known is not None and (odd := sorted(known ^ event.keys())):
+            raise EventError(f"and the epoch before it differ in whether they have {ascii(odd[0])[:40]}")

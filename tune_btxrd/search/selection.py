@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from scipy import special
 
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.record import HAND_MADE_NUMBER, SearchRecord, TrialRecord
 from tune_btxrd.search.space.spec import SearchSpec
-
-HAND_MADE_NUMBER = 0  # trial 0 is the hand-made config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,7 @@ def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
         )
     ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), *trial.rank))
     top = ordered[: spec.confirm]
-    hand_made = [trial for trial in record.search_trials if trial.number == HAND_MADE_NUMBER and trial not in top]
+    hand_made = [trial for trial in record.search_trials if trial.is_hand_made and trial not in top]
     return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]))
 
 
@@ -178,7 +176,7 @@ def _standing(
     scores = {repeat: _score(item) for repeat, item in repeats.items()}
     mean = statistics.fmean(scores.values())
     gain = None
-    if baseline is not None and trial.number != HAND_MADE_NUMBER:
+    if baseline is not None and not trial.is_hand_made:
         paired = [_score(baseline[repeat]) - score for repeat, score in scores.items() if repeat in baseline]
         gain = corrected_interval(paired, val_share=val_share) if len(paired) >= 2 else None
     return Standing(

@@ -1,4 +1,4 @@
-"""What Optuna is told about a trial: every epoch, and how it really ended. No Ray here.
+"""Studies: what Optuna is told about trials, every epoch and how each really ended. No Ray here.
 
 Stock `OptunaSearch` calls a trial that ASHA stopped COMPLETE with its early value. Here it is PRUNED at its epoch; a trial
 that diverged is PRUNED at its last finite epoch, so that the sampler learns that region; an exception is FAIL.
@@ -18,11 +18,12 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.search.space.spec import SearchSpec
-from tune_btxrd.search.study_database import Mirror
+from tune_btxrd.search.study_database import StudyDatabase
 
 OPTUNA_STATES = {
     "running": TrialState.RUNNING,
@@ -33,16 +34,19 @@ OPTUNA_STATES = {
 }
 
 
-class Bridge:
+class TrialStudy:
     """One Optuna study of the trials of one role, in memory; its copy `optuna.db` is for Optuna's own tools.
 
     Args:
         spec: what is searched and how.
-        path: the SQLite file of the copy (see `Mirror`); None makes none.
+        path: the SQLite file of the copy (see `StudyDatabase`); None makes none.
         name: the study's name.
         past: trials of an earlier session, in order of their numbers; the study is made anew from them, so that a damaged
             or late database does no harm. A trial that was running is RUNNING again.
         start: values of the first trials.
+
+    Raises:
+        ResultError: one of `past` is missing or lies outside of the space.
     """
 
     def __init__(
@@ -59,16 +63,28 @@ class Bridge:
         self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
         self._running: dict[int, Trial] = {}
         for record in past:
-            assert record.number == len(self.study.get_trials(deepcopy=False))
-            self.study.add_trial(_frozen(record, spec))
+            self._add(record)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._running[frozen.number] = Trial(
-                self.study, frozen._trial_id
-            )  # the only handle on a trial that was asked before
+            self._running[frozen.number] = Trial(self.study, frozen._trial_id)  # the only handle on a trial of before
         for values in start[len(past) :]:
             self.study.enqueue_trial(dict(values))
         self._lock = threading.Lock()
-        self._mirror = Mirror(self.study, path, self._lock) if path else None
+        self._database = StudyDatabase(self.study, path, self._lock) if path else None
+
+    def _add(self, record: TrialRecord) -> None:
+        number = len(self.study.get_trials(deepcopy=False))
+        if record.number != number:
+            raise ResultError(
+                f"Trials of a search must be numbered from 0 without a gap, but the journal holds none of number {number} "
+                f"in {self.study.study_name!r}: restore journal.jsonl from a copy."
+            )
+        try:
+            self.study.add_trial(_frozen(record, self.spec))
+        except ValueError as error:
+            raise ResultError(
+                f"Trials of a search must lie in its space, but trial {record.label} does not ({first_line(error)}): "
+                "restore space.yaml and journal.jsonl from a copy, or start a new search."
+            ) from error
 
     def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
         """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone.
@@ -76,8 +92,8 @@ class Bridge:
         Raises:
             ResultError: the copy cannot be written.
         """
-        if self._mirror is not None:
-            self._mirror.check()
+        if self._database is not None:
+            self._database.check()
         number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
         self.study.sampler = make_sampler(self.spec, number)
         with self._lock:
@@ -115,8 +131,8 @@ class Bridge:
 
     def close(self) -> None:
         """Completes the copy. Raises: ResultError where it cannot be written."""
-        if self._mirror is not None:
-            self._mirror.close()
+        if self._database is not None:
+            self._database.close()
 
 
 def fresh_database(folder: Path) -> Path:
@@ -166,19 +182,19 @@ def violations(spec: SearchSpec, record: TrialRecord) -> dict[str, float]:
 
 
 def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
-    """A trial of the record as Optuna would hold it."""
+    """A trial of the record as Optuna holds it after `TrialStudy.tell`."""
     constraints = {f"constraints:{name}": value for name, value in violations(spec, record).items()}
-    ended = record.state != "running"
+    ended, state = record.state != "running", OPTUNA_STATES[record.state]
     return FrozenTrial(
         number=record.number,
         trial_id=-1,
-        state=OPTUNA_STATES[record.state],
-        value=record.score if record.state == "complete" else None,
+        state=state,
+        value=record.score if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,  # of a pruned one its last
         datetime_start=datetime.fromtimestamp(record.started),
         datetime_complete=datetime.fromtimestamp(record.ended) if record.ended else None,
-        params=record.params,
+        params=dict(record.params),
         distributions={item.name: distribution(item) for item in spec.space if item.name in record.params},
-        user_attrs={"reason": record.reason, **_attributes(record)} if ended else {},
+        user_attrs={"reason": record.reason, **_attributes(record)} if ended else _origin(record),
         system_attrs=constraints if ended else {},
         intermediate_values={row["epoch"]: record.monitor.score(row["objective"]) for row in record.epochs},
     )
@@ -189,8 +205,12 @@ def _attributes(record: TrialRecord) -> dict[str, Any]:
     extra: dict[str, Any] = {"state": record.state}
     if record.state == "diverged":
         extra["diverged"] = record.reason
-    if record.of is not None:
-        extra |= {"of": record.of, "repeat": record.repeat}
+    extra |= _origin(record)
     if record.best:
         extra |= {name: value for name, value in record.best.items() if name.startswith("val_")}
     return extra
+
+
+def _origin(record: TrialRecord) -> dict[str, int | None]:
+    """Which trial a confirmation trial repeats, and for which time."""
+    return {} if record.of is None else {"of": record.of, "repeat": record.repeat}

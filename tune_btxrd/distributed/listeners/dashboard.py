@@ -43,8 +43,8 @@ class DashboardRows(Listener):
 
     def ended(self, trial: TrialRecord) -> None:
         """Closes the row."""
-        line = f"trial {trial.label} {trial.state}: {trial.reason}"
-        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state}").remote(trial.label, line)
+        line = f"trial {trial.label} {trial.state_words}: {trial.reason}"
+        self._actor.release.options(name=f"end of trial {trial.label}: {trial.state_words}").remote(trial.label, line)
 
 
 def _short(value: Any) -> str:

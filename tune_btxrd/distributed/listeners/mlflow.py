@@ -17,7 +17,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from tune_btxrd.console import warn
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.files import write_whole
-from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
 from tune_btxrd.search.space.spec import SearchSpec
 
 FILE = "mlflow.json"  # in the results folder: which run is this search's
@@ -113,7 +113,7 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
     def _start(self, trial: TrialRecord) -> str:
         tags = {PARENT: self.parent, TRIAL: trial.label, "tune_btxrd.role": trial.role}
         run = str(self.mlflow_util.start_run(run_name=f"trial {trial.label}", tags=tags).info.run_id)
-        self._client.log_batch(run, params=_params(trial.config))
+        self._client.log_batch(run, params=_params(dict(trial.config)))
         self._runs[trial.label] = run
         return run
 
@@ -152,9 +152,7 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
                 return
 
     def _end_parent(self, status: str) -> None:
-        scored = [trial for trial in self.record.search_trials if trial.objective is not None]
-        if scored:
-            best = min(scored, key=lambda trial: (trial.objective or 0.0, trial.number))
+        if best := best_trial(self.record.search_trials):
             self._client.log_metric(self.parent, "best_objective", float(best.objective or 0.0))
             self._client.set_tag(self.parent, "tune_btxrd.best_trial", best.label)
         self._client.set_terminated(self.parent, status)

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
+from tune_btxrd.search.record import HAND_MADE_NUMBER
+from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.space.effects import space_notes
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
@@ -29,18 +31,9 @@ def explain(spec: SearchSpec, *, samples: int = 5) -> list[str]:
     ]
 
 
-def rungs(spec: SearchSpec) -> list[int]:
-    """Epochs at which ASHA compares trials; empty without a scheduler."""
-    epochs, found = float(spec.grace_period), []
-    while spec.scheduler == "asha" and epochs < spec.epochs:
-        found.append(-int(-epochs // 1))
-        epochs *= spec.reduction_factor
-    return found
-
-
 def _plan(spec: SearchSpec) -> list[str]:
     share = f"the best 1 in {spec.reduction_factor:g} goes on" if spec.scheduler == "asha" else "every trial runs to its end"
-    stops = ", ".join(map(str, rungs(spec)))
+    stops = ", ".join(map(str, rung_epochs(spec)))
     scheduler = f"ASHA compares at epoch {stops}: {share}" if stops else f"no rung: {share}"
     confirmed = (
         f"the top {spec.confirm} and the hand-made config, {spec.repeats} times each: {confirm_epochs(spec)} epochs at most"
@@ -62,8 +55,9 @@ def _space(spec: SearchSpec) -> list[str]:
     width = max(len(name) for name in [*(item.name for item in spec.space), *spec.fixed])
     searched = [f"  {item.name:<{width}}  {item.describe()}   ({FIELDS[item.name].meaning})" for item in spec.space]
     fixed = [f"  {name:<{width}}  {value}   ({FIELDS[name].meaning})" for name, value in spec.fixed.items()]
+    whose = {HAND_MADE_NUMBER: " (hand-made)"}
     starts = [
-        f"  trial {number}{' (hand-made)' if number == 0 else ''}: {_values(spec, spec.complete(values), values)}"
+        f"  trial {number}{whose.get(number, '')}: {_values(spec, spec.complete(values), values)}"
         for number, values in enumerate(spec.start)
     ]
     return ["searched", *searched, *(["fixed", *fixed] if fixed else []), "first trials", *starts]

@@ -1,4 +1,4 @@
-"""Who was cut at which cutoff: ASHA's rule replayed on the epochs of a search, in the order in which they were reported.
+"""Cutoffs that trials met at ASHA's rungs: Ray's rule replayed on the epochs of a search, in the order of their reports.
 
 At its first epoch at or past a rung a trial is compared with all trials that were there before it; it goes on where its
 objective is no worse than their best 1/reduction_factor (Ray's `AsyncHyperBandScheduler`, whose decisions this reproduces).
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.rungs import milestones
 from tune_btxrd.search.space.spec import SearchSpec
 
 
@@ -51,22 +52,14 @@ class RungVisit:
         return None if self.cutoff is None else self.trial.monitor.score(self.cutoff)
 
 
-def rungs(spec: SearchSpec) -> tuple[float, ...]:
-    """The epochs at which ASHA compares trials, ascending; those at or past the budget never stop anyone."""
-    if spec.scheduler != "asha":
-        return ()
-    count = int(np.log(spec.epochs / spec.grace_period) / np.log(spec.reduction_factor) + 1)  # as Ray computes it
-    return tuple(float(spec.grace_period * spec.reduction_factor**power) for power in range(count))
-
-
 def rung_visits(record: SearchRecord, spec: SearchSpec) -> tuple[RungVisit, ...]:
     """Every arrival at a rung before the last epoch, in the order of time."""
-    milestones = rungs(spec)
-    known: dict[float, dict[str, float]] = {rung: {} for rung in milestones}
+    rungs = milestones(spec)
+    known: dict[float, dict[str, float]] = {rung: {} for rung in rungs}
     rows = [(row["time"], trial, row) for trial in record.search_trials for row in trial.epochs]
     visits = []
     for _, trial, row in sorted(rows, key=lambda item: item[0]):
-        rung = next((r for r in reversed(milestones) if row["epoch"] >= r and trial.label not in known[r]), None)
+        rung = next((r for r in reversed(rungs) if row["epoch"] >= r and trial.label not in known[r]), None)
         if rung is None or row["objective"] is None or not math.isfinite(row["objective"]):
             continue
         visits.append(_visit(trial, row, rung=rung, known=known[rung], share=1 / spec.reduction_factor))

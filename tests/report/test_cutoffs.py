@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.reports import make_search
 from tests.support.searches import make_record, make_spec, make_trial
-from tune_btxrd.report.rungs import rung_visits, rungs
+from tune_btxrd.report.cutoffs import rung_visits
 from tune_btxrd.search.record import read_search
 
 
@@ -16,18 +16,6 @@ def timed(number: int, losses: list[float], start: float, state: str = "complete
     for row in trial.epochs:
         row["time"] = start + row["epoch"]
     return trial
-
-
-@pytest.mark.parametrize(
-    ("grace", "epochs", "factor", "expected"),
-    [(4, 30, 3.0, (4.0, 12.0)), (1, 4, 3.0, (1.0, 3.0)), (5, 5, 3.0, (5.0,)), (1, 8, 2.0, (1.0, 2.0, 4.0, 8.0))],
-)
-def test_rungs_multiply_from_the_grace_period(grace, epochs, factor, expected):
-    assert rungs(make_spec(grace_period=grace, epochs=epochs, reduction_factor=factor)) == expected
-
-
-def test_a_search_without_scheduler_has_no_rung():
-    assert rungs(make_spec(scheduler="none")) == ()
 
 
 def test_a_trial_meets_the_cutoff_of_those_before_it(tmp_path: Path):

@@ -1,0 +1,80 @@
+"""`trials.csv` and `epochs.csv`: a search as tables, made from its record."""
+
+import os
+import time
+
+import pandas as pd
+
+from tune_btxrd.files import write_whole
+from tune_btxrd.search.journal import FILE
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+
+TRIALS, EPOCHS = "trials.csv", "epochs.csv"
+REST = 20  # times as long as a writing took, before the next
+
+
+def trials_table(record: SearchRecord) -> pd.DataFrame:
+    """One row per trial: label, role, state, reason, epochs, best epoch and its values, hyperparameters, seconds."""
+    rows = []
+    for trial in [*record.search_trials, *record.confirmations]:
+        best = {name: value for name, value in (trial.best or {}).items() if name.startswith("val_")}
+        rows.append(
+            {
+                "trial": trial.label,
+                "role": trial.role,
+                "state": trial.state,
+                "reason": trial.reason,
+                "epochs": len(trial.epochs),
+                "best_epoch": trial.best["epoch"] if trial.best else None,
+                "objective": trial.objective,
+                **best,
+                **trial.params,
+                "seconds": round(
+                    (trial.ended or (trial.epochs[-1]["time"] if trial.epochs else trial.started)) - trial.started, 1
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def epochs_table(record: SearchRecord) -> pd.DataFrame:
+    """One row per epoch of every trial, with the names that every row reported to Ray has."""
+    return pd.DataFrame(
+        [{"trial": trial.label, **row} for trial in [*record.search_trials, *record.confirmations] for row in trial.epochs]
+    )
+
+
+def write_tables(record: SearchRecord) -> None:
+    """`trials.csv` and `epochs.csv`, each whole or not at all."""
+    write_whole(record.folder / TRIALS, trials_table(record).to_csv(index=False))
+    write_whole(record.folder / EPOCHS, epochs_table(record).to_csv(index=False))
+
+
+def refresh_tables(record: SearchRecord) -> None:
+    """Writes the tables of a search that is not running anew where its journal is newer: a kill left them behind.
+
+    In a folder that is read-only they stay as they are: who only looks at a search need not be able to write it.
+    """
+    table, journal = record.folder / TRIALS, record.folder / FILE
+    is_stale = not table.exists() or table.stat().st_mtime_ns < journal.stat().st_mtime_ns
+    if is_stale and os.access(record.folder, os.W_OK):
+        write_tables(record)
+
+
+class TableKeeper(Listener):
+    """Keeps the tables of a running search up to date, so that a killed driver leaves them as of a recent trial's end.
+
+    Writing them grows with the search, so it rests REST times as long as it took.
+    """
+
+    def __init__(self, record: SearchRecord) -> None:
+        self.record = record
+        self._next = 0.0
+
+    def ended(self, trial: TrialRecord) -> None:
+        """A trial ended."""
+        began = time.monotonic()
+        if began >= self._next:
+            write_tables(self.record)
+            self._next = began + (REST + 1) * (time.monotonic() - began)
