@@ -11,7 +11,7 @@ import pytest
 from tests.support.fuzz import Case, Fuzz, changed_json, check, damaged, run_verb, sealed
 from tests.support.reports import make_search
 from tune_btxrd.errors import TuneBtxrdError
-from tune_btxrd.results.search_json import Settings
+from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import FILE, Journal
 from tune_btxrd.search.record import read_search
@@ -60,7 +60,7 @@ def spoilt(case: Case, content: bytes) -> bytes:
 def go_on(folder: Path) -> None:
     """What `--resume` does with a journal before Ray is started; a mistake of the user is fine."""
     with contextlib.suppress(TuneBtxrdError):
-        spec, record = Settings.load(folder).spec(folder), read_search(folder)
+        spec, record = SearchSettings.load(folder).spec(folder), read_search(folder)
         journal = Journal(folder)
         try:
             conductor = Conductor(spec, journal=journal, record=record, slots=2, split="common")
