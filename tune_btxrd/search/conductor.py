@@ -1,4 +1,4 @@
-"""The conductor decides which trial comes next and keeps journal, record and study in step. No Ray here.
+"""Conductor: decides which trial comes next and keeps journal, record and studies in step. No Ray here.
 
     unfinished trials of an earlier session -> the search's trials -> the confirmation -> finished
 

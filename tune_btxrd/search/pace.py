@@ -1,4 +1,4 @@
-"""A search followed through its journal: what is new, whether it has finished, how fast it goes. Neither Ray nor torch."""
+"""Pace: a search followed through its journal, whether it has finished, how fast it goes. Neither Ray nor torch."""
 
 import statistics
 from collections.abc import Collection

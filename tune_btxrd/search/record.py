@@ -1,4 +1,4 @@
-"""A search read back from disk: trials with epochs, states and reasons. Plain data; neither Ray nor torch is needed."""
+"""Record: a search read from disk, its trials with epochs, states and reasons. Plain data, without Ray and torch."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The winner of a search, by a rule that does not call luck skill. Pure functions on a search read back from disk.
+"""Selection: ranks the trials of a search and chooses the winner by confirmation. Pure functions on a `SearchRecord`.
 
 1. Candidates ran to their full budget or their own patience; a trial that ASHA cut is no candidate.
 2. Each counts with its best epoch.

@@ -1,4 +1,4 @@
-"""`optuna.db`: a copy of a study for Optuna's own tools, written by a thread of its own, about a second behind.
+"""Study database: copies a study to `optuna.db` for Optuna's own tools, in a thread of its own, about a second behind.
 
 The study that proposes lives in memory. Written at every change, SQLite cost the driver 26 transactions and 90 ms of
 processor time a trial, where all of Ray Tune takes 20 (docs/LOG.md); a trial that is over before its turn takes one.

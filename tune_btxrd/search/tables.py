@@ -1,11 +1,14 @@
 """`trials.csv` and `epochs.csv`: a search as tables, made from its record."""
 
+import csv
 import os
 import time
+from collections.abc import Sequence
 
 import pandas as pd
 
 from tune_btxrd.files import write_whole
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
@@ -35,20 +38,34 @@ def trials_table(record: SearchRecord) -> pd.DataFrame:
                 ),
             }
         )
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
 def epochs_table(record: SearchRecord) -> pd.DataFrame:
     """One row per epoch of every trial, with the names that every row reported to Ray has."""
-    return pd.DataFrame(
+    return _frame(
         [{"trial": trial.label, **row} for trial in [*record.search_trials, *record.confirmations] for row in trial.epochs]
     )
 
 
+def _frame(rows: Sequence[EpochRow]) -> pd.DataFrame:
+    """Rows as a table. A text that is no Unicode (a reason that names a file of any bytes) is escaped: pandas takes none."""
+    return pd.DataFrame(
+        [{name: _unicode(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    )
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_tables(record: SearchRecord) -> None:
     """`trials.csv` and `epochs.csv`, each whole or not at all."""
-    write_whole(record.folder / TRIALS, trials_table(record).to_csv(index=False))
-    write_whole(record.folder / EPOCHS, epochs_table(record).to_csv(index=False))
+    for name, table in ((TRIALS, trials_table(record)), (EPOCHS, epochs_table(record))):
+        text = table.to_csv(index=False)
+        if "\r" in text:  # which pandas leaves unquoted, so that a reader takes it for the end of the row
+            text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+        write_whole(record.folder / name, text)
 
 
 def refresh_tables(record: SearchRecord) -> None:
