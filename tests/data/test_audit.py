@@ -14,9 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from tests.support.paths import SHARED
 from tune_btxrd.data.audit.audit import Audit, audit
+from tune_btxrd.data.audit.findings import shortcut_findings
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
 from tune_btxrd.data.audit.picture_measures import NEAR_BITS, border_numbers, content_box, measure_pixels, near_pairs
+from tune_btxrd.data.audit.short_lines import shortcut_lines
 from tune_btxrd.data.audit.shortcuts import (
+    ACROSS,
     Feature,
     Shortcut,
     Strength,
@@ -407,3 +410,17 @@ def test_cache_is_read_as_it_is(tmp_path):
     found = audit(manifest, pairs=[], hashes=hashes, cache=ImageCache.open(built.path))
     assert all(not shortcut.strengths for shortcut in found.shortcuts)  # two images: nothing can be measured
     assert found.short_lines()
+
+
+def test_what_is_measured_on_the_center_alone_is_told_and_no_error() -> None:
+    """Too few groups of two classes, enough of two centers."""
+    strength = Strength(
+        label="center", place=ACROSS, images=24, auc=0.9, standard_error=0.01, best="a", auc_by_name={"a": 0.9, "b": 0.9}
+    )
+    only_center = Shortcut(feature="border", strengths=(strength,), telling={})
+    nothing = Shortcut(feature="image mode", strengths=(), telling={})
+    assert [finding.finding for finding in shortcut_findings([nothing, only_center])] == ["shortcut to the center: border"]
+    assert shortcut_lines([nothing, only_center]) == [
+        "shortcuts (AUC of each feature alone, 0.5 is chance): 0 of 0 tell the class",
+        "  border tells the center: 0.90",
+    ]

@@ -127,7 +127,11 @@ def sibling_findings(siblings: Sequence[Siblings]) -> list[Finding]:
 
 def shortcut_findings(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     """One line per feature and place, strongest feature first, weak ones included."""
-    return [_shortcut_finding(shortcut, s) for shortcut in by_strength(shortcuts) for s in shortcut.strengths]
+    on_class = by_strength(shortcuts)
+    others = [
+        shortcut for shortcut in shortcuts if shortcut not in on_class
+    ]  # too few groups of a class, enough of a center
+    return [_shortcut_finding(shortcut, s) for shortcut in [*on_class, *others] for s in shortcut.strengths]
 
 
 def by_strength(shortcuts: Sequence[Shortcut]) -> list[Shortcut]:
@@ -137,7 +141,7 @@ def by_strength(shortcuts: Sequence[Shortcut]) -> list[Shortcut]:
         best = strongest(shortcut)
         return best.verdict == "weak", -best.auc
 
-    return sorted((s for s in shortcuts if s.strengths), key=key)
+    return sorted((s for s in shortcuts if any(found.label == "class" for found in s.strengths)), key=key)
 
 
 def strongest(shortcut: Shortcut, label: Label = "class") -> Strength:

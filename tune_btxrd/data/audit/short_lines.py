@@ -67,7 +67,7 @@ def shortcut_lines(shortcuts: Sequence[Shortcut]) -> list[str]:
     lines += [f"  {shortcut.feature}: {_places(shortcut)}{_told(shortcut, 'class')}" for shortcut in told]
     if weak := [f"{s.feature} {strongest(s).auc:.2f}" for s in measured if s not in told]:
         lines.append(f"  weak: {', '.join(weak)}")
-    asked = [shortcut for shortcut in measured if any(s.label == "center" for s in shortcut.strengths)]
+    asked = [shortcut for shortcut in shortcuts if any(s.label == "center" for s in shortcut.strengths)]
     seen = [s for s in asked if s.feature in SEEN_BY_MODEL and strongest(s, "center").verdict != "weak"]
     lines += [f"  {s.feature} tells the center: {strongest(s, 'center').auc:.2f}{_told(s, 'center')}" for s in seen]
     return lines
