@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_btxrd.console import answer, make_table, say, show
+from tune_btxrd.console import answer, make_table, say, show, warn
 from tune_btxrd.files import write_whole
 
 SAMPLES = 5  # random configs of a space, as `explain` shows them
@@ -25,6 +25,8 @@ def show_evaluation(found: "Evaluation") -> None:
     for item in found.splits:
         rows = summary_rows(item, found.class_names, found.positive_class)
         columns = ("metric", "winner", "hand-made", "difference")[: len(rows[0])]
+        for warning in item.warnings:
+            warn(f"{item.split}: {warning}")
         show(make_table(f"Test part of {item.split}, opened {item.opened} time(s); 95 % intervals", columns, rows))
         for note in item.notes:
             say(f"  {note}")
@@ -39,6 +41,7 @@ def evaluation_document(found: "Evaluation") -> str:
             "folder": str(item.folder),
             "opened": item.opened,
             "counts": dict(zip(found.class_names, item.counts, strict=True)),
+            "warnings": list(item.warnings),
             "notes": list(item.notes),
             "tables": {name: json.loads(table.to_json(orient="records")) for name, table in item.tables.items()},
         }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tune_btxrd.cli import flags as read
-from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.errors import ConfigError, DataError, ResultError
 
 if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
@@ -151,6 +151,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
         answer(evaluation_document(found))
     else:
         show_evaluation(found)
+    if failures := [failure for item in found.splits for failure in item.failures]:
+        raise ResultError(f"Scores were taken and stand above, but {len(failures)} thing(s) failed: {'; '.join(failures)}")
 
 
 def _announce(splits: Sequence[str]) -> None:

@@ -25,14 +25,21 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers, names_persons
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.data.splits.splits import Split
-from tune_btxrd.evaluation.evaluate_split import SplitEvaluation, SplitJob, evaluate_split
-from tune_btxrd.evaluation.notes import (
-    model_rows,
+from tune_btxrd.evaluation.evaluate_split import (
+    BYTES,
+    SplitEvaluation,
+    SplitJob,
+    illustrate,
+    open_split,
+    prepare_split,
+    reserve,
 )
 from tune_btxrd.files import write_whole
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import MANIFEST_FILE
 from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits
+from tune_btxrd.scoring.cells import score_rows
+from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
 from tune_btxrd.scoring.metrics import scores
 from tune_btxrd.scoring.score_tables import (
@@ -78,7 +85,9 @@ def evaluate_search(
     """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures; the
     model card of an export learns the scores.
 
-    Every opening is logged before a pixel is read; whoever calls has asked the user.
+    First all that can fail without looking is done for every split. Then each part is opened: the opening is logged before
+    a pixel is read, and tables are written at once. Pictures, heat maps and model cards come last. Whoever calls has asked
+    the user.
 
     Args:
         checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
@@ -106,14 +115,17 @@ def evaluate_search(
         device=device,
         advance=_counter(chosen, parts, progress),
     )
-    evaluated = tuple(evaluate_split(item, parts[item.stem], job) for item in chosen)
+    sealed = [prepare_split(item, parts[item.stem], job) for item in chosen]
+    reserve(checkpoints / "evaluation", BYTES)
+    scored = [open_split(item, job) for item in sealed]
+    gap = _gap(scored, list(parts.values()), job)
+    if len(gap):
+        gap["opened"] = max(item.opened for item in scored)
+        write_whole(checkpoints / "evaluation" / "gap.csv", to_csv(gap))
+    evaluated = tuple(illustrate(item, before, job) for item, before in zip(scored, sealed, strict=True))
     for item in chosen:
         if (item.folder / "export" / MANIFEST_FILE).is_file():
             write_card(item.folder / "export", results=results, split_folder=item.folder)
-    gap = _gap(evaluated, list(parts.values()), job)
-    if len(gap):
-        gap["opened"] = max(item.opened for item in evaluated)
-        write_whole(checkpoints / "evaluation" / "gap.csv", gap.to_csv(index=False))
     return Evaluation(
         splits=evaluated,
         gap=gap,
@@ -125,7 +137,9 @@ def evaluate_search(
 
 def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str], positive_class: int) -> list[tuple[str, ...]]:
     """For the screen: metric, winner, hand-made, difference, each with its 95 % interval; of the classes, the positive."""
-    return model_rows(evaluation.models, class_names, positive_class)
+    tables = evaluation.tables
+    rows = score_rows(tables["scores"], tables.get("differences"), classes=[class_names[positive_class]])
+    return [tuple(row.values()) for row in rows]
 
 
 def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: SplitJob) -> pd.DataFrame:

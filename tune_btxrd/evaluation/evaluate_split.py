@@ -1,9 +1,12 @@
-"""The test part of one split: opened, logged, scored, written. Only `evaluate` comes here."""
+"""The test part of one split: what can fail is tried first, then it is opened, logged, scored and written, then drawn.
+
+Only `evaluate` comes here.
+"""
 # (shape suffixes: weights_RN)
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind
 from tune_btxrd.data.splits.splits import Split
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, TuneBtxrdError, first_line
 from tune_btxrd.evaluation.notes import (
     chosen_note,
     interval_notes,
@@ -22,13 +25,16 @@ from tune_btxrd.evaluation.notes import (
     prediction_table,
     reference_note,
 )
-from tune_btxrd.evaluation.openings import log_opening
+from tune_btxrd.evaluation.openings import log_opening, read_openings
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.results.checkpoints import WINNER, FinishedSplit
+from tune_btxrd.scoring.collapse import collapse_warnings
+from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
 from tune_btxrd.scoring.intervals import draw_weights
+from tune_btxrd.scoring.metrics import Metric, ones, scores
 from tune_btxrd.scoring.score_tables import (
     Judged,
     calibration_table,
@@ -40,6 +46,8 @@ from tune_btxrd.scoring.score_tables import (
 from tune_btxrd.scoring.subgroups import subgroup_table, subgroups
 from tune_btxrd.search.record import read_settings
 from tune_btxrd.training.source import Source
+
+BYTES, BYTES_PER_IMAGE = 2**22, 2**10  # of tables and pictures; of an image in the tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,8 @@ class SplitEvaluation:
         models: the winner and, where it is another config, the hand-made one.
         tables: file stem ("scores", "differences", ...) -> table.
         notes: what a reader must know beside the numbers, one line each.
+        warnings: what says that the model does not work there; before all else.
+        failures: what could not be written or drawn after the opening.
     """
 
     split: str
@@ -62,6 +72,8 @@ class SplitEvaluation:
     models: tuple[Judged, ...]
     tables: dict[str, pd.DataFrame]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
     @property
     def winner(self) -> Judged:
@@ -85,47 +97,146 @@ class SplitJob:
     advance: Callable[[int], None]
 
 
-def evaluate_split(item: FinishedSplit, split: Split, job: SplitJob) -> SplitEvaluation:
-    """Logs the opening, scores every model, writes tables and pictures. Raises: ResultError without a test part."""
-    test = split.parts["test"]
-    if not test:
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model that is about to be scored: everything that its validation part decides is decided."""
+
+    predictor: Predictor
+    decisions: Decisions
+    validation: dict[Metric, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedSplit:
+    """A split whose test part can be opened: all that can fail without looking at it has been done.
+
+    Attributes:
+        rows, targets: of the test images in the dataset; weights: of the bootstrap's draws.
+        models: name -> the candidate; seeds: further seeds of the winner.
+        notes: what is known beside the scores; how often the part was opened comes before them.
+    """
+
+    item: FinishedSplit
+    split: Split
+    folder: Path
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray  # (R, N)
+    models: dict[str, Candidate]
+    seeds: dict[str, Candidate]
+    notes: tuple[str, ...]
+
+
+def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSplit:
+    """Opens every model, fits its decisions on the validation part, and tries folder, log and disk. No test pixel is read.
+
+    Raises:
+        ResultError: no test part, a model that is damaged or of another dataset, a folder that cannot be written.
+        DataError: the cache lacks an image of the split.
+    """
+    if not (test := split.parts["test"]):
         raise ResultError(f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits.")
-    folder = item.folder / "evaluation"
-    predictors = {name: open_checkpoint(path, device=job.device) for name, path in item.models.items()}
-    opened = log_opening(
-        folder,
-        split=split.name,
-        split_sha256=file_sha256(job.results / "splits" / f"{item.stem}.csv"),
-        checkpoints={name: predictor.info.checkpoint_sha256 for name, predictor in predictors.items()}
-        | {path.parent.name: file_sha256(path) for path in item.seeds},
-        images=len(test),
+    folder, rows = item.folder / "evaluation", job.manifest.rows(test)
+    job.cache.rows(test)
+    read_openings(folder)
+    reserve(folder, BYTES + BYTES_PER_IMAGE * len(test))
+    models = {name: _candidate(path, split, job) for name, path in item.models.items()}
+    winner = models[WINNER]
+    groups = len(np.unique(job.numbers[rows]))
+    return SealedSplit(
+        item=item,
+        split=split,
+        folder=folder,
+        rows=rows,
+        targets=job.manifest.targets[rows],
+        weights=draw_weights(job.numbers[rows], replicates=job.replicates, seed=job.seed),
+        models=models,
+        seeds={path.parent.name: _candidate(path, split, job) for path in item.seeds},
+        notes=(*_notes(split, groups, winner.predictor.info, job), *winner.decisions.notes(job.manifest.class_names)),
     )
-    rows = job.manifest.rows(test)
-    targets, weights = job.manifest.targets[rows], draw_weights(job.numbers[rows], replicates=job.replicates, seed=job.seed)
-    models = []
-    for name, predictor in predictors.items():
-        logits, decisions = _logits(predictor, split, job)
-        sha256 = predictor.info.checkpoint_sha256
-        models.append(judge(name, logits, targets, weights, decisions=decisions, sha256=sha256))
-    tables = _tables(models, rows, job) | _seeds(item, split, models[0], job)
+
+
+def open_split(sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
+    """Logs the opening, scores every model and writes the tables. Pictures are drawn later, by `illustrate`."""
+    opened = log_opening(
+        sealed.folder,
+        split=sealed.split.name,
+        split_sha256=file_sha256(job.results / "splits" / f"{sealed.item.stem}.csv"),
+        checkpoints={
+            name: candidate.predictor.info.checkpoint_sha256 for name, candidate in (sealed.models | sealed.seeds).items()
+        },
+        images=len(sealed.rows),
+    )
+    models = [_judged(name, candidate, sealed, sealed.weights, job) for name, candidate in sealed.models.items()]
+    tables = _tables(models, sealed.rows, job) | _seeds(sealed, models[0], job)
     for table in tables.values():
         table["opened"] = opened
-    explained = _explain(predictors[WINNER], split, models[0], folder, job)
+    names, positive = job.manifest.class_names, job.manifest.positive_class
     evaluation = SplitEvaluation(
-        split=split.name,
-        folder=folder,
+        split=sealed.split.name,
+        folder=sealed.folder,
         opened=opened,
-        counts=tuple(job.manifest.task.counts(targets, len(job.manifest.class_names)).tolist()),
+        counts=tuple(job.manifest.task.counts(sealed.targets, len(names)).tolist()),
         models=tuple(models),
         tables=tables,
-        notes=(*_notes(split, opened, len(np.unique(job.numbers[rows])), predictors[WINNER].info, job), *explained),
+        notes=(opening_note(sealed.split, opened), *sealed.notes),
+        warnings=tuple(collapse_warnings(tables["scores"], names[positive])),
     )
-    _write(evaluation, split, job)
-    return evaluation
+    return _written(evaluation, job)
 
 
-def _logits(predictor: Predictor, split: Split, job: SplitJob) -> tuple[np.ndarray, Decisions]:
-    """(N, C) logits of the test part, and the decisions fitted on the validation part."""
+def illustrate(evaluation: SplitEvaluation, sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
+    """Draws the pictures of a scored split; what cannot be drawn is a failure that is told, and costs no score."""
+    from tune_btxrd.evaluation.score_figures import draw_figures
+
+    names, failures, notes = job.manifest.class_names, list(evaluation.failures), list(evaluation.notes)
+    times = "once" if evaluation.opened == 1 else f"{evaluation.opened} times"
+    title = f"{job.manifest.dataset}, test part of {evaluation.split} (n = {sum(evaluation.counts)}, opened {times})"
+    try:
+        positive = job.manifest.positive_class
+        draw_figures(evaluation.models, evaluation.folder, title=title, class_names=names, positive_class=positive)
+    except (TuneBtxrdError, OSError) as error:
+        failures.append(f"The pictures of {evaluation.split} could not be written: {first_line(error)}")
+    try:
+        notes += _explain(sealed.models[WINNER].predictor, sealed.split, evaluation.winner, evaluation.folder, job)
+    except (TuneBtxrdError, OSError) as error:
+        failures.append(f"The heat maps of {evaluation.split} could not be made: {first_line(error)}")
+    return _summarised(replace(evaluation, notes=tuple(notes), failures=tuple(failures)), job)
+
+
+def reserve(folder: Path, count: int) -> None:
+    """Writes `count` bytes into a folder and takes them away again. Raises: ResultError where it cannot be done."""
+    probe = folder / ".space"
+    try:
+        write_whole(probe, bytes(count))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:
+    """A checkpoint with what the validation part decides. Raises: ResultError where it is of another dataset."""
+    predictor, manifest = open_checkpoint(path, device=job.device), job.manifest
+    info, side = predictor.info, int(job.cache.images.shape[1])
+    if info.class_names != manifest.class_names or info.image_size != side:
+        found = f"{', '.join(info.class_names)} at {info.image_size} px"
+        wanted = f"{', '.join(manifest.class_names)} at {side} px"
+        raise ResultError(f"A checkpoint must be of this dataset ({wanted}), but {path} is of {found}: retrain.")
+    logits = _logits(predictor, split, "val", job)
+    targets = manifest.targets[manifest.rows(split.parts["val"])]
+    decisions = fit_decisions(logits, targets, positive_class=manifest.positive_class, task=manifest.task)
+    point = scores(manifest.task.probabilities(logits), targets, ones(len(targets)), task=manifest.task)
+    validation = {metric: float(values[0]) for metric, values in point.items()}
+    return Candidate(predictor=predictor, decisions=decisions, validation=validation)
+
+
+def _judged(name: str, candidate: Candidate, sealed: SealedSplit, weights: np.ndarray, job: SplitJob) -> Judged:
+    logits, sha256 = _logits(candidate.predictor, sealed.split, "test", job), candidate.predictor.info.checkpoint_sha256
+    judged = judge(name, logits, sealed.targets, weights, decisions=candidate.decisions, sha256=sha256)
+    return replace(judged, validation=candidate.validation)
+
+
+def _logits(predictor: Predictor, split: Split, part: str, job: SplitJob) -> np.ndarray:
+    """(N, C) logits of a part."""
     before = 0
 
     def report(done: int, _: int) -> None:
@@ -133,13 +244,7 @@ def _logits(predictor: Predictor, split: Split, job: SplitJob) -> tuple[np.ndarr
         job.advance(done - before)
         before = done
 
-    val = split.parts["val"]
-    val_logits = predictor.logits(job.cache.images, job.cache.rows(val), progress=report)
-    before = 0
-    logits = predictor.logits(job.cache.images, job.cache.rows(split.parts["test"]), progress=report)
-    positive = job.manifest.positive_class
-    targets, task = job.manifest.targets[job.manifest.rows(val)], job.manifest.task
-    return logits, fit_decisions(val_logits, targets, positive_class=positive, task=task)
+    return predictor.logits(job.cache.images, job.cache.rows(split.parts[part]), progress=report)
 
 
 def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[str, pd.DataFrame]:
@@ -158,16 +263,14 @@ def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[s
     return tables
 
 
-def _seeds(item: FinishedSplit, split: Split, winner: Judged, job: SplitJob) -> dict[str, pd.DataFrame]:
+def _seeds(sealed: SealedSplit, winner: Judged, job: SplitJob) -> dict[str, pd.DataFrame]:
     """The winner's scores for each seed, where it was retrained with more than one."""
-    if not item.seeds:
+    if not sealed.seeds:
         return {}
-    rows = [{"seed": "first", **plain_scores(winner.point, job.manifest.class_names)}]
-    one = np.ones((1, len(split.parts["test"])))
-    for path in item.seeds:
-        judged_logits, decisions = _logits(open_checkpoint(path, device=job.device), split, job)
-        judged = judge("seed", judged_logits, winner.targets, one, decisions=decisions, sha256="")
-        rows.append({"seed": path.parent.name, **plain_scores(judged.point, job.manifest.class_names)})
+    names, one = job.manifest.class_names, ones(len(sealed.rows))
+    judged = {name: _judged("seed", candidate, sealed, one, job) for name, candidate in sealed.seeds.items()}
+    rows = [{"seed": "first", **plain_scores(winner.point, names)}]
+    rows += [{"seed": name, **plain_scores(item.point, names)} for name, item in judged.items()]
     table = pd.DataFrame(rows)
     spread = [{"seed": name, **getattr(table.drop(columns="seed"), name)().to_dict()} for name in ("mean", "std")]
     return {"seeds": pd.concat([table, pd.DataFrame(spread)], ignore_index=True)}
@@ -183,31 +286,38 @@ def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, j
     return [*([f"Where the winner looks: {found.pointing}"] if found.pointing else []), *found.notes]
 
 
-def _notes(split: Split, opened: int, groups: int, info: ModelInfo, job: SplitJob) -> list[str]:
+def _notes(split: Split, groups: int, info: ModelInfo, job: SplitJob) -> list[str]:
     searched = read_settings(job.results).get("searched")
     return [
-        opening_note(split, opened),
         *chosen_note(split, job.results / "splits" / f"{searched}.csv" if searched else None),
         *interval_notes(job.groups, groups, job.replicates),
         *reference_note(split, job.manifest, backbone=info.backbone, image_size=info.image_size),
     ]
 
 
-def _write(evaluation: SplitEvaluation, split: Split, job: SplitJob) -> None:
-    from tune_btxrd.evaluation.score_figures import draw_figures
-
-    folder, names = evaluation.folder, job.manifest.class_names
+def _written(evaluation: SplitEvaluation, job: SplitJob) -> SplitEvaluation:
+    """Writes every table and the summary; a table that cannot be written now is told, and the others are tried."""
+    failures = []
     for stem, table in evaluation.tables.items():
-        write_whole(folder / f"{stem}.csv", table.to_csv(index=False))
-    times = "once" if evaluation.opened == 1 else f"{evaluation.opened} times"
-    title = f"{job.manifest.dataset}, test part of {split.name} (n = {sum(evaluation.counts)}, opened {times})"
-    draw_figures(evaluation.models, folder, title=title, class_names=names, positive_class=job.manifest.positive_class)
+        try:
+            write_whole(evaluation.folder / f"{stem}.csv", to_csv(table))
+        except ResultError as error:
+            failures.append(f"A table of {evaluation.split} is not on the disk: {error}")
+    return _summarised(replace(evaluation, failures=tuple(failures)), job)
+
+
+def _summarised(evaluation: SplitEvaluation, job: SplitJob) -> SplitEvaluation:
     summary = {
-        "split": split.name,
+        "split": evaluation.split,
         "opened": evaluation.opened,
-        "images": dict(zip(names, evaluation.counts, strict=True)),
+        "images": dict(zip(job.manifest.class_names, evaluation.counts, strict=True)),
+        "warnings": evaluation.warnings,
         "notes": evaluation.notes,
         "checkpoints": {model.name: model.checkpoint_sha256 for model in evaluation.models},
         "scores": json.loads(evaluation.tables["scores"].to_json(orient="records")),
     }
-    write_whole(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    try:
+        write_whole(evaluation.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    except ResultError as error:
+        return replace(evaluation, failures=(*evaluation.failures, f"summary.json is not on the disk: {error}"))
+    return evaluation

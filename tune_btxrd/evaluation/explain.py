@@ -31,6 +31,7 @@ from tune_btxrd.inference.open_model import Predictor, network_input, open_check
 from tune_btxrd.inference.overlays import Tile, draw_sheet, save_overlay
 from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.annotations import Lesion, read_lesions
+from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
 from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.source import Source
@@ -226,7 +227,7 @@ def _pointing_game(
     ]
     game = play(pointed)
     if game is not None:
-        write_whole(folder / "pointing.csv", pointing_table(pointed).to_csv(index=False))
+        write_whole(folder / "pointing.csv", to_csv(pointing_table(pointed)))
         write_whole(folder / "pointing.json", json.dumps(game.to_dict(), indent=1) + "\n")
     return game
 

@@ -1,4 +1,4 @@
-"""An evaluation as people read it: rows for the screen, predictions per image, what must be known beside the numbers."""
+"""What must be known beside the numbers of an evaluation, and its predictions per image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,24 +11,9 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd_facts import check_facts, is_complete
 from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.evaluation.reference import reference_for
-from tune_btxrd.scoring.intervals import percentile_interval
+from tune_btxrd.scoring.cells import FOOTNOTE
 from tune_btxrd.scoring.metrics import Metric
 from tune_btxrd.scoring.score_tables import Judged
-
-
-def model_rows(models: Sequence[Judged], class_names: Sequence[str], positive_class: int) -> list[tuple[str, ...]]:
-    """For the screen: metric, winner, hand-made, difference, each with its 95 % interval; of the classes, the positive."""
-    wanted = [metric for metric in models[0].point if metric.class_index in (None, positive_class)]
-    rows = []
-    for metric in wanted:
-        name = metric.name if metric.class_index is None else f"{metric.name} {class_names[positive_class]}"
-        cells = [f"{model.point[metric]:.3f} ({model.interval(metric)})" for model in models]
-        if len(models) == 2:
-            one, other = models
-            drawn = percentile_interval(one.draws[metric] - other.draws[metric])
-            cells.append(f"{one.point[metric] - other.point[metric]:+.3f} ({drawn.low:+.3f} to {drawn.high:+.3f})")
-        rows.append((name.replace("_", " "), *cells))
-    return rows
 
 
 def prediction_table(model: Judged, rows: np.ndarray, manifest: Manifest) -> pd.DataFrame:
@@ -74,7 +59,7 @@ def chosen_note(split: Split, searched: Path | None) -> Iterator[str]:
 
 def interval_notes(groups: str, count: int, replicates: int) -> Iterator[str]:
     """What the intervals rest on: `count` groups of a kind."""
-    yield f"Bootstrap: {replicates} draws of {count} groups ({groups}); single proportions: Clopper-Pearson and Wilson."
+    yield f"{FOOTNOTE} Bootstrap: {replicates} draws of {count} groups ({groups})."
     if groups != "patients":
         yield "The dataset does not tell patients apart, so intervals are too narrow where one has several images."
 

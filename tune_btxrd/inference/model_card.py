@@ -15,17 +15,18 @@ from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.data.splits.splits import PARTS
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
+from tune_btxrd.scoring.cells import score_rows
+from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
 from tune_btxrd.search.record import HAND_MADE_NUMBER, read_search, read_settings, states_line
 
 CARD_FILE = "MODEL_CARD.md"
-SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "calibration_error")
-CLASS_METRICS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
 BTXRD = (
     "BTXRD (Yao et al., A Radiograph Dataset for the Classification, Localization, and Segmentation of Primary Bone Tumors, "
     "Scientific Data 12:88, 2025), licence CC BY-NC-ND 4.0: **not for commercial use**, cite the authors, do not pass the "
     "images on in changed form"
 )
+TAGS = {"btxrd": ("radiograph", "bone-tumor"), "phantom": ("synthetic",)}  # of a dataset that we know
 PHANTOM = "the phantom: images drawn by tune_btxrd itself in BTXRD's layout. Scores on it say nothing about patients"
 
 
@@ -99,12 +100,13 @@ def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
     dataset = str(settings.get("dataset", {}).get("name", "unknown"))
     terms = "non-commercial-research" if dataset == "btxrd" else "that-of-the-data"
     lines = ["library_name: timm", "pipeline_tag: image-classification", "license: other", f"license_name: {terms}"]
-    lines += ["tags:", "- radiograph", "- bone-tumor", "- not-for-clinical-use", f"datasets:\n- {json.dumps(dataset)}"]
+    about = TAGS.get(dataset, ())
+    lines += ["tags:", *(f"- {tag}" for tag in (*about, "not-for-clinical-use")), f"datasets:\n- {json.dumps(dataset)}"]
     return "\n".join(["---", *lines, f"base_model: timm/{facts.info.backbone}", "---"])
 
 
 def _use(facts: CardFacts) -> Iterator[str]:
-    yield "For research on imbalanced radiograph classification. Loading, from this folder:\n"
+    yield "For research on imbalanced image classification. Loading, from this folder:\n"
     if facts.info.head == "linear":
         yield '```python\nimport timm\nmodel = timm.create_model("local-dir:timm", pretrained=True).eval()\n```\n'
     else:
@@ -122,6 +124,7 @@ def _use(facts: CardFacts) -> Iterator[str]:
                 f"{point.threshold:.4f} (on validation: sensitivity {point.val_sensitivity:.3f}, "
                 f"specificity {point.val_specificity:.3f})"
             )
+        yield from (f"- {note}" for note in decisions.notes(facts.info.class_names))
 
 
 def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
@@ -145,6 +148,9 @@ def _audit(results: Path) -> Iterator[str]:
     if not len(table):
         yield "The audit found nothing to report."
         return
+    if "strength" in table:  # what was found first, what was looked for and not found last
+        weak = table["strength"].str.startswith("weak")
+        table = pd.concat([table[~weak], table[weak]])
     shown = [name for name in ("finding", "where", "strength", "meaning") if name in table]
     yield from _table(shown, table[shown].to_numpy().tolist())
 
@@ -171,20 +177,16 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
 
 def _results(facts: CardFacts) -> Iterator[str]:
     path = facts.split_folder / "evaluation" / "scores.csv"
-    scores = pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
-    if scores is None or not _same_checkpoint(facts):
+    if not path.is_file() or not _same_checkpoint(facts):
         yield "The test part has not been opened for this checkpoint (`evaluate` does so)."
         return
-    summary = json.loads((path.parent / "summary.json").read_text(encoding="utf-8"))
+    scores, summary = read_csv(path), read_object(path.parent / "summary.json")
+    yield from (f"- **{warning}**" for warning in summary.get("warnings", ()))
     yield from (f"- {note}" for note in summary["notes"])
     yield ""
-    models = list(dict.fromkeys(scores["model"]))
-    rows = []
-    for metric in (*SHOWN_METRICS, *CLASS_METRICS):
-        for label in scores.loc[scores["metric"] == metric, "class"].fillna("").unique():
-            chosen = scores[(scores["metric"] == metric) & (scores["class"].fillna("") == label)].set_index("model")
-            rows.append([f"{metric.replace('_', ' ')} {label}".strip(), *(_cell(chosen.loc[model]) for model in models)])
-    yield from _table(["test part, 95 % interval", *models], rows)
+    rows = score_rows(scores, None)
+    models = [name for name in rows[0] if name != "metric"]
+    yield from _table(["test part, 95 % interval", *models], [list(row.values()) for row in rows])
 
 
 def _subgroups(facts: CardFacts) -> Iterator[str]:
@@ -192,7 +194,7 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
     if not path.is_file() or not _same_checkpoint(facts):
         yield "Not evaluated."
         return
-    table = pd.read_csv(path)
+    table = read_csv(path)
     table = table[(table["model"] == "winner") & (table["asked"] > 0)]
     yield "Winner; Clopper-Pearson intervals; * fewer than 10 images.\n"
     rows = []
@@ -222,14 +224,7 @@ def _same_checkpoint(facts: CardFacts) -> bool:
     path = facts.split_folder / "evaluation" / "summary.json"
     if not path.is_file():
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8"))["checkpoints"]["winner"] == facts.info.checkpoint_sha256)
-
-
-def _cell(row: Any) -> str:
-    if pd.isna(row["value"]):
-        return "-"
-    counted = f", {row['found']:.0f}/{row['asked']:.0f}" if not pd.isna(row["found"]) else ""
-    return f"{row['value']:.3f} ({row['bootstrap_low']:.3f}-{row['bootstrap_high']:.3f}{counted})"
+    return bool(read_object(path)["checkpoints"]["winner"] == facts.info.checkpoint_sha256)
 
 
 def _count_cell(row: Any) -> str:

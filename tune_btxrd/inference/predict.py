@@ -24,6 +24,7 @@ from tune_btxrd.data.readers.names import is_formula
 from tune_btxrd.errors import DataError
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model
+from tune_btxrd.scoring.csv_tables import to_csv
 
 RULE = "largest probability before calibration, as evaluate scores it"  # what decides `predicted`
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
@@ -87,7 +88,7 @@ class Predictions:
 
     def to_csv(self) -> str:
         """The table as CSV."""
-        return self.table.to_csv(index=False)
+        return to_csv(self.table)
 
     def to_json(self) -> str:
         """{"model": ..., "rule": ..., "notes": [...], "images": [...], "broken": [...]}."""

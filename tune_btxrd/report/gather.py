@@ -11,8 +11,8 @@ from tune_btxrd.data.splits.split_files import split_name
 from tune_btxrd.errors import ResultError
 from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.report.cutoffs import RungVisit, rung_visits
+from tune_btxrd.report.opened_parts import OpenedPart, read_opened_parts
 from tune_btxrd.report.slots import SlotUse, slot_use
-from tune_btxrd.report.test_parts import OpenedPart, read_test_parts
 from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import watched_column
@@ -56,7 +56,7 @@ class Material:
         visits: every arrival of a trial at a rung, with the cutoff that it met.
         slots: what every slot did when; None before the first epoch.
         trainings: of the final job, in order of splits; empty where the checkpoints are not at hand.
-        test_parts: those that `evaluate` has opened, with their scores; empty before.
+        opened_parts: those that `evaluate` has opened, with their scores; empty before.
         findings: of the audit, one row each; None where it was not kept.
         audit: counts of the dataset as the audit found them.
         gaps: what could not be read, one sentence each.
@@ -71,7 +71,7 @@ class Material:
     visits: tuple[RungVisit, ...]
     slots: SlotUse | None
     trainings: tuple[Training, ...]
-    test_parts: tuple[OpenedPart, ...]
+    opened_parts: tuple[OpenedPart, ...]
     findings: pd.DataFrame | None
     audit: dict[str, Any]
     gaps: tuple[str, ...]
@@ -120,7 +120,7 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
         visits=rung_visits(record, spec) if spec else (),
         slots=slot_use(record),
         trainings=trainings,
-        test_parts=read_test_parts(found, settings.source.class_names[settings.source.positive_class]) if found else (),
+        opened_parts=read_opened_parts(found, settings.source.class_names[settings.source.positive_class]) if found else (),
         findings=pd.DataFrame(audit["findings"]) if audit.get("findings") else None,
         audit=audit,
         gaps=tuple(gaps),

@@ -18,6 +18,7 @@ from tune_btxrd.report.figures import draw_all
 from tune_btxrd.report.gather import Material, gather
 from tune_btxrd.report.importance import Importances, importances
 from tune_btxrd.report.landscape import Landscape, landscape
+from tune_btxrd.report.opened_parts import PICTURES
 from tune_btxrd.report.payload import payload, to_script
 from tune_btxrd.report.tables import Sheet, sheets
 from tune_btxrd.search.record import STATE_WORDS
@@ -32,6 +33,7 @@ WORDY = {
     "state",
     "config",
     "metric",
+    "operating point",
     "split",
     "verdict",
     "hyperparameter",
@@ -102,6 +104,7 @@ def render(
         warnings=words.warning_lines(material),
         states=words.trials_line(material),
         test_lines=words.test_lines(material),
+        test_pictures=_test_pictures(material),
         filters=_filters(material),
         importance_line=words.importance_line(found) if found else "",
         pictures=_pictures(material, found, surface, stills),
@@ -143,8 +146,27 @@ def _pictures(
     }
 
 
+def _test_pictures(material: Material) -> list[dict[str, str]]:
+    """ROC, precision and recall, reliability and confusion of every test part, as `evaluate` drew them."""
+    return [
+        {"title": f"{part.split}: {PICTURES[name]}", "png": base64.b64encode(content).decode()}
+        for part in material.opened_parts
+        for name, content in part.pictures.items()
+    ]
+
+
 def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, dict[str, Any] | None]:
-    wanted = ("final_job", "test_scores", "confirmation", "rungs", "pareto", "importance", "slot_time", "trials")
+    wanted = (
+        "final_job",
+        "test_scores",
+        "operating_points",
+        "confirmation",
+        "rungs",
+        "pareto",
+        "importance",
+        "slot_time",
+        "trials",
+    )
     tables = {name: _table(made[name], material) if name in made else None for name in wanted}
     tables |= {"findings": None, "calm": None}
     if material.findings is not None:

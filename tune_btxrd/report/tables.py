@@ -10,6 +10,7 @@ from tune_btxrd.files import write_whole
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
+from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.search.columns import score_columns
 from tune_btxrd.search.record import STATE_WORDS
 from tune_btxrd.search.selection import pareto_front
@@ -41,7 +42,7 @@ class Sheet:
 
     def write(self, folder: Any) -> None:
         """`<name>.csv` and `<name>.tex` (booktabs)."""
-        write_whole(folder / f"{self.name}.csv", self.frame.to_csv(index=False))
+        write_whole(folder / f"{self.name}.csv", to_csv(self.frame))
         text = self.text()
         long = len(text) > 40
         latex = text.to_latex(
@@ -52,7 +53,7 @@ class Sheet:
 
 def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
-    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material)]
+    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _point_sheet(material)]
     made += [_importance_sheet(found), _pareto_sheet(material)]
     made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
@@ -111,9 +112,16 @@ def final_sheet(material: Material) -> Sheet | None:
 
 def _test_sheet(material: Material) -> Sheet | None:
     """Winner and hand-made config on the test parts, with intervals and how often each part was opened."""
-    rows = [{"split": part.split, **row, "opened": part.opened} for part in material.test_parts for row in part.rows]
-    title = "Test parts: score [95 % bootstrap interval]"
+    rows = [{"split": part.split, **row, "opened": part.opened} for part in material.opened_parts for row in part.rows]
+    title = "Test parts: score (95 % interval, counts of a share)"
     return Sheet(name="test_scores", title=title, frame=pd.DataFrame(rows)) if rows else None
+
+
+def _point_sheet(material: Material) -> Sheet | None:
+    """Operating points of both configs on the test parts."""
+    rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.points]
+    title = f"Operating points for {material.positive_class}, chosen on validation, on the test parts (exact 95 % intervals)"
+    return Sheet(name="operating_points", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 
 def trial_sheet(material: Material) -> Sheet | None:

@@ -23,8 +23,8 @@ WORK_WORDS = {
 
 
 def summary_lines(material: Material) -> list[str]:
-    """The result in words: the winner and what it is worth, then the final job."""
-    lines = []
+    """The result in words: the scores on the test parts once they are known, then the winner and the final job."""
+    lines = [f"{part.split}, test part: {part.headline}." for part in material.opened_parts if part.headline]
     if material.selection and material.spec:
         lines += selection_lines(material.selection, material.spec)
     else:
@@ -42,7 +42,9 @@ def final_line(material: Material, split: str) -> str:
     winner, hand_made = first.get(WINNER), first.get(HAND_MADE)
     if winner is None:
         return f"{split}: the winner's training is not at hand."
-    line = f"{split}: val loss {_loss(winner)}, {material.positive_class} recall {_recall(winner, material.recall)}"
+    line = (
+        f"{split}, validation: val loss {_loss(winner)}, {material.positive_class} recall {_recall(winner, material.recall)}"
+    )
     if hand_made is not None:
         line += f" (hand-made config: {_loss(hand_made)}, {_recall(hand_made, material.recall)})"
     seeds = sum(t.role == WINNER for t in mine)
@@ -67,7 +69,8 @@ def trials_line(material: Material) -> str:
 def warning_lines(material: Material) -> list[str]:
     """What a reader must know before believing a score."""
     flags = material.settings.flags
-    lines = [f"Split {name} was skipped: {reason}" for name, reason in flags.skipped.items()]
+    lines = [f"{part.split}, test part: {warning}" for part in material.opened_parts for warning in part.warnings]
+    lines += [f"Split {name} was skipped: {reason}" for name, reason in flags.skipped.items()]
     lines += [f"{name}: config chosen on {count} images of this test part." for name, count in flags.leak.items() if count]
     for training in material.trainings:
         if (training.log["zero_recall_epochs"].astype(int) >= 2).any():
@@ -78,7 +81,7 @@ def warning_lines(material: Material) -> list[str]:
     lines += [
         f"{part.split}: its test part has been opened {part.opened} times; "
         "a choice made by its scores would make them too good."
-        for part in material.test_parts
+        for part in material.opened_parts
         if part.opened > 1
     ]
     return [*lines, *material.gaps]
@@ -86,16 +89,16 @@ def warning_lines(material: Material) -> list[str]:
 
 def test_lines(material: Material) -> list[str]:
     """Which test parts were opened, how often, and what must be known beside their scores."""
-    if material.spec is None and not material.test_parts:
+    if material.spec is None and not material.opened_parts:
         return []
-    if not material.test_parts:
+    if not material.opened_parts:
         return ["No test part has been opened: `evaluate` scores the winner there, once all choices are made."]
     lines = []
-    for part in material.test_parts:
+    for part in material.opened_parts:
         times = "once" if part.opened == 1 else f"{part.opened} times"
         scored = "" if part.rows else "; the scoring did not come to its end"
         lines.append(f"{part.split}: {part.images:,} test images, opened {times}{scored}.")
-    notes = [(part.split, note) for part in material.test_parts for note in part.notes]
+    notes = [(part.split, note) for part in material.opened_parts for note in part.notes]
     return lines + [f"{split}: {note}" for split, note in notes if not note.startswith("The test part of")]
 
 

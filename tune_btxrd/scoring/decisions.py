@@ -2,13 +2,13 @@
 # ruff: noqa: N803
 # (shape suffixes: logits_NC)
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tune_btxrd.scoring.calibration import Calibration, fit_calibration
+from tune_btxrd.scoring.calibration import FEW_IMAGES, Calibration, fit_calibration
 from tune_btxrd.scoring.operating_points import OperatingPoint, choose_operating_points
 from tune_btxrd.tasks.registry import DEFAULT
 from tune_btxrd.tasks.task import Task
@@ -37,6 +37,21 @@ class Decisions:
         """Operating point -> (N,) bool: called positive."""
         score = self.calibration.probabilities(logits_NC)[:, self.positive_class]
         return {point.name: score >= point.threshold for point in self.operating_points}
+
+    def notes(self, class_names: Sequence[str]) -> Iterator[str]:
+        """What a reader must know: fitted on few images, operating points that are one."""
+        if self.images < FEW_IMAGES:
+            yield (
+                f"Calibration and operating points are fitted on {self.images} validation images only and held near "
+                "'no change': a guess, not a measurement."
+            )
+        by_threshold: dict[float, list[str]] = {}
+        for point in self.operating_points:
+            by_threshold.setdefault(point.threshold, []).append(point.name)
+        for threshold, names in by_threshold.items():
+            if len(names) > 1:
+                one = " and ".join(names)
+                yield f"Operating points of {class_names[self.positive_class]} that coincide: {one} ({threshold:.4f})."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""

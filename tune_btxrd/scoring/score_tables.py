@@ -2,15 +2,17 @@
 # ruff: noqa: N803, N806
 # (shape suffixes: N = images, R = bootstrap draws, C = classes)
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.scoring.cells import BOOTSTRAP, EXACT
 from tune_btxrd.scoring.decisions import Decisions
-from tune_btxrd.scoring.intervals import Interval, Proportion, percentile_interval
+from tune_btxrd.scoring.intervals import NOT_ESTIMABLE, Interval, Proportion, bootstrap_interval, percentile_interval
 from tune_btxrd.scoring.metrics import (
     PROPORTIONS,
     Metric,
@@ -32,6 +34,7 @@ class Judged:
         logits: (N, C); targets: (N,).
         decisions: fitted on the validation part of the same split.
         point: metric -> value on the whole part; draws: metric -> (R,) values, one per bootstrap draw.
+        validation: metric -> value on the validation part; empty where nobody asked.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Judged:
     decisions: Decisions
     point: dict[Metric, float]
     draws: dict[Metric, np.ndarray]
+    validation: dict[Metric, float] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -53,8 +57,10 @@ class Judged:
         return self.decisions.task.decide(self.logits)
 
     def interval(self, metric: Metric) -> Interval:
-        """Of the bootstrap over groups."""
-        return percentile_interval(self.draws[metric])
+        """The interval that is shown: exact for a share, else of the bootstrap over groups."""
+        if metric.name in PROPORTIONS:
+            return proportions(self.targets, self.predicted, self.logits.shape[1])[metric].clopper_pearson
+        return bootstrap_interval(self.draws[metric])
 
 
 def judge(
@@ -76,13 +82,19 @@ def judge(
 
 
 def score_table(models: Sequence[Judged], class_names: Sequence[str]) -> pd.DataFrame:
-    """One row per model and metric: value, bootstrap interval; for proportions also the count and both exact intervals."""
+    """One row per model and metric: value, its interval and of which kind that is.
+
+    Beside it for whoever wants more: the plain percentiles of the bootstrap; of shares the count, exact and Wilson interval.
+    """
     rows = []
     for model in models:
         counts = proportions(model.targets, model.predicted, len(class_names))
         for metric, value in model.point.items():
             row = {"model": model.name, **_named(metric, class_names), "value": value}
-            row |= _ends("bootstrap", model.interval(metric)) | proportion_columns(counts.get(metric))
+            row["validation"] = model.validation.get(metric, math.nan)
+            shown = model.interval(metric)
+            row |= _shown(shown, EXACT if metric in counts else BOOTSTRAP)
+            row |= _ends("bootstrap", percentile_interval(model.draws[metric])) | proportion_columns(counts.get(metric))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -91,10 +103,10 @@ def difference_table(first: Judged, second: Judged, class_names: Sequence[str]) 
     """first - second per metric, with the interval of the paired difference: both are scored on the same draws."""
     rows = []
     for metric in first.point:
-        drawn = percentile_interval(first.draws[metric] - second.draws[metric])
+        drawn = first.draws[metric] - second.draws[metric]
         values = {first.name: first.point[metric], second.name: second.point[metric]}
         difference = first.point[metric] - second.point[metric]
-        rows.append({**_named(metric, class_names), **values, "difference": difference} | _ends("bootstrap", drawn))
+        rows.append({**_named(metric, class_names), **values, "difference": difference} | _bootstrapped(drawn))
     return pd.DataFrame(rows)
 
 
@@ -176,10 +188,10 @@ def gap_table(
     rows = []
     for second, other in others:
         for metric, value in own.point.items():
-            drawn = percentile_interval(draws[first][metric] - draws[second][metric])
+            drawn = draws[first][metric] - draws[second][metric]
             row = {**_named(metric, class_names), "first": first, "second": second, "first_value": value}
             row |= {"second_value": other.point[metric], "gap": value - other.point[metric]}
-            rows.append(row | _ends("bootstrap", drawn))
+            rows.append(row | _bootstrapped(drawn))
     return pd.DataFrame(rows)
 
 
@@ -193,6 +205,15 @@ def _fitted(decisions: Decisions, stage: str) -> dict[str, Any]:
 def _named(metric: Metric, class_names: Sequence[str]) -> dict[str, str]:
     index = metric.class_index
     return {"metric": metric.name, "class": "" if index is None else class_names[index]}
+
+
+def _shown(interval: Interval, kind: str) -> dict[str, Any]:
+    known = not math.isnan(interval.low)
+    return {"low": interval.low, "high": interval.high, "interval": kind if known else NOT_ESTIMABLE}
+
+
+def _bootstrapped(draws_R: np.ndarray) -> dict[str, Any]:
+    return _shown(bootstrap_interval(draws_R), BOOTSTRAP) | _ends("bootstrap", percentile_interval(draws_R))
 
 
 def _ends(name: str, interval: Interval) -> dict[str, float]:

@@ -1,0 +1,49 @@
+"""A test result that collapses: rules by which a reader is warned before anything else. They read `scores.csv`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from tune_btxrd.scoring.cells import metric_label, score_cell, shown_interval
+
+CHANCE = 0.5  # area under the ROC curve
+FLOOR = 0.5  # sensitivity of the positive class: below, it misses more than it finds
+AREAS = ("macro_auc", "auc")
+HEADLINE = ("macro_auc", "sensitivity")
+
+
+def collapse_warnings(scores: pd.DataFrame, positive_class: str) -> list[str]:
+    """Of the winner (the first model): an area that may be chance, too few found, validation that promised more.
+
+    Args:
+        scores: one split's table; `validation` holds the winner's own scores on its validation part where it is known.
+    """
+    winner = scores[scores["model"] == scores["model"].iloc[0]] if len(scores) else scores
+    return [line for _, row in winner.iterrows() for line in _of_row(row, positive_class)]
+
+
+def headline(scores: pd.DataFrame, positive_class: str) -> str:
+    """The winner's macro-AUC and the positive class's sensitivity, with their intervals."""
+    winner = scores[scores["model"] == scores["model"].iloc[0]]
+    told = []
+    for metric in HEADLINE:
+        mine = winner[(winner["metric"] == metric) & winner["class"].isin(["", positive_class])]
+        told += [f"{metric_label(metric, row['class'])} {score_cell(dict(row))}" for _, row in mine.iterrows()]
+    return ", ".join(told)
+
+
+def _of_row(row: "pd.Series[Any]", positive_class: str) -> Iterator[str]:
+    metric, interval = str(row["metric"]), shown_interval(dict(row))
+    if pd.isna(interval.low) or row["class"] not in ("", positive_class):
+        return
+    said = f"{metric_label(metric, str(row['class']))} {score_cell(dict(row))}"
+    if metric in AREAS and interval.high < CHANCE:
+        yield f"{said} is worse than chance ({CHANCE}): the model ranks the wrong way on this test part."
+    elif metric in AREAS and interval.low <= CHANCE:
+        yield f"{said} may be chance: its interval contains {CHANCE}."
+    if metric == "sensitivity" and interval.high < FLOOR:
+        yield f"{said} lies below {FLOOR}: the model misses more than it finds."
+    before = row.get("validation")
+    if metric in HEADLINE and not pd.isna(before) and float(before) > interval.high:
+        yield f"{said}: validation promised {float(before):.3f}, which lies above the whole interval."
