@@ -10,6 +10,7 @@ from tests.support.finished_search import SPLITS, Finished, finished  # noqa: F4
 from tune_btxrd.evaluation.evaluate import evaluate_search
 from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.export import export_search
+from tune_btxrd.scoring.cells import score_cell
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_every_section_is_there_and_no_score_before_the_test_part_was_opened(car
 def test_scores_and_openings_after_evaluate(cards, finished):
     scores = pd.read_csv(finished.checkpoints / "stratified" / "evaluation" / "scores.csv")
     row = scores[(scores["model"] == "winner") & (scores["metric"] == "macro_auc")].iloc[0]
-    assert f"{row['value']:.3f} ({row['bootstrap_low']:.3f}-{row['bootstrap_high']:.3f})" in cards[1]
+    assert f"| macro auc | {score_cell(dict(row))} |" in cards[1]
     assert "has been opened once for this search" in cards[1] and "| center | 1 |" in cards[1]
 
 

@@ -77,7 +77,7 @@ def test_main_numbers_are_words_and_tables_without_a_script(finished):
     winner = material.selection.winner
     assert f"Winner: trial {winner.label}" in text
     assert "Optimism: its search score" in text
-    assert "stratified: val loss 0.8000, Malignant recall 0.25 (hand-made config: 0.9000, 0.25)" in text
+    assert "stratified, validation: val loss 0.8000, Malignant recall 0.25 (hand-made config: 0.9000, 0.25)" in text
     rows = [attrs for tag, attrs in reader.tags if tag == "tr" and "data-state" in attrs]
     assert len(rows) == 24 + 9
     assert f"{winner.objective:.4f}" in reader.texts
@@ -186,7 +186,7 @@ def test_one_config_without_a_search_has_a_report(tmp_path: Path):
     make_checkpoints(tmp_path / "own")
     html = write_report(folder, checkpoints=tmp_path / "own").read_text()
     assert "One config was trained, without a search." in html
-    assert "center: val loss 0.8000" in html
+    assert "center, validation: val loss 0.8000" in html
     assert set(re.findall(r'data-chart="(\w+)"', html)) == {"trainings"}
 
 
@@ -205,21 +205,31 @@ def test_scores_of_the_test_parts_come_with_the_count_of_their_openings(tmp_path
         {
             "split": "stratified",
             "metric": "accuracy",
-            "winner": "0.625 [0.400, 0.750]",
-            "hand-made": "0.500 [0.400, 0.750]",
-            "difference": "+0.125 [-0.250, +0.500]",
+            "winner": "0.625 (0.400-0.750)",
+            "hand-made": "0.500 (0.400-0.750)",
+            "difference": "+0.125 (-0.250 to +0.500)",
             "opened": 2,
         },
         {
             "split": "stratified",
             "metric": "auc Malignant",
-            "winner": "0.625 [0.400, 0.750]",
+            "winner": "0.625 (0.400-0.750)",
             "hand-made": "undefined",
             "difference": "",
             "opened": 2,
         },
+        {
+            "split": "stratified",
+            "metric": "brier",
+            "winner": "0.625 (0.400-0.750)",
+            "hand-made": "0.500 (0.400-0.750)",
+            "difference": "",
+            "opened": 2,
+        },
     ]
-    assert "+0.125 [-0.250, +0.500]" in texts
+    warning = "stratified, test part: auc Malignant 0.625 (0.400-0.750) may be chance: its interval contains 0.5."
+    assert warning in texts
+    assert "+0.125 (-0.250 to +0.500)" in texts
     (own / "stratified" / "evaluation" / "scores.csv").unlink()  # opened, then the scoring broke off
     assert "opened 2 times; the scoring did not come to its end." in write_report(folder, checkpoints=own).read_text()
 
@@ -240,7 +250,9 @@ def test_a_copied_search_finds_the_checkpoints_beside_it(finished, tmp_path: Pat
     make_checkpoints(tmp_path / "checkpoints" / "stub")
     settings = json.loads((folder / "search.json").read_text()) | {"checkpoints": "/gone"}
     (tmp_path / "ray_results" / "stub" / "search.json").write_text(json.dumps(settings))
-    assert any(line.startswith("center: val loss") for line in summary_lines(gather(tmp_path / "ray_results" / "stub")))
+    assert any(
+        line.startswith("center, validation: val loss") for line in summary_lines(gather(tmp_path / "ray_results" / "stub"))
+    )
 
 
 def test_no_search_is_one_line(tmp_path: Path):

@@ -34,7 +34,7 @@ def test_intervals_equal_scipy(found, asked):
 
 def test_a_share_of_nothing_is_unknown():
     empty = Proportion(found=0, asked=0)
-    assert math.isnan(empty.value) and str(empty.wilson) == "-" and str(empty.clopper_pearson) == "-"
+    assert math.isnan(empty.value) and str(empty.wilson) == str(empty.clopper_pearson) == "not estimable"
 
 
 @pytest.mark.parametrize("asked", [10, 51, 107])
@@ -58,7 +58,7 @@ def test_images_of_a_group_are_drawn_together():
 def test_percentiles_by_hand():
     found = percentile_interval(np.append(np.arange(201.0), np.nan))
     assert (found.low, found.high) == (pytest.approx(5), pytest.approx(195)), "NaN is left out"
-    assert str(percentile_interval(np.full(5, np.nan))) == "-"
+    assert str(percentile_interval(np.full(5, np.nan))) == "not estimable"
 
 
 def test_group_bootstrap_covers_what_the_image_bootstrap_misses():

@@ -4,6 +4,7 @@ Only `evaluate` comes here.
 """
 # (shape suffixes: weights_RN)
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -210,7 +211,8 @@ def reserve(folder: Path, count: int) -> None:
     try:
         write_whole(probe, bytes(count))
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder is no folder, there is nothing to take away
+            probe.unlink()
 
 
 def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:

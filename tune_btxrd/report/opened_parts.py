@@ -19,6 +19,7 @@ PICTURES = {  # file of `evaluate` -> what it shows
     "pr": "Precision and recall; marks are the operating points",
     "reliability": "Reliability: how often a probability comes true, before and after calibration",
 }
+TABLES = ("scores", "differences", "operating_points")
 
 
 @dataclass(frozen=True, kw_only=True)

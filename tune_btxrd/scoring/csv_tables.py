@@ -9,6 +9,7 @@ import pandas as pd
 from tune_btxrd.data.readers.names import is_formula
 
 TEXT = ("model", "class", "metric", "interval", "kind", "level", "image_id", "label", "predicted", "operating_point", "seed")
+_DIFFERENCE = re.compile(r"[+-]\d+\.\d{3} \((not estimable|[+-]\d+\.\d{3} to [+-]\d+\.\d{3})\)")  # a cell of our own
 _MARKED = re.compile(r"'+(?=[=@+-])")
 
 
@@ -34,7 +35,8 @@ def safe_cell(value: Any) -> Any:
     """A text that would run, with an apostrophe before it (one more where it has some already); all else as it is."""
     if not isinstance(value, str):
         return value
-    return f"'{value}" if is_formula(value) or _hides_formula(value) else value
+    runs = is_formula(value) and not _DIFFERENCE.fullmatch(value)
+    return f"'{value}" if runs or _hides_formula(value) else value
 
 
 def plain_cell(value: Any) -> Any:
