@@ -218,7 +218,7 @@ def reserve(folder: Path, count: int) -> None:
 def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:
     """A checkpoint with what the validation part decides. Raises: ResultError where it is of another dataset."""
     predictor, manifest = open_checkpoint(path, device=job.device), job.manifest
-    info, side = predictor.info, int(job.cache.images.shape[1])
+    info, side = predictor.info, job.cache.image_size
     if info.class_names != manifest.class_names or info.image_size != side:
         found = f"{', '.join(info.class_names)} at {info.image_size} px"
         wanted = f"{', '.join(manifest.class_names)} at {side} px"
