@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, progress, say, show, tell, warn
@@ -16,6 +15,7 @@ from tune_btxrd.results.checkpoints import RetrainJob, final_job_lock, plan_jobs
 from tune_btxrd.results.search_json import Layout, SearchSettings
 from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
 from tune_btxrd.search.budget import minutes
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.training.source import Source
@@ -72,7 +72,7 @@ class _RetrainProgress:
         self.advance = advance
         self.done: dict[str, int] = {}
 
-    def __call__(self, job: RetrainJob, row: dict[str, Any]) -> None:
+    def __call__(self, job: RetrainJob, row: EpochRow) -> None:
         if row["note"] and job.label not in self.done:
             say(f"  {job.label}: {row['note']}")
         self.done[job.label] = row["epoch"]

@@ -8,6 +8,7 @@ from tune_btxrd import console
 from tune_btxrd.console import tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import minutes
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.pace import epochs_left, repeats_wanted
 from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
@@ -105,7 +106,7 @@ class SearchProgress(Listener):
         words = f"{more}{self._ended()}; {self._best()}", self._left()
         return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis", style="italic") for line in words if line))
 
-    def _recall(self, row: dict[str, Any]) -> str:
+    def _recall(self, row: EpochRow) -> str:
         return f"{self.positive_class} recall {row[self.recall]:.2f}"
 
     def _ended(self) -> str:

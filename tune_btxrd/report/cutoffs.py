@@ -6,10 +6,10 @@ objective is no worse than their best 1/reduction_factor (Ray's `AsyncHyperBandS
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.rungs import milestones
 from tune_btxrd.search.space.spec import SearchSpec
@@ -67,7 +67,7 @@ def rung_visits(record: SearchRecord, spec: SearchSpec) -> tuple[RungVisit, ...]
     return tuple(visit for visit in visits if visit.epoch < spec.epochs)
 
 
-def _visit(trial: TrialRecord, row: dict[str, Any], *, rung: float, known: dict[str, float], share: float) -> RungVisit:
+def _visit(trial: TrialRecord, row: EpochRow, *, rung: float, known: dict[str, float], share: float) -> RungVisit:
     cutoff = float(np.percentile(list(known.values()), 100 * share)) if known else None
     epoch, objective = int(row["epoch"]), float(row["objective"])
     return RungVisit(

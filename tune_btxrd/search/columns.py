@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.tasks.record import Column, EpochMetrics
 from tune_btxrd.tasks.registry import DEFAULT, TASKS, task_named
 from tune_btxrd.training.source import Source
@@ -15,9 +16,9 @@ from tune_btxrd.training.source import Source
 ADDED = ("slot",)  # by the process that trains
 
 
-def named_row(metrics: EpochMetrics, class_names: Sequence[str]) -> dict[str, Any]:
+def named_row(metrics: EpochMetrics, class_names: Sequence[str]) -> EpochRow:
     """The record with one column per class where a field has one number per class, in the order of `training_log.csv`."""
-    keys, row = class_keys(class_names), dict[str, Any]()
+    keys, row = class_keys(class_names), EpochRow()
     for name, item in metrics.columns().items():
         value = getattr(metrics, name)
         if item.per_class:
@@ -65,7 +66,7 @@ def column_of(name: str) -> Column | None:
     return next((item for field, item in fields.items() if item.per_class and name.startswith(f"{field}_")), None)
 
 
-def own_columns(result: Mapping[str, Any]) -> dict[str, Any]:
+def own_columns(result: Mapping[str, Any]) -> EpochRow:
     """Our names of a result that Ray has filled with its own bookkeeping."""
     return {name: value for name, value in result.items() if name in ADDED or column_of(name) is not None}
 

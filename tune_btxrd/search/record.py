@@ -230,8 +230,16 @@ def _start(record: SearchRecord, event: Event) -> None:
         raise EventError(f"starts trial {label} once more")
     if of is not None and str(of) not in record.trials:
         raise EventError(f"repeats trial {of}, whose start no line before it tells")
-    fields: dict[str, Any] = {name: event.get(name) for name in ("number", "role", "config", "params", "of", "repeat")}
-    record.trials[label] = TrialRecord(label=label, started=event["time"], **fields)
+    record.trials[label] = TrialRecord(
+        label=label,
+        number=event["number"],
+        role=event["role"],
+        config=event["config"],
+        params=event["params"],
+        of=of,
+        repeat=event.get("repeat"),
+        started=event["time"],
+    )
 
 
 def _check_columns(reader: JournalReader, event: Event) -> None:

@@ -86,7 +86,7 @@ class TrialStudy:
                 "restore space.yaml and journal.jsonl from a copy, or start a new search."
             ) from error
 
-    def ask(self) -> tuple[int, dict[str, Any], TrainConfig]:
+    def ask(self) -> tuple[int, Mapping[str, Any], TrainConfig]:
         """The next trial's number, searched values and complete config. It depends on (seed, number) and the past alone.
 
         Raises:
@@ -200,9 +200,9 @@ def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
     )
 
 
-def _attributes(record: TrialRecord) -> dict[str, Any]:
+def _attributes(record: TrialRecord) -> dict[str, object]:
     """What a person wants to see beside a trial in Optuna's tools."""
-    extra: dict[str, Any] = {"state": record.state}
+    extra: dict[str, object] = {"state": record.state}
     if record.state == "diverged":
         extra["diverged"] = record.reason
     extra |= _origin(record)

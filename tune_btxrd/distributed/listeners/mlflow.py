@@ -17,6 +17,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from tune_btxrd.console import warn
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.files import write_whole
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
 from tune_btxrd.search.space.spec import SearchSpec
 
@@ -162,7 +163,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _metrics(row: dict[str, Any]) -> list[Any]:
+def _metrics(row: EpochRow) -> list[Any]:
     """The numbers of an epoch, with its number as the step and its time."""
     from mlflow.entities import Metric
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from tune_btxrd.search.columns import column_of
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
@@ -57,7 +58,7 @@ class EventFiles(Listener):
         while self._writers:
             self._writers.popitem()[1].close()
 
-    def _scalars(self, trial: TrialRecord, row: dict[str, Any]) -> None:
+    def _scalars(self, trial: TrialRecord, row: EpochRow) -> None:
         for name, value in row.items():
             known = column_of(name)
             if known is not None and name != "epoch" and isinstance(value, int | float):
