@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from tests.support.toy_training import run, toy_config, toy_data
+from tune_btxrd.errors import ResultError
 from tune_btxrd.tasks import multiclass as metrics
 from tune_btxrd.tasks.multiclass import MulticlassMetrics
 from tune_btxrd.tasks.weights import class_weights
@@ -50,6 +51,14 @@ def test_record_as_plain_data_and_back():
     run(state)
     row = state.history[0]
     assert MulticlassMetrics.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+@pytest.mark.parametrize(("change", "found"), [({"val_kappa": 0.5}, "also has 'val_kappa'"), ({"lr": None}, "has no 'lr'")])
+def test_a_record_of_another_version_is_refused(change: dict[str, object], found: str) -> None:
+    values: dict[str, object] = dict.fromkeys(MulticlassMetrics.columns(), 0.5)
+    changed = {name: value for name, value in (values | change).items() if value is not None}
+    with pytest.raises(ResultError, match=found):
+        MulticlassMetrics.from_dict(changed)
 
 
 @pytest.mark.parametrize(

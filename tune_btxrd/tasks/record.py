@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from tune_btxrd.errors import ResultError
+
 Better = Literal["higher", "lower"]
 Kind = Literal["score", "state", "clock"]
 FIRST, NEXT, RATE, SCORE, LATER = range(5)  # places in a row: the contract's order of `training_log.csv`
@@ -76,7 +78,13 @@ class EpochMetrics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`. Raises: ResultError where the values are another version's."""
+        names = {item.name for item in dataclasses.fields(cls)}
+        if odd := sorted(names ^ values.keys()):
+            what = f"{'has no' if odd[0] in names else 'also has'} {odd[0]!r}"
+            raise ResultError(
+                f"An epoch's record must be this version's, but it {what}: go on with the version that wrote it."
+            )
         known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
         return cls(**known)
 
