@@ -89,6 +89,11 @@ class Manifest:
         """Image id -> row."""
         return {image_id: row for row, image_id in enumerate(self.image_ids)}
 
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Each image's target in words."""
+        return tuple(self.task.texts(self.targets, self.class_names))
+
     @property
     def indicators(self) -> np.ndarray:
         """(N, C) float64: 1 where an image has the class or label, else 0."""

@@ -55,7 +55,7 @@ def draw_sheet(
     for down, name in enumerate(manifest.class_names):
         for right, (center, center_rows) in enumerate(centers.items()):
             corner = (MARGIN + right * block_width, MARGIN + TITLE_LINE + down * BLOCK_HEIGHT)
-            block_rows = center_rows[manifest.targets[center_rows] == down]
+            block_rows = center_rows[manifest.indicators[center_rows, down] > 0]
             heading = (
                 f"{name}{f', center {center}' if center else ''}: {len(block_rows):,} image{'s' * (len(block_rows) != 1)}"
             )

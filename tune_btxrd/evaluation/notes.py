@@ -21,8 +21,8 @@ def prediction_table(model: Judged, rows: np.ndarray, manifest: Manifest) -> pd.
     names = manifest.class_names
     columns: dict[str, Any] = {
         "image_id": [manifest.image_ids[row] for row in rows],
-        "label": [names[target] for target in model.targets],
-        "predicted": [names[index] for index in model.predicted],
+        "label": manifest.task.texts(model.targets, names),
+        "predicted": manifest.task.texts(model.predicted, names),
     }
     calibrated = model.decisions.calibration.probabilities(model.logits)
     for prefix, values in (("logit", model.logits), ("probability", model.probabilities), ("calibrated", calibrated)):

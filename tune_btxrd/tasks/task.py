@@ -41,6 +41,16 @@ class Task(ABC):
     def write(self, targets: np.ndarray, class_names: Sequence[str]) -> dict[str, list[str]]:
         """Column -> one cell per image: targets as `targets.csv` holds them."""
 
+    def texts(self, targets: np.ndarray, class_names: Sequence[str]) -> list[str]:
+        """Each image's target in words."""
+        cells = self.write(targets, class_names)
+        if len(cells) == 1:
+            return next(iter(cells.values()))
+        return [
+            ", ".join(f"{name} {cell}" for name, cell in zip(cells, row, strict=True))
+            for row in zip(*cells.values(), strict=True)
+        ]
+
     @abstractmethod
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
         """(N, C) float64: 1 where the image has the class or label, else 0. What splits are balanced by."""

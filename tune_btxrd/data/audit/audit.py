@@ -221,12 +221,12 @@ def _near(pixels: _Pixels | None) -> Iterator[tuple[int, int, int]]:
 
 
 def _image_pair(manifest: Manifest, first: int, second: int, bits: int = 0) -> ImagePair:
-    ids, names, targets = manifest.image_ids, manifest.class_names, manifest.targets
+    ids, labels = manifest.image_ids, manifest.labels
     return ImagePair(
         first=ids[first],
         second=ids[second],
-        label_first=names[targets[first]],
-        label_second=names[targets[second]],
+        label_first=labels[first],
+        label_second=labels[second],
         bits=bits,
     )
 

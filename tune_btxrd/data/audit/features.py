@@ -55,7 +55,7 @@ def class_by_center(manifest: Manifest) -> Mapping[str, Mapping[str, int]]:
     """Center -> class name -> number of images; empty where the dataset names no centers."""
     if manifest.centers is None:
         return {}
-    counts = pd.crosstab(np.array(manifest.centers), np.array(manifest.class_names)[manifest.targets])
+    counts = pd.crosstab(np.array(manifest.centers), np.array(manifest.labels))
     return {
         str(c): {name: int(counts[name].get(c, 0)) for name in manifest.class_names if name in counts} for c in counts.index
     }
