@@ -11,7 +11,7 @@ from tune_btxrd.cli.parser import build_parser
 
 PARSER = build_parser()
 VERBS = PARSER._subparsers._group_actions[0].choices
-KNOWN = {option for parser in VERBS.values() for option in parser._option_string_actions} | {"--set"}
+KNOWN = {option for parser in VERBS.values() for option in parser._option_string_actions}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 PLACES = re.compile(r"`((?:tune_btxrd|tests|benchmarks|search_spaces|deploy|docs)/[\w./-]+)`")
 OURS = ("tune_btxrd", "tune-btxrd")
