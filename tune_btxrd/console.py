@@ -74,7 +74,7 @@ def ask(question: str) -> str:
 
 
 def escape_unprintable() -> None:
-    """From now on, what the terminal's encoding lacks is written as an escape (\\u2581) instead of raising."""
+    """From now on, what the terminal's encoding lacks is written as an escape instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

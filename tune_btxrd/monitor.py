@@ -38,12 +38,12 @@ class Monitor:
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """ "maximize" or "minimize": of the score."""
+        """Direction of the score: "maximize" or "minimize"."""
         return "maximize" if self.higher_is_better else "minimize"
 
     @property
     def better(self) -> str:
-        """ "higher" or "lower": what a better score is."""
+        """What a better score is: "higher" or "lower"."""
         return "higher" if self.higher_is_better else "lower"
 
     def improves(self, row: Mapping[str, float], best: Mapping[str, float], *, min_delta: float = 0.0) -> bool:

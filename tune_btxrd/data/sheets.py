@@ -98,7 +98,7 @@ def _draw_block(
 
 
 def _person(manifest: Manifest, row: int) -> str:
-    """ "F, age 48" as far as the table says so."""
+    """Sex and age, `F, age 48`, as far as the table says so."""
     cells = {name: manifest.table[name][row] for name in ("gender", "age") if name in manifest.table}
     known = {name: value for name, value in cells.items() if not pd.isna(value)}
     words = {name: f"age {float(value):g}" if isinstance(value, Real) else str(value) for name, value in known.items()}

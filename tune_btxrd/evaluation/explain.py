@@ -44,8 +44,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """Where one split's winner looks. `pointing` is None where no image of the part is annotated;
-    `notes` name the annotations that were left out."""
+    """Where one split's winner looks.
+
+    `pointing` is None where no image of the part is annotated; `notes` name the annotations that were left out.
+    """
 
     split: str
     part: str

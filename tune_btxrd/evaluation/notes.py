@@ -34,6 +34,7 @@ def prediction_table(model: Judged, rows: np.ndarray, manifest: Manifest) -> pd.
 
 
 def plain_scores(point: dict[Metric, float], names: Sequence[str]) -> dict[str, float]:
+    """Scores by name, those of one class with the class's name."""
     return {m.name if m.class_index is None else f"{m.name} {names[m.class_index]}": value for m, value in point.items()}
 
 

@@ -55,6 +55,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure one column wide, with its axes in order of rows."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 

@@ -20,6 +20,7 @@ WHOLE = 1000  # characters; a shortened choice could be taken for another
 
 
 def draw_importance(found: Importances | None) -> Figure | None:
+    """Importance of each hyperparameter with its interval; None where it could not be computed."""
     if found is None or not found.items:
         return None
     figure, (axis,) = new_figure(0.9 + 0.34 * len(found.items))
@@ -37,6 +38,7 @@ def draw_importance(found: Importances | None) -> Figure | None:
 
 
 def draw_slices(material: Material) -> Figure | None:
+    """The monitored value over each hyperparameter; None without scored trials."""
     scored = scored_trials(material.record)
     if not scored or material.spec is None:
         return None
@@ -69,6 +71,7 @@ def _slice(trial: TrialRecord, dimension: Dimension) -> tuple[Any, float] | None
 
 
 def draw_landscape(material: Material, surface: Landscape | None) -> Figure | None:
+    """The surface over two hyperparameters; None where there is none."""
     if surface is None:
         return None
     figure, (axis,) = new_figure(2.9)
@@ -92,6 +95,7 @@ def _has(trial: TrialRecord, *dimensions: Dimension) -> bool:
 
 
 def draw_parallel(material: Material) -> Figure | None:
+    """Every scored trial as a line over all hyperparameters; None without scored trials."""
     scored = scored_trials(material.record)
     if not scored or material.spec is None:
         return None

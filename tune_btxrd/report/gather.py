@@ -42,7 +42,7 @@ class Training:
 
     @property
     def title(self) -> str:
-        """ "winner" or "hand-made", with its seed where it is a further one."""
+        """Role, "winner" or "hand-made", with its seed where it is a further one."""
         return self.role + (f", seed {self.seed}" if self.seed is not None else "")
 
 

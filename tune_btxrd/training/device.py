@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """ "fp32" or "bf16" (autocast); "auto" is bf16 on CUDA hardware that computes in it and fp32 everywhere else.
+    """Precision, "fp32" or "bf16" (autocast); "auto" is bf16 on CUDA hardware that computes in it and fp32 everywhere else.
 
     Raises:
         ConfigError: bf16 was asked for where the hardware has none.

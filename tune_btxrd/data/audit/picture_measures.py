@@ -58,7 +58,8 @@ def measure_pixels(
 
 def border_numbers(pixels: np.ndarray) -> np.ndarray:
     """(12,): of the top, bottom, left and right strip the mean and the standard deviation, grey levels; then of each
-    side the empty margin, as a share of the picture."""
+    side the empty margin, as a share of the picture.
+    """
     numbers, margins = [], []
     for picture in (pixels, pixels[::-1], pixels.T, pixels.T[::-1]):
         strip = picture[: max(1, round(len(picture) * BORDER_SHARE))]

@@ -12,7 +12,7 @@ CENTERS_SHOWN = 5
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
-    """ "1,879 Normal, 1,525 Benign"."""
+    """Counts in words: `1,879 Normal, 1,525 Benign`."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
@@ -84,7 +84,7 @@ def _told(shortcut: Shortcut, label: Label) -> str:
 
 
 def _places(shortcut: Shortcut) -> str:
-    """ "0.50 for Benign; within centers 0.50-1.00 (Normal in 3)"."""
+    """Strength in words: `0.50 for Benign; within centers 0.50-1.00 (Normal in 3)`."""
     asked = [strength for strength in shortcut.strengths if strength.label == "class"]
     words = [f"{s.auc:.2f} for {s.best}" for s in asked if s.place == ACROSS]
     if within := [strength for strength in asked if strength.place != ACROSS]:

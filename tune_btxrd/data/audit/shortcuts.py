@@ -65,7 +65,7 @@ class Strength:
 
     @property
     def verdict(self) -> str:
-        """ "strong", "notable" or "weak"; never more than weak where chance is within two standard errors."""
+        """Grade: "strong", "notable" or "weak"; never more than weak where chance is within two standard errors."""
         if self.auc - 2 * self.standard_error <= 0.5 or self.auc < NOTABLE:
             return "weak"
         return "strong" if self.auc >= STRONG else "notable"

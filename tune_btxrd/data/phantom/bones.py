@@ -59,6 +59,7 @@ class Anatomy:
 
 
 def points(*corners: Point) -> np.ndarray:
+    """Corners as an array (N, 2)."""
     return np.array(corners, dtype=float)
 
 
@@ -86,9 +87,11 @@ def finger_bone(start: Point, end: Point, *, half: float, density: float = 0.85)
 
 
 def turned(bone: Bone, degrees: float, about: Point) -> Bone:
+    """The bone, turned about a point."""
     return replace(bone, corners=rotate(bone.corners, degrees, about=about), axis=rotate(bone.axis, degrees, about=about))
 
 
 def moved(point: Point, degrees: float = 0.0, about: Point = (0.0, 0.0)) -> Point:
+    """The point, turned about another one."""
     x, y = rotate(points(point), degrees, about=about)[0]
     return float(x), float(y)

@@ -21,6 +21,7 @@ class Canvas:
 
     @property
     def scale(self) -> int:
+        """Pixels of the longer side."""
         return max(self.height, self.width)
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:

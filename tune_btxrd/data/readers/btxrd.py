@@ -209,7 +209,7 @@ def _flag(column: "pd.Series[str]", path: Path) -> "pd.Series[int]":
 
 
 def _whole(value: str) -> str:
-    """ "1.0" as "1": a table that once had blanks writes its whole numbers so."""
+    """The text "1.0" as "1": a table that once had blanks writes its whole numbers so."""
     return value.removesuffix(".0")
 
 

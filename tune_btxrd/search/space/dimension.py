@@ -12,11 +12,14 @@ MOST_SHOWN = 20  # choices that a description lists
 class SuggestingTrial(Protocol):
     """The part of `optuna.trial.Trial` (and of `FixedTrial`) that a space needs."""
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+        """A number, as Optuna's."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number, as Optuna's."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of the choices, as Optuna's."""
 
 
 @dataclass(frozen=True, kw_only=True)
