@@ -130,15 +130,19 @@ def number(
     return dataclasses.field(default=default, metadata={"meaning": meaning, "changes_prior": changes_prior, **bounds})
 
 
-def choice(default: str, meaning: str, *, choices: tuple[str, ...], changes_prior: bool = False) -> Any:
-    """A dataclass field that holds one of some words."""
-    metadata = {"kind": str, "meaning": meaning, "choices": choices, "changes_prior": changes_prior}
+def choice(
+    default: str, meaning: str, *, choices: tuple[str, ...], is_list: bool = False, changes_prior: bool = False
+) -> Any:
+    """A dataclass field that holds one of some words, or (`is_list`) a list of mappings."""
+    kind = {"kind": str, "choices": choices, "is_list": is_list}
+    metadata = {**kind, "meaning": meaning, "changes_prior": changes_prior}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def value(default: Any, meaning: str, **kind: Any) -> Any:
-    """A dataclass field that holds a switch, a text, or what `kind` says (see Field)."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, **kind})
+def value(default: Any, meaning: str, *, is_optional: bool = False) -> Any:
+    """A dataclass field that holds a switch or a text; a text that may be None has None as its default."""
+    kind = str if is_optional else type(default)
+    return dataclasses.field(default=default, metadata={"kind": kind, "meaning": meaning, "is_optional": is_optional})
 
 
 def fields_of(record: type) -> dict[str, Field]:
@@ -168,7 +172,6 @@ class TrainConfig:
     weights: str | None = value(
         None,
         "start from this file instead, or from <backbone>.safetensors or .pt in this folder",
-        kind=str,
         is_optional=True,
     )
     head: str = choice(
@@ -177,10 +180,9 @@ class TrainConfig:
         choices=HEADS,
         changes_prior=True,
     )
-    stages: str | tuple[Mapping[str, Any], ...] = value(
+    stages: str | tuple[Mapping[str, Any], ...] = choice(
         "one",
         "which layers train when, with which share of lr; see tune_btxrd/stages.py",
-        kind=str,
         choices=tuple(RECIPES),
         is_list=True,
     )
