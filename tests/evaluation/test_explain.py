@@ -13,8 +13,9 @@ from tests.support.finished_search import SIZE, Finished, finished  # noqa: F401
 from tune_btxrd.cli.main import main
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.errors import ResultError
-from tune_btxrd.evaluation.explain import explain_files, explain_search, feature_layer, grad_cam
+from tune_btxrd.evaluation.explain import explain_search
 from tune_btxrd.inference.export import write_onnx
+from tune_btxrd.inference.grad_cam import explain_files, feature_layer, grad_cam
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import open_checkpoint, open_onnx, torch_predictor
 

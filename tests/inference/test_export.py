@@ -134,3 +134,18 @@ def test_onnx_is_used_without_torch(exported):
         "sys.exit(int('torch' in sys.modules or 'timm' in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_checkpoint_in_an_export_takes_no_space(exported, finished, tmp_path, monkeypatch):
+    for item in exported:
+        assert (item.folder / f"best_{item.split}.pt").samefile(finished.checkpoint(item.split))
+
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(export.os, "link", no_links)
+    split = finished_splits(finished.checkpoints)[0]
+    export.export_checkpoint(split, tmp_path / "export", source=finished.source, results=finished.results)
+    manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
+    assert not (tmp_path / "export" / "best_stratified.pt").exists()
+    assert (tmp_path / "export" / manifest["checkpoint"]).samefile(finished.checkpoint())

@@ -4,41 +4,30 @@ checkpoints/<name>/<split>/explain/     on the validation part; `evaluate` alone
     sheet.png                           the most confident right and wrong images of every class
     pointing.json pointing.csv          the pointing game, in all and per image
 """
-# ruff: noqa: N803
 # (shape suffixes: N = images, C = classes, S = side in px)
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from pytorch_grad_cam import HiResCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor, nn
 
 from tune_btxrd.data.cache.cache import ImageCache
-from tune_btxrd.data.cache.decode import decode_image
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.data.splits.split_files import load_split
-from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.inference.grad_cam import grad_cam
 from tune_btxrd.inference.model_info import ModelInfo
-from tune_btxrd.inference.open_model import Predictor, network_input, open_checkpoint
-from tune_btxrd.inference.overlays import Tile, draw_sheet, save_overlay
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint
+from tune_btxrd.inference.overlays import Tile, draw_sheet
 from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.annotations import Lesion, read_lesions
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
-from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
-CAM_BATCH = 8  # images; gradients need more memory than answers
-SMALLEST_MAP = 7  # a side, in cells: what the last layers of these backbones give at 224 px
 Progress = Callable[[int, int], None]
 
 
@@ -137,86 +126,6 @@ def explain_part(
     sheet = folder / "sheet.png"
     draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
     return Explained(split=split, part=part.name, sheet=sheet, pointing=game, notes=read.notes)
-
-
-def explain_files(
-    predictor: Predictor, files: Sequence[Path], folder: Path, *, progress: Progress | None = None
-) -> list[Path]:
-    """An overlay for the predicted class of each image file, beside the image, as `<file>_<class>.png` into `folder`;
-    a second file of the same name gets a number.
-
-    Raises:
-        ResultError: an ONNX model, or a backbone without feature maps.
-        DataError: an image is unreadable.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for done, file in enumerate(files, start=1):
-        image = decode_image(file, predictor.info.image_size)
-        predicted = predictor.info.task.decide(predictor.forward(image[None]))
-        heat = grad_cam(predictor, image[None], predicted)[0]
-        stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
-        names = (f"{stem}.png", *(f"{stem}-{number}.png" for number in range(2, len(files) + 2)))
-        written.append(next(folder / name for name in names if folder / name not in written))
-        save_overlay(image, heat, written[-1])
-        if progress is not None:
-            progress(done, len(files))
-    return written
-
-
-def grad_cam(
-    predictor: Predictor, images: np.ndarray, classes_N: np.ndarray, *, progress: Progress | None = None
-) -> np.ndarray:
-    """(N, S, S) float32 heat in [0, 1] for the given class of each image: Grad-CAM (Selvaraju et al., ICCV 2017) in the
-    form of HiResCAM (Draelos and Carin, 2020), which keeps at each place its own gradient and not the map's mean.
-
-    Raises:
-        ResultError: an ONNX model, or a backbone without feature maps.
-    """
-    model, size = network(predictor), predictor.info.image_size
-    heat = [np.zeros((0, size, size), dtype=np.float32)]
-    with HiResCAM(model=model, target_layers=[feature_layer(model, size)]) as cam:
-        for start in range(0, len(images), CAM_BATCH):
-            inputs = torch.from_numpy(network_input(images[start : start + CAM_BATCH], predictor.info))
-            targets = [ClassifierOutputTarget(int(index)) for index in classes_N[start : start + CAM_BATCH]]
-            heat.append(np.asarray(cam(input_tensor=inputs, targets=targets), dtype=np.float32))
-            if progress is not None:
-                progress(min(start + CAM_BATCH, len(images)), len(images))
-    return np.concatenate(heat)
-
-
-def network(predictor: Predictor) -> nn.Module:
-    """The model that has gradients. Raises: ResultError for ONNX, which has none."""
-    if predictor.model is None:
-        raise ResultError("Grad-CAM needs gradients, which ONNX models do not have: explain the .pt or the timm folder.")
-    return predictor.model
-
-
-@lru_cache(maxsize=1)  # asked for image after image, and a forward pass each time
-def feature_layer(model: nn.Module, image_size: int) -> nn.Module:
-    """The layer whose maps are explained: the last one with maps of at least SMALLEST_MAP a side, else of more than one
-    cell. A small image shrinks to 2 x 2 cells in the last layers, which point nowhere (docs/LOG.md).
-
-    Raises:
-        ResultError: no layer gives maps.
-    """
-    seen: list[tuple[int, nn.Module]] = []
-
-    def remember(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            seen.append((min(output.shape[2:]), module))
-
-    hooks = [module.register_forward_hook(remember) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            model(IMAGES.blank(1, image_size, next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for smallest in (SMALLEST_MAP, 2):
-        if wide := [module for side, module in seen if side >= smallest]:
-            return wide[-1]
-    raise ResultError("Grad-CAM needs a backbone with feature maps, but this one gives none: choose another backbone.")
 
 
 def _pointing_game(

@@ -1,7 +1,8 @@
 """export NAME: the winning checkpoint of each split in portable formats, each loaded back and compared on real images.
 
 checkpoints/<name>/<split>/export/      replaced as a whole
-    best_<split>.pt                     the checkpoint itself, byte for byte
+    best_<split>.pt                     the checkpoint itself, as a link that takes no space; where the disk has no links
+                                        it is missing, and manifest.json says where it lies
     tune_btxrd.json                     preprocessing, classes, calibration and operating points
     timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True); not for `head: mlp` and
                                         `head: cosine`, which plain timm cannot build: there ONNX alone is portable
@@ -10,6 +11,7 @@ checkpoints/<name>/<split>/export/      replaced as a whole
     manifest.json                       SHA-256 of every file, versions, the differences found
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -121,7 +123,7 @@ def export_checkpoint(
             differences=logits,
             probability_differences=probabilities,
         )
-        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported), indent=2) + "\n")
+        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported, split.winner), indent=2) + "\n")
         write_card(aside, results=results, split_folder=split.folder)
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
@@ -191,11 +193,17 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
 
 
 def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
-    shutil.copyfile(file, folder / file.name)
+    link_or_refer(file, folder)
     write_whole(folder / INFO_FILE, json.dumps(original.info.to_dict(), indent=2) + "\n")
     if original.info.head == "linear":
         write_timm_folder(original, folder / "timm")
     write_onnx(original, folder / "model.onnx")
+
+
+def link_or_refer(file: Path, folder: Path) -> None:
+    """A hard link to the checkpoint: no second copy on the disk, and still a file for whoever copies the folder."""
+    with contextlib.suppress(OSError):  # exFAT and some network disks have none; the manifest refers to the file then
+        os.link(file, folder / file.name)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -238,9 +246,10 @@ def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dic
     return logits, probabilities
 
 
-def _manifest(exported: Exported) -> dict[str, Any]:
+def _manifest(exported: Exported, checkpoint: Path) -> dict[str, Any]:
     values = asdict(exported) | {"folder": exported.folder.name}
     return values | {
+        "checkpoint": os.path.relpath(checkpoint, exported.folder),
         "tolerance": TOLERANCE,
         "versions": {name: version(name) for name in PACKAGES} | {"tune_btxrd": __version__},
     }

@@ -38,7 +38,7 @@ def predict_images(
     files = image_files([Path(image) for image in images])
     predictor = open_model(Path(checkpoint), device=device)
     if overlays is not None:
-        from tune_btxrd.evaluation.explain import network
+        from tune_btxrd.inference.grad_cam import network
 
         network(predictor)
     with progress("predicted") as advance:
@@ -48,7 +48,7 @@ def predict_images(
     if told is not None:
         told(found)
     if overlays is not None:
-        from tune_btxrd.evaluation.explain import explain_files
+        from tune_btxrd.inference.grad_cam import explain_files
 
         with progress("overlaid") as advance:
             written = explain_files(predictor, found.files, overlays, progress=advance)
