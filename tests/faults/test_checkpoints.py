@@ -1,5 +1,7 @@
 """A trial's checkpoints when they are damaged: the one before is used, and it is said."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from tests.support.sources import CLASSES
 from tests.support.toy_training import toy_config, toy_data
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint, before
+from tune_btxrd.errors import ResultError
+from tune_btxrd.training.checkpoint import load, save
 from tune_btxrd.training.loop import train
 from tune_btxrd.training.slot import Slot
 
@@ -41,6 +45,36 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(keep: int, trained: 
     path, config = trained
     path.write_bytes(path.read_bytes()[:keep])
     assert loaded(path, config) == (2, "checkpoint 7.pt damaged: went on from epoch 2")
+
+
+def test_one_flipped_bit_gives_way_to_the_one_before(trained: tuple[Path, TrainConfig]) -> None:
+    path, config = trained
+    content = bytearray(path.read_bytes())
+    weight = next(iter(load(path)["model_state_dict"].values())).numpy().tobytes()
+    content[bytes(content).index(weight) + 3] ^= 0x40
+    path.write_bytes(content)
+    assert loaded(path, config) == (2, "checkpoint 7.pt damaged: went on from epoch 2")
+
+
+def test_weights_that_are_not_finite_give_way_to_the_ones_before(trained: tuple[Path, TrainConfig]) -> None:
+    path, config = trained
+    checkpoint = load(path)
+    next(iter(checkpoint["model_state_dict"].values())).view(-1)[0] = float("nan")
+    save(checkpoint, path)
+    assert loaded(path, config) == (2, "checkpoint 7.pt damaged: went on from epoch 2")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(
+    trained: tuple[Path, TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stale file handle must not make a trial begin again."""
+
+    def stale(*values: object, **named: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("tune_btxrd.training.checkpoint.zipfile.ZipFile", stale)
+    with pytest.raises(ResultError, match=r"A checkpoint must be readable, but .*7\.pt: Stale file handle"):
+        loaded(*trained)
 
 
 def test_a_kill_between_two_files_leaves_the_one_before(trained: tuple[Path, TrainConfig]) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.errors import ResultError
-from tune_btxrd.training.checkpoint import checkpoint_dict, load, save
+from tune_btxrd.training.checkpoint import UnusableError, checkpoint_dict, load, save
 from tune_btxrd.training.state import TrainState
 
 
 class TrialCheckpoint:
-    """The last two complete epochs of one training; a thread of its own writes while training goes on.
+    """Store of the last two complete epochs of one training; a thread of its own writes while training goes on.
 
     Args:
         path: the checkpoint's file. With `remote` it is this node's scratch copy, and the storage's file of the same name
@@ -48,6 +47,9 @@ class TrialCheckpoint:
         """The newest checkpoint of this config that is whole, or None; `note` says what was passed over.
 
         A checkpoint of another config is left by a search whose journal was lost before the trial began anew.
+
+        Raises:
+            ResultError: the storage cannot be read; a file that is merely damaged is passed over.
         """
         damaged = []
         for path in (self.path, before(self.path)):
@@ -57,7 +59,7 @@ class TrialCheckpoint:
                 continue
             try:
                 saved = load(path)
-            except ResultError:
+            except UnusableError:
                 damaged.append(path.name)
                 continue
             if saved["config"] == dict(config):

@@ -40,6 +40,10 @@ KEYS = (
 )
 
 
+class UnusableError(ResultError):
+    """A file is no whole checkpoint of ours: damaged, foreign, or with weights that are not finite."""
+
+
 def checkpoint_dict(
     state: TrainState, *, class_names: Sequence[str], which: Literal["last", "best"] = "last"
 ) -> dict[str, Any]:
@@ -81,13 +85,22 @@ def load(path: Path) -> dict[str, Any]:
     """What `save` wrote, on the CPU.
 
     Raises:
-        ResultError: no such file, a damaged one, or one that this project has not written.
+        ResultError: no such file, or one that the disk does not give.
+        UnusableError: a damaged one, one that this project has not written, or weights that are not finite.
     """
     loaded = read_plain(path)
     absent = [key for key in KEYS if not isinstance(loaded, dict) or key not in loaded]
     if absent:
-        raise ResultError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
+        raise UnusableError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
+    require_finite(loaded["model_state_dict"], path)
     return dict(loaded)
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises UnusableError where a weight is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UnusableError(f"Weights must be finite, but {name} in {path} is not: use another checkpoint.")
 
 
 def read_plain(path: Path) -> Any:
@@ -97,12 +110,13 @@ def read_plain(path: Path) -> Any:
     turned a prediction without a word.
 
     Raises:
-        ResultError: no such file, a damaged one, or one with more in it than plain data; the text says what.
+        ResultError: no such file, or one that the disk does not give.
+        UnusableError: a damaged one, or one with more in it than plain data; the text says what.
     """
     if not path.is_file():
         raise ResultError(f"A checkpoint must be a file, but {path} is none.")
     if fault := _fault(path):
-        raise ResultError(f"A checkpoint must be complete, but {path} cannot be read ({fault}): use another.")
+        raise UnusableError(f"A checkpoint must be complete, but {path} cannot be read ({fault}): use another.")
     scalar: Any = np.float64(0).__reduce__()[0]  # its module was renamed in NumPy 2
     known = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
@@ -110,14 +124,14 @@ def read_plain(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # alien files raise anything, from EOFError to UnpicklingError
         name = re.search(r"GLOBAL (\S+)", str(error))
-        raise ResultError(
+        raise UnusableError(
             f"A checkpoint must hold plain tensors and data alone, but {path} holds "
             f"{name[1] if name else 'something else'}: save its state_dict and plain values."
         ) from error
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with the bytes of a checkpoint; empty where nothing is."""
+    """What is wrong with the bytes of a checkpoint; empty where nothing is. Raises: ResultError if unreadable."""
     size = path.stat().st_size
     if size > MOST_BYTES:
         return f"{size / 2**30:.0f} GiB, where {MOST_BYTES / 2**30:.0f} are the most"
@@ -128,7 +142,7 @@ def _fault(path: Path) -> str:
                 return "its records are compressed or overlap, which torch.save never writes"
             odd = archive.testzip()
     except OSError as error:
-        return error.strerror or "the disk does not give it"
+        raise ResultError(f"A checkpoint must be readable, but {path}: {error.strerror or error}.") from error
     except Exception:  # a damaged directory raises anything, from BadZipFile to struct.error
         return "it is cut off, damaged, or no zip file as torch.save writes since version 1.6"
     return f"{odd} is not what was written: bits have changed" if odd else ""
