@@ -1,11 +1,15 @@
 """Files are written whole or not at all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tune_btxrd.errors import ResultError
-from tune_btxrd.files import write_whole
+from tune_btxrd.files import held_alone, write_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -19,3 +23,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="must be writable"):
         write_whole(tmp_path / "folder", "four\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]
+
+
+def test_of_two_processes_one_holds_a_folder_and_the_other_says_who(tmp_path: Path) -> None:
+    folder = tmp_path / "held"
+    with held_alone(folder, "final job"):
+        program = "import sys; from pathlib import Path; from tune_btxrd.files import held_alone\n"
+        program += "with held_alone(Path(sys.argv[1]), 'final job'): pass"
+        command = [sys.executable, "-c", program, str(folder)]
+        other = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert f"One final job at a time may write {folder}, but process {os.getpid()} on" in other.stderr
+    with held_alone(folder, "final job"):
+        pass

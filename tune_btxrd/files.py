@@ -1,11 +1,14 @@
-"""Files: written whole or not at all, and their SHA-256."""
+"""Files: written whole or not at all, by one process at a time, and their SHA-256."""
 
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from tune_btxrd.errors import ResultError
 
@@ -48,6 +51,31 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise ResultError(
             f"{path} must be writable, but: {error.strerror or error}. Free space, or choose another folder."
         ) from error
+
+
+@contextmanager
+def held_alone(folder: Path, what: str) -> Iterator[None]:
+    """Holds a folder for this process, so that two never write it at once.
+
+    Args:
+        what: the work, as the message names it, e.g. "final job".
+
+    Raises:
+        ResultError: another process holds it; the text says which, and since when.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, note = FileLock(folder / ".lock"), folder / ".lock.holder"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        holder = note.read_text(encoding="utf-8") if note.is_file() else "another process"
+        raise ResultError(f"One {what} at a time may write {folder}, but {holder} does: wait for it, or end it.") from error
+    try:
+        write_whole(note, f"process {os.getpid()} on {os.uname().nodename} (since {time.strftime('%Y-%m-%d %H:%M:%S')})")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
 def file_sha256(path: Path) -> str:

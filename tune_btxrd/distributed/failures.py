@@ -1,22 +1,26 @@
-"""Why a trial or a search failed, in one line: Ray's own words run over a page and name the cause last, first or between."""
+"""Classification of failures: the trial's own, the surroundings' (storage, dataset, nodes), or ours; each as one line.
 
-import errno
+A worker passes every exception through `classified`: a fault of the surroundings leaves it as SurroundingsError, stops the
+search and leaves its trials to go on. Anything else is the trial's: retried, then FAILED with its reason.
+"""
+
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.errors import DataError, ResultError, TuneBtxrdError, first_line
 
 KILLED = "its process was killed (a signal, a crash, or the system out of memory)"
 NODE_LOST = "its node was lost"
+MEMORY_LOW = "out of memory: Ray stopped the process on a node that ran low; fewer --slots, or more memory"
+RETRIED = "failed, tried again from its checkpoint"
 LOST = (KILLED, NODE_LOST)
 CAUSES = (  # (found in Ray's text, the line for the table)
-    (
-        "running low on memory",
-        "out of memory: Ray stopped the process on a node that ran low; fewer --slots, or more memory",
-    ),
+    ("running low on memory", MEMORY_LOW),
     ("node has died", NODE_LOST),
     ("node was terminated", NODE_LOST),
     ("local raylet died", NODE_LOST),
@@ -25,9 +29,73 @@ CAUSES = (  # (found in Ray's text, the line for the table)
     ("temporarily unavailable", KILLED),
     ("worker crashed", KILLED),
 )
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+PLACES = (  # whatever fails in these was read or written, not computed
+    "tune_btxrd.data.",
+    "tune_btxrd.training.source.",
+    "tune_btxrd.training.checkpoint.restore",
+    "tune_btxrd.training.device.resolve_device",
+    "tune_btxrd.training.models.weights.",
+    "tune_btxrd.distributed.remote_storage.",
+    "tune_btxrd.distributed.shipment.",
+)
+BUGS = (AssertionError, AttributeError, NameError, NotImplementedError, TypeError)
 GPU_MEMORY = re.compile(r"(?:torch\.)?(?:cuda\.)?OutOfMemoryError: (.{0,80})")
-STORAGE = re.compile(r"^(?:tune_btxrd\.errors\.)?ResultError: (.*)$")
+FAULT = re.compile(r"^tune_btxrd\.distributed\.failures\.SurroundingsError: (.*)$")
+
+
+class SurroundingsError(ResultError):
+    """Storage, dataset, a node or Ray failed: no trial is to blame, everything reported is saved, and --resume goes on."""
+
+
+class Blame(Enum):
+    """Whose failure an exception is."""
+
+    TRIAL = "the trial's own: its config does not run here"
+    SURROUNDINGS = "storage, dataset, installation or node"
+    OURS = "a bug of tune_btxrd"
+
+
+def blame(error: BaseException) -> Blame:
+    """Whose failure an exception is that training or retraining raised in a worker."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Blame.TRIAL
+    if isinstance(error, DataError | ResultError | ImportError) or any(isinstance(item, OSError) for item in _causes(error)):
+        return Blame.SURROUNDINGS
+    if any(place.startswith(PLACES) for place in _places(error)) or "can't start new thread" in str(error):
+        return Blame.SURROUNDINGS
+    return Blame.OURS if isinstance(error, BUGS) else Blame.TRIAL
+
+
+@contextmanager
+def classified() -> Iterator[None]:
+    """Around all that a worker does: faults of the surroundings leave as SurroundingsError, in one line.
+
+    Raises:
+        SurroundingsError: storage, dataset or installation failed; anything else is left as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if blame(error) is Blame.SURROUNDINGS:
+            raise as_fault(error) from error
+        raise
+
+
+def as_fault(error: BaseException) -> SurroundingsError:
+    """The error in one line: what was found, where, and how to go on."""
+    if isinstance(error, SurroundingsError):
+        return error
+    cause = next((item for item in _causes(error) if isinstance(item, OSError)), None)
+    if isinstance(error, TuneBtxrdError):
+        text = str(error)
+    elif cause is not None:
+        place = f"{cause.filename} on {os.uname().nodename}" if cause.filename else os.uname().nodename
+        text = f"What a search reads and writes must stay in reach, but {place}: {cause.strerror or first_line(cause)}."
+    else:
+        found = f"{type(error).__name__} on {os.uname().nodename}: {first_line(error)}"
+        text = f"What a search reads must stay as it was, but reading ended with {found}."
+    line = " ".join(text.split())
+    return SurroundingsError(line if "--resume" in line else f"{line} Mend it, then --resume.")
 
 
 def failure_reason(trial: Any) -> str:
@@ -49,35 +117,64 @@ def reason_in(text: str) -> str:
         return "out of memory (MemoryError): fewer --slots, or more memory"
     is_own = re.search(r'^\s*File "', last, flags=re.MULTILINE)  # an exception of the trial's code speaks for itself
     causes = [] if is_own else [line for words, line in CAUSES if words in last]
-    return causes[0] if causes else lines[-1]
+    if causes:
+        return causes[0]
+    is_bug = is_own and lines[-1].partition(":")[0] in {kind.__name__ for kind in BUGS}
+    return f"{lines[-1]} ({Blame.OURS.value}: please report it with Ray's error.txt)" if is_bug else lines[-1]
 
 
-def storage_fault(reason: str) -> str | None:
-    """The message of a failure that is the storage's and no trial's: disk full, folder not writable; else None."""
-    found = STORAGE.match(reason)
-    return found[1] if found else None
+def fault_in(reason: str) -> SurroundingsError | None:
+    """The fault of the surroundings that a worker reported as the reason of its failure; else None."""
+    found = FAULT.match(reason)
+    return SurroundingsError(found[1]) if found else None
 
 
 @contextmanager
 def surroundings(folder: Path) -> Iterator[None]:
-    """What a full or broken disk does to Ray and Optuna, as one line; the journal says all the same what was done."""
+    """Around the driver: what a full, broken or lost disk and a lost node do to Ray and Optuna, as one line.
+
+    Raises:
+        SurroundingsError: nothing is wrong with a trial, and the journal holds all that was done.
+    """
     from optuna.exceptions import StorageInternalError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         yield
     except Exception as error:
-        for cause in _chain(error):  # Tune wraps what its callbacks raise
-            if isinstance(cause, ResultError):
+        for cause in chain(error):  # Tune wraps what its callbacks raise
+            if isinstance(cause, TuneBtxrdError):
                 raise cause from None
-            if isinstance(cause, StorageInternalError) or (isinstance(cause, OSError) and cause.errno in DISK_ERRORS):
+            if isinstance(cause, StorageInternalError) or (isinstance(cause, OSError) and cause.errno is not None):
                 reason = getattr(cause, "strerror", None) or first_line(cause.__cause__ or cause)
-                raise ResultError(
-                    f"The results folder must be writable, but {folder}: {reason}. Free space, then --resume."
+                raise SurroundingsError(
+                    f"The results folder must be writable, but {folder}: {reason}. Free space or mend it, then --resume."
+                ) from error
+            if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):
+                raise SurroundingsError(
+                    f"Ray must keep its nodes and objects, but: {reason_in(str(cause))}. Everything reported is saved: "
+                    "--resume goes on."
                 ) from error
         raise
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from; Tune raises its own error while it handles a callback's."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (error.__context__ if type(error).__name__ == "TuneError" else None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """module.function of every call that the error passed."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield f"{trace.tb_frame.f_globals.get('__name__', '')}.{trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next

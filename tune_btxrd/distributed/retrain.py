@@ -1,16 +1,19 @@
-"""The final job: a config trained on every split asked for, beside the hand-made config, as Ray tasks; resumed per job."""
+"""The final job: trains a config and the hand-made one on every requested split, as Ray tasks; resumed per training."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.distributed.failures import LOST, reason_in
+from tune_btxrd.distributed.failures import LOST, SurroundingsError, classified, reason_in
+from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment, local_source, scratch
 from tune_btxrd.distributed.sync import pull
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.files import held_alone
 from tune_btxrd.results.checkpoints import LOG, RetrainJob, is_done, write_log
 from tune_btxrd.training.source import Source
 
@@ -40,17 +43,31 @@ def run_jobs(
     """
     import ray
 
-    for job in jobs:
-        _require_same_config(job)
-    task = ray.remote(_train)
-    options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
-    streams = {
-        task.options(name=f"retrain {job.label}", **options).remote(
-            job, source, device=device, threads=threads, remote=remote, shipment=shipment
-        ): job
-        for job in jobs
-        if not is_done(job)
-    }
+    roots = sorted({job.root for job in jobs})
+    with ExitStack() as locks:
+        for root in roots:
+            locks.enter_context(held_alone(root, "final job"))
+        for job in jobs:
+            _require_same_config(job)
+        task = ray.remote(_train)
+        options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
+        streams = {
+            task.options(name=ascii_name(f"retrain {job.label}"), **options).remote(
+                job, source, device=device, threads=threads, remote=remote, shipment=shipment
+            ): job
+            for job in jobs
+            if not is_done(job)
+        }
+        _follow(streams, on_epoch)
+        if remote is not None:
+            for root in roots:
+                pull(remote, root)
+
+
+def _follow(streams: dict[Any, RetrainJob], on_epoch: Callable[[RetrainJob, dict[str, Any]], None]) -> None:
+    """Passes rows on as they come, until every stream has ended."""
+    import ray
+
     while streams:
         ready, _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
         job = streams[ready[0]]
@@ -59,25 +76,22 @@ def run_jobs(
         except StopIteration:
             del streams[ready[0]]
         except ray.exceptions.RayError as error:
-            if (mistake := _told(error, job)) is None:
+            if (mistake := _user_error(error, job)) is None:
                 raise
             raise mistake from None
-    if remote is not None:
-        for root in {job.root for job in jobs}:
-            pull(remote, root)
 
 
-def _told(error: Exception, job: RetrainJob) -> Exception | None:
+def _user_error(error: Exception, job: RetrainJob) -> Exception | None:
     """A user's mistake as it was raised in the worker; lost processes and full memory in one line; None for a bug."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, ConfigError | DataError | ResultError):
         return cause
     reason = reason_in(str(error))
     if "memory" in reason:
-        return ConfigError(f"Retraining {job.label} must fit its node, but it ran {reason}.")
+        return SurroundingsError(f"Retraining {job.label} must fit its node, but it ran {reason}, then --resume.")
     if reason in LOST:
-        return ResultError(f"Retraining {job.label} was tried {RETRIES + 1} times, but {reason}: go on with --resume.")
-    return None
+        return SurroundingsError(f"Retraining {job.label} was tried {RETRIES + 1} times, but {reason}: --resume goes on.")
+    return None if cause is not None else SurroundingsError(f"Retraining {job.label} lost what it needs: {reason}.")
 
 
 def _require_same_config(job: RetrainJob) -> None:
@@ -98,6 +112,19 @@ def _train(
     shipment: Shipment | None = None,
 ) -> Iterator[dict[str, Any]]:
     """In a worker: trains one job from its start or its last epoch; yields each row, the first with a `note` if need be."""
+    with classified():
+        yield from _rows(job, source, device=device, threads=threads, remote=remote, shipment=shipment)
+
+
+def _rows(
+    job: RetrainJob,
+    source: Source,
+    *,
+    device: str,
+    threads: int,
+    remote: RemoteFolder | None,
+    shipment: Shipment | None,
+) -> Iterator[dict[str, Any]]:
     from tune_btxrd.distributed.trainable import warm_slot
     from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
     from tune_btxrd.search.columns import named_row
