@@ -41,6 +41,11 @@ class Source:
         """Pixels (memory map), targets, train and val rows of a split; its test part stays unread."""
         return _training_data(self, split)
 
+    def check(self, split: str) -> None:
+        """Raises DataError where the cache is not whole or the split's table does not fit it."""
+        table = read_split(Path(self.splits), split, self.class_names, task=task_named(self.task), parts=("train", "val"))
+        ImageCache.open(Path(self.cache)).rows(table.ids)
+
 
 @lru_cache(maxsize=8)
 def _training_data(source: Source, split: str) -> "TrainingData":

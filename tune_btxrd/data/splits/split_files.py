@@ -11,7 +11,7 @@ import pandas as pd
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
 from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, require_classes
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import DataError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.tasks.registry import DEFAULT
 from tune_btxrd.tasks.task import Task
@@ -79,13 +79,13 @@ def read_split(
     """What `save_splits` wrote of one split, or version 0.1.0, which had the labels in it; of these parts alone.
 
     Raises:
-        DataError: a label that is no class, or an image without a target.
+        DataError: a table that is missing or damaged, a label that is no class, an image twice or without a target.
     """
-    table = pd.read_csv(folder / f"{stem}.csv", dtype=str, keep_default_na=False)
+    table = _read(folder / f"{stem}.csv", ("image_id", "part", "group"))
     table = table[table["part"].isin(parts)].reset_index(drop=True)
     cells, path = table, folder / f"{TARGETS}.csv"
     if path.is_file():
-        known = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("image_id")
+        known = _read(path, ("image_id",)).set_index("image_id")
         if absent := sorted(set(table["image_id"]) - set(known.index)):
             raise DataError(
                 f"Every image of a split must have a target, but {path} lacks {absent[0]}: make the splits again."
@@ -98,6 +98,19 @@ def read_split(
         groups=table["group"].to_numpy(dtype=str),
         targets=task.read(columns, class_names),
     )
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table that we wrote, with these columns at least and each image once."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"A split's table must be readable, but {path}: {first_line(error)}.") from error
+    if absent := [name for name in columns if name not in table]:
+        raise DataError(f"A split's table must have the column {absent[0]}, but {path} has none: restore the file.")
+    if twice := table["image_id"][table["image_id"].duplicated()].tolist():
+        raise DataError(f"An image must be in a table once, but {path} has {twice[0]!r} twice: restore the file.")
+    return table
 
 
 def _write(path: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
