@@ -1,4 +1,4 @@
-"""What a search tells others: TensorBoard, MLflow, Ray's metrics. Made-up searches; Ray itself is in `test_search_ray`."""
+"""What a search tells others: TensorBoard, MLflow, Ray's metrics. Made-up searches; Ray itself is in `test_driver`."""
 
 import json
 import re
@@ -15,9 +15,12 @@ from tests.support.paths import ROOT
 from tests.support.reports import StubSearch, make_search, make_settings
 from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Lanes
 from tune_btxrd.distributed.listeners.tensorboard import EventFiles
+from tune_btxrd.distributed.listeners.tolerant import Tolerant
+from tune_btxrd.distributed.names import ascii_name, original_name
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.results.search_json import SearchSettings
-from tune_btxrd.search.record import SearchRecord, read_search
+from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.record import SearchRecord, TrialRecord, read_search
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")  # MLflow's and Ray's own
 
@@ -31,6 +34,39 @@ def test_a_slot_keeps_its_number_and_a_new_process_takes_over_that_of_a_dead_one
     lanes.leave("2")
     assert [lanes.of("c", "3"), lanes.of("a", "4")] == [2, 1]
     assert max(lanes.of(f"p{n}", "3") for n in range(20)) <= 2  # however many die
+
+
+class Broken(Listener):
+    """Fails at a trial's first epoch."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def started(self, trial: TrialRecord) -> None:
+        self.calls.append(trial.label)
+
+    def epoch(self, trial: TrialRecord) -> None:
+        raise UnicodeEncodeError("ascii", "\u00f6", 0, 1, "ordinal not in range")
+
+
+def test_a_view_that_fails_is_said_once_and_ends_no_search(capsys: pytest.CaptureFixture[str]):
+    broken = Broken()
+    view, trial = (
+        Tolerant("Ray's metrics", lambda: broken),
+        TrialRecord(label="7", number=7, role="search", config={}, params={}),
+    )
+    for event in (view.started, view.epoch, view.epoch, view.started, view.noted, view.ended):
+        event(trial)
+    view.close()
+    assert broken.calls == ["7"]
+    assert capsys.readouterr().out.count("Ray's metrics will show no more of this search, which goes on") == 1
+    Tolerant("TensorBoard", lambda: (tmp := Path("/proc/none")).mkdir() or tmp).started(trial)
+    assert "TensorBoard will show no more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["R\u00f6ntgen", "\u540d", "100% [x] $y", "a\nb", "%C3%B6", "plain-name_1.2", "\udce4"])
+def test_names_in_ascii_are_one_to_one(name: str):
+    assert ascii_name(name).isascii() and ascii_name(name).isprintable() and original_name(ascii_name(name)) == name
 
 
 def test_event_files_hold_every_epoch_and_the_hyperparameters(tmp_path: Path):

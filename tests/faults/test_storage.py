@@ -36,6 +36,14 @@ def test_files_go_there_and_come_back(remote: RemoteFolder, tmp_path: Path) -> N
     assert not remote.get("c", tmp_path / "d") and not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("name", ["R\u00f6ntgen \u540d", "50%", "what?", "a#b", "[x] $y"])
+def test_names_of_every_kind_become_keys_and_come_back(name: str, remote: RemoteFolder, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    there = remote / name / "inner"
+    there.put(tmp_path / "a", "a")
+    assert there.names() == {"a": 1} and f"{name}/inner/a" in remote.names()
+
+
 @pytest.mark.parametrize("uri", ["s3://AKIAX:wJal@bucket/x", "s3://bucket/x?secret_key=wJal", "s3://b/x?access_key=wJal"])
 def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(ConfigError, match="must not hold keys") as told:

@@ -1,4 +1,4 @@
-"""Storage beyond this machine: `s3://`, `gs://` and whatever else pyarrow.fs knows. Files come and go whole.
+"""RemoteFolder: a folder in a storage beyond this machine (`s3://`, `gs://`, whatever pyarrow.fs knows).
 
 Keys come from the environment of each node (AWS_ACCESS_KEY_ID, a role, GOOGLE_APPLICATION_CREDENTIALS), never from a URI:
 what is typed ends in `search.json`, in logs and in the shell's history.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from tune_btxrd.errors import ConfigError, ResultError, first_line
 from tune_btxrd.files import aside
@@ -60,6 +60,7 @@ class RemoteFolder:
     def __truediv__(self, name: str) -> "RemoteFolder":
         """A folder in this one; a query (region, endpoint) stays where it was."""
         base, mark, query = self.uri.partition("?")
+        name = name.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
         return RemoteFolder(f"{base.rstrip('/')}/{name}{mark}{query}")
 
     def put(self, file: Path, name: str) -> None:
@@ -118,7 +119,8 @@ class RemoteFolder:
     def _place(self) -> tuple[Any, str]:
         from pyarrow.fs import FileSystem
 
-        system, root = FileSystem.from_uri(self.uri)
+        place, mark, query = self.uri.partition("?")
+        system, root = FileSystem.from_uri(f"{quote(place, safe='/:%@')}{mark}{query}")  # which reads ASCII alone
         return system, root
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The storage's copy of a results folder: what changed goes there every few seconds, and all of it at the end.
+"""StorageCopy: the storage's copy of a results folder; what changed goes there every few seconds, all of it at the end.
 
 The driver works in a folder of its own machine (SQLite and a growing journal have no place on S3). What another machine
 needs to go on is here: settings, space, splits, journal, study, tables. A trial's checkpoint is removed only after the
@@ -141,7 +141,12 @@ def push(folder: Path, remote: RemoteFolder) -> None:
     there = remote.names()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not name.endswith(".part") and there.get(name) != path.stat().st_size:
+        if (
+            path.is_file()
+            and not name.endswith(".part")
+            and not path.name.startswith(".")
+            and there.get(name) != path.stat().st_size
+        ):
             remote.put(path, name)
 
 

@@ -1,10 +1,10 @@
-"""The actor behind `DashboardRows`. In a file of its own: its process imports nothing else while the slots start."""
+"""RowsActor: the actor behind `DashboardRows`, in a file of its own, so that its process imports nothing else."""
 
 import asyncio
 
 
 class RowsActor:
-    """Holds one waiting call per running trial, and prints what its log shall say."""
+    """Holds one waiting call per running trial, and prints the lines of its log."""
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}

@@ -15,7 +15,7 @@ from typing import Any
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from tune_btxrd.console import warn
-from tune_btxrd.errors import ConfigError
+from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
@@ -29,7 +29,7 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "fai
 
 
 class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are not followed
-    """The callback; `record` must hold what Ray reports before this hears of it.
+    """The callback; `record` must hold what Ray reports before this is called.
 
     Raises:
         ConfigError: nothing answers at the address, or it is none.
@@ -52,7 +52,7 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
             self._find_children()
         except Exception as error:  # whatever MLflow and its database or network layers raise
             raise ConfigError(
-                f"--mlflow must name a tracking store that answers, but {uri}: {_first_line(error)}"
+                f"--mlflow must name a tracking store that answers, but {uri}: {first_line(error, 200)}"
             ) from error
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
         for trial in record.trials.values():
@@ -67,33 +67,33 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
 
     def log_trial_start(self, trial: Any) -> None:
         """Starts the trial's run, or finds that of an earlier session."""
-        self._later(self._send, self._told(trial))
+        self._later(self._send, self._record_of(trial))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """Sends every epoch that was not sent yet."""
-        self._later(self._send, self._told(trial))
+        self._later(self._send, self._record_of(trial))
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
         """Ends the trial's run with its true state and the reason."""
-        self._later(self._send, self._told(trial))
+        self._later(self._send, self._record_of(trial))
 
     def close(self, *, finished: bool) -> None:
         """Waits until all is sent, then ends the parent run: FINISHED, or KILLED where the search was interrupted."""
         self._later(self._end_parent, "FINISHED" if finished else "KILLED")
         self._worker.shutdown(wait=True)
 
-    def _told(self, trial: Any) -> TrialRecord:
+    def _record_of(self, trial: Any) -> TrialRecord:
         return self.record.trials[trial.config["trial"]]
 
     def _later(self, work: Callable[[Any], None], what: Any) -> None:
         if not self._broken:
-            self._worker.submit(work, what).add_done_callback(self._heard)
+            self._worker.submit(work, what).add_done_callback(self._check)
 
-    def _heard(self, done: "Future[None]") -> None:
+    def _check(self, done: "Future[None]") -> None:
         """A store that fails costs the runs there, not the search: its truth is the journal."""
         if (error := done.exception()) and not self._broken:
             self._broken = True
-            warn(f"MLflow's runs are incomplete from here, --resume with --mlflow completes them: {_first_line(error)}")
+            warn(f"MLflow's runs are incomplete from here, --resume with --mlflow completes them: {first_line(error, 200)}")
 
     def _send(self, trial: TrialRecord) -> None:
         """Brings the trial's run up to date."""
@@ -157,10 +157,6 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
             self._client.log_metric(self.parent, "best_objective", float(best.objective or 0.0))
             self._client.set_tag(self.parent, "tune_btxrd.best_trial", best.label)
         self._client.set_terminated(self.parent, status)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _metrics(row: EpochRow) -> list[Any]:

@@ -7,6 +7,7 @@ search and the slot, never a trial: a search of 500 trials has as many series as
 import math
 from typing import Any
 
+from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.monitor import Monitor
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import STATES, SearchRecord, TrialRecord
@@ -21,7 +22,7 @@ PER_SLOT = {
 
 
 class Gauges(Listener):
-    """Hears of trials and sets Ray's metrics.
+    """Listener that sets Ray's metrics.
 
     Args:
         record: the search as it grows; monitor: what it is judged by.
@@ -34,7 +35,7 @@ class Gauges(Listener):
         self.record, self.monitor, self.lanes = record, monitor, Lanes(slots)
         self.columns = {"val_loss": "val_loss", "positive_recall": recall, "epoch": "epoch"}
         self.columns |= {"images_per_second": "images_per_second"}
-        search = {"search": record.folder.name}
+        search = {"search": ascii_name(record.folder.name)}
         self.slot_gauges = {name: Gauge(PREFIX + name, text, ("search", "slot")) for name, text in PER_SLOT.items()}
         self.states = Gauge(PREFIX + "trials", "Trials by state, confirmation included", ("search", "state"))
         self.best = Gauge(PREFIX + "best_score", f"Best {monitor.label} of the search's trials so far", ("search",))
@@ -50,7 +51,7 @@ class Gauges(Listener):
         self._tell_states()
 
     def epoch(self, trial: TrialRecord) -> None:
-        """Sets what the trial's slot just told."""
+        """Sets the values that the trial's slot just reported."""
         row = trial.epochs[-1]
         slot = {"slot": str(self.lanes.of(str(row["slot"]), trial.label))}
         for name, column in self.columns.items():

@@ -17,7 +17,7 @@ FOLDER = "tensorboard"
 
 
 class EventFiles(Listener):
-    """Hears of trials and writes them; a trial's file is complete when the trial has ended.
+    """Listener that writes event files; a trial's file is complete when the trial has ended.
 
     Args:
         record: the search so far; what it holds is written at once.
