@@ -183,9 +183,16 @@ def _left_over(folder: Path) -> list[str]:
     return [f"checkpoints of ended trials are left: {files}"] if files else []
 
 
-def start(folder: Path, case: Case, arena: Arena, *, real: bool = False, remote: str = "") -> "subprocess.Popen[str]":
-    """The search of `folder` in a driver of its own, begun or resumed."""
-    arguments = [str(folder), arena.address, str(TRIALS), str(case.slots), *["--real"] * real, *[remote] * bool(remote)]
+def start(folder: Path, case: Case, arena: Arena | None, *, real: bool = False, remote: str = "") -> "subprocess.Popen[str]":
+    """The search of `folder` in a driver of its own, begun or resumed; without an arena it starts a Ray of its own."""
+    arguments = [
+        str(folder),
+        arena.address if arena else "local",
+        str(TRIALS),
+        str(case.slots),
+        *["--real"] * real,
+        *[remote] * bool(remote),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "benchmarks.kill_driver", *arguments]

@@ -1,4 +1,4 @@
-"""The search that `kill.py` kills, begun or resumed: kill_driver.py FOLDER ADDRESS TRIALS SLOTS [--real] [URI].
+"""The search that `kill.py` kills, begun or resumed: kill_driver.py FOLDER ADDRESS|local TRIALS SLOTS [--real] [URI].
 
 With a URI, the storage's copy goes there and every node is brought its own copy of the pixels.
 """
@@ -120,7 +120,8 @@ if __name__ == "__main__":
     own = {"trials": int(count), "slots": int(at_once), "real": "--real" in more}
     try:
         with stoppable(lambda: "Interrupted; everything reported is saved. Go on with the same command."):
-            drive(Path(target), ray_address, remote=storage[0] if storage else None, **own)
+            address = None if ray_address == "local" else ray_address
+            drive(Path(target), address, remote=storage[0] if storage else None, **own)
     except KeyboardInterrupt as interrupt:
         sys.exit(getattr(interrupt, "exit_code", 130))
     except TuneBtxrdError as error:

@@ -17,9 +17,10 @@ from tests.support.paths import ROOT
 from tests.support.ray_stub import STUB, make_stub, run_stub
 from tests.support.searches import SPACE, make_folder
 from tests.support.sources import FIXED, make_source
-from tune_btxrd.distributed.connect import DRIVER_ENV, WORKER_ENV, connected
+from tune_btxrd.distributed.connect import DRIVER_ENV, connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
+from tune_btxrd.distributed.start_ray import WORKER_ENV
 from tune_btxrd.errors import ResultError
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener

@@ -1,8 +1,20 @@
 """Ray's pages about a failure as one line for the table, and which failures are no trial's own."""
 
+import errno
+
 import pytest
 
-from tune_btxrd.distributed.failures import KILLED, NODE_LOST, reason_in, storage_fault
+from tune_btxrd.distributed.failures import (
+    KILLED,
+    NODE_LOST,
+    Blame,
+    SurroundingsError,
+    blame,
+    classified,
+    fault_in,
+    reason_in,
+)
+from tune_btxrd.errors import ConfigError, DataError, ResultError
 
 HEAD = "Failure # {} (occurred at 2026-11-21_14-51-09)\n"
 ACTOR = "The actor died unexpectedly before finishing this task.\n\tclass_name: stub\n\tpid: 77\n"
@@ -39,7 +51,51 @@ def test_the_last_of_several_failures_counts() -> None:
     assert reason_in(text) == "KeyError: 'lr'"
 
 
-def test_a_fault_of_the_storage_is_no_trials() -> None:
-    told = "tune_btxrd.errors.ResultError: The checkpoint /x/7.pt must be writable, but got: No space left on device."
-    assert storage_fault(told) == "The checkpoint /x/7.pt must be writable, but got: No space left on device."
-    assert storage_fault("ValueError: x") is None and storage_fault("tune_btxrd.errors.DataError: x") is None
+def test_a_fault_of_the_surroundings_is_read_from_a_workers_report() -> None:
+    text = RAISED.format("tune_btxrd.distributed.failures.SurroundingsError: The disk must have room.")
+    assert str(fault_in(reason_in(text))) == "The disk must have room."
+    assert fault_in("ValueError: x") is None and fault_in("tune_btxrd.errors.DataError: x") is None
+
+
+def wrapped(error: Exception) -> Exception:
+    """The error as the cause of another."""
+    outer = RuntimeError("reading failed")
+    outer.__cause__ = error
+    return outer
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        *((OSError(number, "x"), Blame.SURROUNDINGS) for number in (errno.EROFS, errno.ESTALE, errno.ENOSPC, errno.ENOENT)),
+        *((OSError(number, "x"), Blame.SURROUNDINGS) for number in (errno.EIO, errno.ENOTCONN, errno.EMFILE, errno.ENOTDIR)),
+        (TimeoutError("x"), Blame.SURROUNDINGS),
+        (wrapped(ConnectionResetError("x")), Blame.SURROUNDINGS),
+        (DataError("a cache"), Blame.SURROUNDINGS),
+        (ResultError("a checkpoint"), Blame.SURROUNDINGS),
+        (ModuleNotFoundError("timm"), Blame.SURROUNDINGS),
+        (RuntimeError("can't start new thread"), Blame.SURROUNDINGS),
+        (MemoryError(), Blame.TRIAL),
+        (OutOfMemoryError("CUDA out of memory"), Blame.TRIAL),
+        (RuntimeError("shapes do not match"), Blame.TRIAL),
+        (ConfigError("dropout"), Blame.TRIAL),
+        (ValueError("x"), Blame.TRIAL),
+        (AssertionError("x"), Blame.OURS),
+        (TypeError("x"), Blame.OURS),
+    ],
+)
+def test_whose_failure_an_exception_is(error: Exception, whose: Blame) -> None:
+    assert blame(error) is whose
+    with pytest.raises(SurroundingsError if whose is Blame.SURROUNDINGS else type(error)) as told, classified():
+        raise error
+    if whose is Blame.SURROUNDINGS:
+        assert "--resume" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_bug_of_ours_is_called_so() -> None:
+    text = RAISED.format("AssertionError: no such state")
+    assert reason_in(text) == "AssertionError: no such state (a bug of tune_btxrd: please report it with Ray's error.txt)"

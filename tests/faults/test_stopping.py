@@ -18,6 +18,10 @@ try:
 except KeyboardInterrupt as interrupt:
     sys.exit(getattr(interrupt, "exit_code", 130))
 """
+NATIVE = (  # ray.shutdown() puts the default handler back, and Python does not know
+    "import ctypes; kept = stopping.own_handler_kept(); kept.__enter__(); "
+    "ctypes.CDLL(None).signal(15, None); kept.__exit__(None, None, None); "
+)
 WAIT = 'print("ready", flush=True); time.sleep(60)'
 DEAF = 'signal.signal(signal.SIGINT, signal.SIG_IGN); print("ready", flush=True); time.sleep(60)'
 RAY_LIKE = (
@@ -42,9 +46,19 @@ def stop(body: str, number: int) -> tuple[int, list[str]]:
         (WAIT, signal.SIGINT, 130, ["Go on with: this"]),
         (WAIT, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),
         (RAY_LIKE, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # ray.init puts a handler of its own there
+        (NATIVE + WAIT, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),
         (DEAF, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # the end comes all the same
     ],
-    ids=["ctrl-c", "sigterm", "after ray.init", "deaf"],
+    ids=["ctrl-c", "sigterm", "after ray.init", "after ray.shutdown", "deaf"],
 )
 def test_a_signal_ends_a_verb_in_order(body: str, number: int, code: int, shown: list[str]) -> None:
     assert stop(body, number) == (code, shown)
+
+
+def test_a_fault_of_the_surroundings_ends_with_the_command_to_go_on() -> None:
+    from tune_btxrd.distributed.failures import SurroundingsError
+    from tune_btxrd.distributed.interrupts import stoppable
+
+    with pytest.raises(SurroundingsError) as told, stoppable(lambda: "Interrupted; all is saved. Go on with: this"):
+        raise SurroundingsError("The disk must have room.")
+    assert str(told.value) == "The disk must have room. All is saved. Go on with: this"

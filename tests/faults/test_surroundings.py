@@ -1,9 +1,15 @@
 """Full disks, folders that cannot be written, memory that runs out: one line each, and nothing finished is lost."""
 
+import gc
 import re
 import resource
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,13 +18,15 @@ from benchmarks import kill, kill_driver
 from benchmarks.kill import Arena
 from tests.support.ray_stub import STUB, run_stub
 from tests.support.searches import make_folder
-from tune_btxrd.errors import ResultError
+from tune_btxrd.distributed.failures import SurroundingsError
+from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS
 from tune_btxrd.search.journal import Journal, read_events
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.space.spec import SearchSpec
 
 FULL_DISK = """
 import resource, sys
+from contextlib import suppress
 from pathlib import Path
 from tune_btxrd.search.journal import Journal
 journal = Journal(Path(sys.argv[1]))
@@ -48,13 +56,88 @@ def test_checkpoints_that_cannot_be_written_stop_the_search_not_the_trial(arena:
     folder = tmp_path / "unwritable"
     folder.mkdir()
     (folder / "trial_checkpoints").write_text("a file where the folder should be")
-    with pytest.raises(ResultError, match=r"The checkpoint .* must be writable"):
-        kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True, retries=0)
+    with pytest.raises(SurroundingsError, match=r"The checkpoint .* must be writable"):
+        kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True)
     trial = read_search(folder).trials["0"]
-    assert trial.state == "running"  # to be gone on with
+    assert trial.state == "running" and not trial.notes  # to be gone on with, no retry burnt
     (folder / "trial_checkpoints").unlink()
-    kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True, retries=0)
+    kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True)
     assert read_search(folder).trials["0"].state == "complete"
+
+
+def stop_renaming(folder: Path) -> Callable[[], None]:
+    """What a storage that turns read-only while a trial runs does to a rename: a bare OSError."""
+    target = folder / CHECKPOINTS / "0.before.pt"
+
+    def strike() -> None:
+        while not (folder / CHECKPOINTS / "0.pt").exists():
+            time.sleep(0.005)
+        while not target.is_dir():
+            target.unlink(missing_ok=True)
+            with suppress(FileExistsError):  # the trial was faster
+                (target / "x").mkdir(parents=True)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+
+    def mend() -> None:
+        thread.join()
+        shutil.rmtree(target)
+
+    return mend
+
+
+def truncate_cache(folder: Path) -> Callable[[], None]:
+    return damage(cache_of(folder) / "images.npy", lambda content: content[: len(content) // 2])
+
+
+def lose_split(folder: Path) -> Callable[[], None]:
+    path = splits_of(folder) / "common.csv"
+    path.rename(path.with_suffix(".moved"))
+    return lambda: path.with_suffix(".moved").replace(path)
+
+
+def lose_cache(folder: Path) -> Callable[[], None]:
+    path = cache_of(folder)
+    path.rename(path.with_name("moved"))
+    return lambda: path.with_name("moved").replace(path)
+
+
+def damage(path: Path, change: Callable[[bytes], bytes]) -> Callable[[], None]:
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+    return lambda: path.write_bytes(content) and None
+
+
+def cache_of(folder: Path) -> Path:
+    return Path(kill_driver._pictures(folder).cache)
+
+
+def splits_of(folder: Path) -> Path:
+    return Path(kill_driver._pictures(folder).splits)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("break_it", [stop_renaming, truncate_cache, lose_split, lose_cache])
+def test_a_fault_of_the_surroundings_stops_the_search_and_no_trial(
+    break_it: Callable[[Path], Callable[[], None]], arena: Arena, tmp_path: Path
+) -> None:
+    """The hand-made config, the first trial, survives; what was wrong is mended, and the search completes."""
+    folder = tmp_path / "broken"
+    mend = break_it(folder)
+    with pytest.raises(SurroundingsError, match="--resume") as told:
+        kill_driver.drive(folder, arena.address, trials=2, slots=1, real=True)
+    assert "\n" not in str(told.value)
+    del told
+    gc.collect()  # Ray's loggers of a search that ended early leave their files to the end of the process
+    (trial,) = read_search(folder).trials.values()
+    assert trial.label == "0" and trial.state == "running" and not trial.notes
+    mend()
+    kill_driver.drive(folder, arena.address, trials=2, slots=1, real=True)
+    trials = read_search(folder).search_trials
+    assert [trial.state for trial in trials] == ["complete", "complete"] or trials[1].state == "pruned"
+    assert trials[0].state == "complete" and trials[0].params == {"lr": 1e-3, "dropout": 0.2}
 
 
 @pytest.mark.slow

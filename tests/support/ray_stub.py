@@ -32,7 +32,7 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
     Args:
         folder: where every attempt leaves a line, in `<label>.txt`.
         faults: label -> what happens in its second epoch: "raise", "nan", "die" (its first attempt only), "die always",
-            "memory", "gpu memory".
+            "memory", "gpu memory", "hog" (its first attempt takes memory until Ray's monitor ends it).
     """
     where, wrong = str(folder), dict(faults or {})
 
@@ -57,6 +57,11 @@ def make_stub(folder: Path, *, seconds: float = 0.0, faults: dict[str, str] | No
                 raise RuntimeError("no such thing")
             if fault == "memory":
                 raise MemoryError
+            if fault == "hog" and attempts == 1:
+                taken = []
+                while len(taken) < 80:
+                    taken.append(bytearray(os.urandom(1 << 20) * 100))
+                    time.sleep(0.05)
             if fault == "gpu memory":  # as torch names it, without a GPU
                 raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 20.00 GiB.")
             if fault == "die always" or (fault == "die" and attempts == 1):

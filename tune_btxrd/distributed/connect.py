@@ -1,23 +1,19 @@
 """Connection to Ray: starts one on this machine or joins a cluster, and ends it with the verb."""
 
-import logging
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from tune_btxrd.console import is_verbose
 from tune_btxrd.distributed.interrupts import own_handler_kept
+from tune_btxrd.distributed.start_ray import start, watched
 from tune_btxrd.errors import ConfigError
 
-WORKER_ENV = {
-    # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
-}
 DRIVER_ENV = {
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a page of traceback each; ours is one line
     "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps silent when asked to
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default TensorBoardX callback imports torch into the driver
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPU keeps the environment as it is; silences a warning
@@ -68,14 +64,15 @@ class Cluster:
 
 @contextmanager
 def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
-    """A Ray connection for the duration of a search or retrain; a cluster that was started here ends with it.
+    """A Ray connection for the duration of a verb; a Ray that was started here ends with it.
 
     Args:
         address: None starts Ray on this machine; "auto" or "HOST:PORT" joins a running cluster.
-        name: shown in the dashboard as the job's metadata.
+        name: shown in the dashboard as the job's name.
 
     Raises:
-        ConfigError: a `ray://` address, or no cluster at the address.
+        ConfigError: a `ray://` address, no cluster at the address, or Ray does not start on this machine.
+        SurroundingsError: the Ray that was started here died.
     """
     check_address(address)
     os.environ.update({key: value for key, value in DRIVER_ENV.items() if key not in os.environ})
@@ -84,25 +81,14 @@ def connected(*, address: str | None, name: str) -> Iterator[Cluster]:
     if ray.is_initialized():  # a caller's own session: joined, and left running
         yield _describe(ray, is_local=address is None)
         return
+    with own_handler_kept():
+        start(address=address, name=name)
     try:
-        with own_handler_kept():
-            ray.init(
-                address=address if address is not None else "local",
-                include_dashboard=True if address is None else None,
-                runtime_env={"env_vars": WORKER_ENV},
-                job_config=ray.job_config.JobConfig(metadata={"tune_btxrd_search": name}),
-                logging_level=logging.INFO if is_verbose() else logging.ERROR,
-                log_to_driver=is_verbose(),
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = re.sub(r"\s+", " ", str(error)).strip()[:160]
-        raise ConfigError(
-            f"A Ray cluster must be running at --address {address}, but: {reason} Leave --address out to run here."
-        ) from error
-    try:
-        yield _describe(ray, is_local=address is None)
+        with watched() if address is None else nullcontext():
+            yield _describe(ray, is_local=address is None)
     finally:
-        ray.shutdown()
+        with own_handler_kept():
+            ray.shutdown()
 
 
 def check_address(address: str | None) -> None:

@@ -1,18 +1,22 @@
-"""The driver: a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
+"""Driver: runs a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tune_btxrd.distributed.connect import Cluster
-from tune_btxrd.distributed.failures import surroundings
+from tune_btxrd.distributed.failures import classified, surroundings
 from tune_btxrd.distributed.interrupts import hurried
 from tune_btxrd.distributed.listeners.cleanup import CHECKPOINTS, CheckpointKeeper
 from tune_btxrd.distributed.listeners.dashboard import DashboardRows
 from tune_btxrd.distributed.listeners.prometheus import Gauges
+from tune_btxrd.distributed.listeners.tolerant import Tolerant
+from tune_btxrd.distributed.memory_kills import MemoryKills
+from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.distributed.nodes import NodeWatch
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment
@@ -44,7 +48,7 @@ class SearchRun:
     device: str
     layout: Layout
     remote: RemoteFolder | None = None  # the storage's copy of `folder`, beyond this machine
-    shipment: Shipment | None = None  # pixels and parts for nodes that do not see the driver's folders
+    shipment: Shipment | None = None  # pixels and splits for nodes that do not see the driver's folders
     retries: int = 2  # of a trial whose process or node died, or which raised
     follows_nodes: bool = False  # more slots as nodes join, fewer as they leave
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
@@ -93,11 +97,20 @@ def run_search(
         ends.enter_context(closing(conductor))
         files = ends.enter_context(_event_files(run, record))
         runs = ends.enter_context(_mlflow_runs(run, record, conductor))
-        rungs = Rungs(spec, conductor)
-        rows = DashboardRows(run.folder.name)
-        hearers = (TableKeeper(record), keeper, *copies, *listeners, rows, _gauges(spec, run, record), *files)
-        nodes = NodeWatch(cluster, run.layout) if run.follows_nodes else None
-        _fit(trainable or _real(run), run, conductor, rungs, [Recorder(conductor, rungs, hearers, slots=nodes), *runs])
+        rows = Tolerant("Ray's dashboard", lambda: DashboardRows(run.folder.name))
+        gauges = Tolerant("Ray's metrics", lambda: _gauges(spec, run, record))
+        all_listeners = (TableKeeper(record), keeper, *copies, *listeners, rows, gauges, *files)
+        slots = NodeWatch(cluster, run.layout) if run.follows_nodes else lambda: run.layout.slots
+        memory = MemoryKills(conductor, slots, retries=run.retries)
+        check = None if trainable else partial(_check_source, run)
+        while True:
+            rungs = Rungs(spec, conductor)
+            recorder = Recorder(conductor, rungs, all_listeners, memory=memory, check=check)
+            try:
+                _fit(trainable or _real(run), run, conductor, rungs, [recorder, *runs])
+                break
+            except Exception as error:
+                memory.take(error)
         keeper.sweep("*")
         if not conductor.finished:
             raise KeyboardInterrupt
@@ -111,7 +124,7 @@ def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, clust
 
 def _real(run: SearchRun) -> Trainable:
     return make_trainable(
-        f"{run.folder.name} slot",
+        f"{ascii_name(run.folder.name)} slot",
         run.source,
         device=run.device,
         threads=run.layout.threads,
@@ -121,13 +134,19 @@ def _real(run: SearchRun) -> Trainable:
     )
 
 
+def _check_source(run: SearchRun) -> None:
+    """Raises SurroundingsError where cache or splits, as this machine sees them, are not whole."""
+    with classified():
+        run.source.check(run.split)
+
+
 def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, callbacks: list[Any]) -> None:
     from ray import tune
     from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
     resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
     tuner = tune.Tuner(
-        _named_slots(trainable, run.folder.name, resources),
+        _named_slots(trainable, ascii_name(run.folder.name), resources),
         tune_config=tune.TuneConfig(
             search_alg=Proposals(conductor),
             scheduler=rungs,
@@ -174,7 +193,7 @@ def _event_files(run: SearchRun, record: SearchRecord) -> Iterator[tuple[Listene
         return
     from tune_btxrd.distributed.listeners.tensorboard import EventFiles
 
-    files = EventFiles(record)
+    files = Tolerant("TensorBoard", lambda: EventFiles(record))
     try:
         yield (files,)
     finally:
@@ -197,7 +216,7 @@ def _mlflow_runs(run: SearchRun, record: SearchRecord, conductor: Conductor) -> 
 
 
 def _named_slots(trainable: Trainable, search: str, resources: dict[str, float]) -> type:
-    """The trainable in Tune's own wrapper, whose actors show search and slot in the dashboard, as the journal names them."""
+    """Wraps the trainable as Tune does; its actors show search and slot in the dashboard, as the journal names them."""
     from ray.tune import PlacementGroupFactory
     from ray.tune.trainable import wrap_function
 

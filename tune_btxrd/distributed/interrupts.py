@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (a spot node's warning, `submit --stop`): the state is saved, and a person is told how to go on."""
+"""Early ends of a verb (Ctrl-C, SIGTERM, a fault of the surroundings): state saved, the command to go on printed."""
 
 import os
 import signal
@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from tune_btxrd.console import say
+from tune_btxrd.distributed.failures import SurroundingsError
 
 GRACE = 8.0  # seconds from SIGTERM to the end of the process, come what may; what was reported is on the disk already
 TERMINATED = 128 + signal.SIGTERM
 
-_HURRIES: list[Callable[[], None]] = []  # what should be saved at once, called from the signal's handler
+_SAVES: list[Callable[[], None]] = []  # what should be saved at once, called from the signal's handler
 
 
 class Terminated(KeyboardInterrupt):  # an event, as its base class
@@ -28,9 +30,10 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; Terminated: after SIGTERM.
+        SurroundingsError: with what to type in its line.
     """
     stop = _Stop(how_to_go_on)
-    before = signal.signal(signal.SIGTERM, stop.heard) if _in_main_thread() else None
+    before = signal.signal(signal.SIGTERM, stop.on_sigterm) if _in_main_thread() else None
     try:
         yield
     except KeyboardInterrupt:
@@ -38,6 +41,9 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
         if stop.timer is not None:
             raise Terminated from None
         raise
+    except SurroundingsError as error:
+        advice = how_to_go_on().removeprefix("Interrupted; ")
+        raise SurroundingsError(f"{error} {advice[:1].upper()}{advice[1:]}") from error
     finally:
         if stop.timer is not None:
             stop.timer.cancel()
@@ -48,18 +54,24 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
 @contextmanager
 def hurried(save: Callable[[], None]) -> Iterator[None]:
     """While this lasts, SIGTERM calls `save` first; it must return at once."""
-    _HURRIES.append(save)
+    _SAVES.append(save)
     try:
         yield
     finally:
-        _HURRIES.remove(save)
+        _SAVES.remove(save)
 
 
 @contextmanager
 def own_handler_kept() -> Iterator[None]:
-    """Around what puts a handler of its own in place of ours, as `ray.init` does."""
+    """Sets our SIGTERM handler again after a block that replaces it, as `ray.init` and `ray.shutdown` do."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
+    try:
+        yield
+    finally:
+        _set_again(before)
+
+
+def _set_again(before: Any) -> None:
     if isinstance(getattr(before, "__self__", None), _Stop) and _in_main_thread():
         signal.signal(signal.SIGTERM, before)
 
@@ -69,13 +81,13 @@ class _Stop:
         self.how_to_go_on = how_to_go_on
         self.timer: threading.Timer | None = None
 
-    def heard(self, number: int, frame: FrameType | None) -> None:
-        """SIGTERM: everything that Ctrl-C does, within GRACE."""
+    def on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM: does what Ctrl-C does, within GRACE."""
         if self.timer is None:
             self.timer = threading.Timer(GRACE, self._force)
             self.timer.daemon = True
             self.timer.start()
-            for save in _HURRIES:
+            for save in _SAVES:
                 save()
         signal.raise_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""How many trials at once, with how many threads, and what an epoch costs: measured here and now, never guessed."""
+"""Measured layout: how many trials at once, with how many threads, and what an epoch costs."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed.connect import Cluster
+from tune_btxrd.distributed.failures import SurroundingsError, classified, reason_in
 from tune_btxrd.distributed.layouts import Option, Sample, choose, layouts, try_all
 from tune_btxrd.distributed.shipment import Shipment, local_source
 from tune_btxrd.errors import ConfigError, DataError, ResultError
@@ -73,7 +74,9 @@ def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterato
 
     try:
         yield sample
-    except ray.exceptions.RayTaskError as error:
+    except ray.exceptions.RayError as error:
+        if not isinstance(error, ray.exceptions.RayTaskError):
+            raise SurroundingsError(f"A slot must start and train, but: {reason_in(str(error))}. Start again.") from error
         if isinstance(error.cause, ConfigError | DataError | ResultError):
             raise error.cause from None
         raise
@@ -91,7 +94,8 @@ class _Probe:
     """A process that trains a few batches exactly as a slot does."""
 
     def __init__(self, source: Source, shipment: Shipment | None, split: str, config: dict[str, Any], device: str) -> None:
-        self.data = local_source(source, shipment).training_data(split)
+        with classified():
+            self.data = local_source(source, shipment).training_data(split)
         self.config, self.device = TrainConfig.from_dict(config), device
 
     def sample(self, threads: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The trainable function: config -> train() -> tune.report. It runs in a warm slot: one process, one trial after another."""
+"""Trainable function that Ray Tune runs in a warm slot, one trial after another: trains and reports each epoch."""
 
 import gc
 import os
@@ -24,25 +24,27 @@ def make_trainable(
     remote: RemoteFolder | None = None,
     shipment: Shipment | None = None,
 ) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune runs for each trial; what is the same for all trials travels once, in its closure.
+    """Makes the function that Tune runs for each trial; what all trials share travels once, in its closure.
 
     Args:
         name: what Ray's dashboard calls the slots.
         checkpoints: folder of the trials' checkpoints, for resuming; `remote`: where they go beyond this machine.
-        shipment: pixels and parts for nodes that do not see the driver's folders.
+        shipment: pixels and splits for nodes that do not see the driver's folders.
     """
     values, folder = source.to_dict(), str(checkpoints)
 
     def trainable(config: dict[str, Any]) -> None:
         from ray import tune
 
+        from tune_btxrd.distributed.failures import classified
         from tune_btxrd.distributed.trainable import run_trial
         from tune_btxrd.distributed.trial_config import TrialConfig
 
-        trial = TrialConfig.from_dict(config)
-        here = local_source(Source.from_dict(values), shipment)
-        aside = scratch(Path(folder).parent.name) if remote else Path(folder)
-        run_trial(trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
+        with classified():
+            trial = TrialConfig.from_dict(config)
+            here = local_source(Source.from_dict(values), shipment)
+            aside = scratch(Path(folder).parent.name) if remote else Path(folder)
+            run_trial(trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
 
     trainable.__name__ = name
     return trainable
@@ -109,5 +111,5 @@ def warm_slot(device: str, threads: int | None) -> Any:
 
 
 def _diverged_row(error: Any) -> dict[str, Any]:
-    """No epoch, but the news that there will be none; `objective` is there because Tune asks every row for it."""
+    """Row that reports divergence instead of an epoch; Tune requires `objective` in every row."""
     return {"epoch": error.epoch, "lr": error.lr, "objective": float("inf"), "stop": "diverged", "reason": str(error)}

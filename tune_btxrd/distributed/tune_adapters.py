@@ -9,17 +9,15 @@ from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune_btxrd.distributed.failures import failure_reason, storage_fault
+from tune_btxrd.distributed.failures import KILLED, MEMORY_LOW, NODE_LOST, RETRIED, failure_reason, fault_in
+from tune_btxrd.distributed.memory_kills import MemoryKills
 from tune_btxrd.distributed.trial_config import TrialConfig
-from tune_btxrd.errors import ResultError
 from tune_btxrd.search.columns import own_columns
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord
 from tune_btxrd.search.space.spec import SearchSpec
-
-RETRIED = "failed, tried again from its checkpoint"
 
 
 class Proposals(Searcher):
@@ -125,16 +123,22 @@ class Rungs(ASHAScheduler):
 
 
 class Recorder(Callback):
-    """Tells the conductor of every epoch, the stopping one included, and of every end; then whoever listens."""
+    """Reports every epoch (the stopping one included) and every end to the conductor, then to the listeners.
+
+    Args:
+        memory: knows how many slots there are, and hears of processes that Ray stopped for want of memory.
+        check: called after a process was killed; raises where the dataset's cache is no longer whole.
+    """
 
     def __init__(
         self,
         conductor: Conductor,
         rungs: Rungs,
         listeners: tuple[Listener, ...] = (),
-        slots: Callable[[], int] | None = None,
+        memory: MemoryKills | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
-        self.conductor, self.rungs, self.listeners, self.slots = conductor, rungs, listeners, slots
+        self.conductor, self.rungs, self.listeners, self.memory, self.check = conductor, rungs, listeners, memory, check
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Ray pickles its Tuner, and what listens here (files, a terminal) has no place in a pickle."""
@@ -142,8 +146,8 @@ class Recorder(Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """As many slots as the nodes of this moment have."""
-        if self.slots is not None:
-            self.conductor.slots = self.slots()
+        if self.memory is not None:
+            self.conductor.slots = self.memory.slots()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its slot."""
@@ -167,18 +171,30 @@ class Recorder(Callback):
             self._end(label, "pruned", self.rungs.reasons[label])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good, its retries used up; what the storage did wrong is no trial's failure."""
-        reason = failure_reason(trial)
-        if fault := storage_fault(reason):
-            raise ResultError(fault)
+        """A trial failed for good, its retries used up. Raises: SurroundingsError where no trial is to blame."""
+        reason = self._reason(trial)
         if trial.should_recover() and self.conductor.give_back(trial.config["trial"]):
             self._note(trial.config["trial"], f"{RETRIED}: {reason}")  # Ray retries none whose slot dies as it begins
         else:
             self._end(trial.config["trial"], "failed", reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed and begins again from its checkpoint."""
-        self._note(trial.config["trial"], f"{RETRIED}: {failure_reason(trial)}")
+        """A trial failed and begins again from its checkpoint. Raises: SurroundingsError where no trial is to blame."""
+        reason = self._reason(trial)
+        if reason == NODE_LOST or (reason == MEMORY_LOW and self.conductor.slots > 1):
+            trial.run_metadata.num_failures -= 1  # lost nodes and memory that others took cost none of its retries
+        self._note(trial.config["trial"], f"{RETRIED}: {reason}")
+
+    def _reason(self, trial: Any) -> str:
+        """Why the trial failed last. Raises: SurroundingsError where storage or dataset did."""
+        reason = failure_reason(trial)
+        if fault := fault_in(reason):
+            raise fault
+        if reason == KILLED and self.check is not None:
+            self.check()  # reading a map of a truncated file ends the process
+        if reason == MEMORY_LOW and self.memory is not None:
+            self.memory.count(trial.config["trial"])
+        return reason
 
     def _note(self, label: str, text: str) -> None:
         self.conductor.note(label, text)

@@ -134,6 +134,16 @@ class Conductor:
         self._unfinished.append(self.record.trials[label])
         return True
 
+    @property
+    def live(self) -> list[TrialRecord]:
+        """The trials that are handed out and have not ended."""
+        return [self.record.trials[label] for label in sorted(self._live)]
+
+    def take_back(self) -> None:
+        """Takes all running trials back, to be handed out again: they lost their processes at once."""
+        self._unfinished += self.live
+        self._live.clear()
+
     def note(self, label: str, text: str) -> None:
         """Takes what happened to a trial that goes on."""
         self._write("note", trial=label, text=text)

@@ -1,0 +1,169 @@
+"""Start of Ray: on loopback alone where it runs here, errors in one line, a watch over its processes."""
+
+import functools
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tune_btxrd.console import is_verbose, tell
+from tune_btxrd.distributed.failures import SurroundingsError
+from tune_btxrd.distributed.names import ascii_name
+from tune_btxrd.errors import ConfigError
+
+WORKER_ENV = {
+    # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+}
+LONGEST_SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
+SESSION = "ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"  # below the temporary folder
+SHORT = "/tmp"  # where sockets go if TMPDIR is too long for them
+NEEDED = ("raylet", "gcs_server")  # Ray's processes that a search cannot do without
+WATCH_SECONDS = 1.0
+GRACE = 30.0  # seconds that a driver gets to end in order once Ray has died under it
+CURES = (  # (found in the error's text, what helps)
+    ("AF_UNIX", "The temporary folder's path is too long for Ray's sockets: set RAY_TMPDIR=/tmp."),
+    ("No space left", "Free space in Ray's temporary folder (RAY_TMPDIR, else TMPDIR, else /tmp)."),
+    ("Read-only file system|Permission denied|Not a directory", "Set RAY_TMPDIR to a short folder that can be written."),
+    ("Too many open files", "Raise the limit of open files (`ulimit -n 65536`)."),
+    ("thread|Resource temporarily unavailable", "Raise the limit of processes (`ulimit -u`)."),
+    ("object store|shm|plasma", "Ray's object store needs room in /dev/shm (containers: --shm-size=2g)."),
+    ("[Tt]oken|[Aa]uth", "Check RAY_AUTH_MODE, RAY_AUTH_TOKEN and ~/.ray/auth_token."),
+    ("dashboard", "Look into dashboard.log below /tmp/ray/session_latest/logs."),
+    ("timed out|[Tt]imeout|failed to start|raylet|GCS|gcs", "The machine may be short of memory or processors: look into "
+     "/tmp/ray/session_latest/logs, and start again."),
+)  # fmt: skip
+
+
+def start(*, address: str | None, name: str) -> None:
+    """Starts Ray here (address None) or joins a cluster.
+
+    Raises:
+        ConfigError: in one line, with what helps.
+    """
+    import ray
+
+    try:
+        with ExitStack() as only_here:
+            if address is None:
+                only_here.enter_context(_short_temporary_folder())
+                only_here.enter_context(_loopback_alone())
+            ray.init(
+                address=address if address is not None else "local",
+                include_dashboard=True if address is None else None,
+                runtime_env={"env_vars": WORKER_ENV},
+                job_config=ray.job_config.JobConfig(metadata={"job_name": ascii_name(name), "tune_btxrd_search": name}),
+                logging_level=logging.INFO if is_verbose() else logging.ERROR,
+                log_to_driver=is_verbose(),
+            )
+        if address is None:
+            _guard_token()
+    except Exception as error:  # Ray raises anything here, from OSError to a bare Exception
+        ray.shutdown()
+        reason = re.sub(r"\s+", " ", str(error) or type(error).__name__).strip()[:160].rstrip(".")
+        if address is not None:
+            raise ConfigError(
+                f"A Ray cluster must be running at --address {address}, but: {reason}. Leave --address out to run here."
+            ) from error
+        cure = next((cure for words, cure in CURES if re.search(words, str(error))), "`-v` shows Ray's log.")
+        raise ConfigError(f"Ray must start on this machine, but: {reason}. {cure}") from error
+
+
+@contextmanager
+def _loopback_alone() -> Iterator[None]:
+    """Gives a Ray that is started here the address 127.0.0.1 and its agent a free port; `ray.init` takes neither.
+
+    The agent's fixed port may be another Ray's on this machine; rows of the dashboard would then show that one's logs.
+    """
+    from ray._private import parameter, ray_constants
+
+    known = ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    parameter.RayParams = functools.partial(known[1], dashboard_agent_listen_port=None)
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams = known
+
+
+def _guard_token() -> None:
+    """Makes the token file, which Ray writes for everyone to read, its owner's alone."""
+    path = Path.home() / ".ray" / "auth_token"
+    if path.is_file() and path.stat().st_uid == os.getuid():
+        path.chmod(0o600)
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Starts Ray's processes with another TMPDIR where ours (as Slurm and macOS set it) is too long for their sockets."""
+    base = os.environ.get("TMPDIR", "")
+    if "RAY_TMPDIR" in os.environ or len(os.fsencode(f"{base}/{SESSION}")) <= LONGEST_SOCKET:
+        yield
+        return
+    tell(f"Ray's sockets go to {SHORT}/ray: TMPDIR ({base}) is too long for them.")
+    os.environ["TMPDIR"] = SHORT
+    try:
+        yield
+    finally:
+        os.environ["TMPDIR"] = base
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Watches the Ray that was started here: without its raylet the driver would wait for ever.
+
+    Raises:
+        SurroundingsError: one of its processes ended.
+    """
+    watch = _Watch()
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        if watch.ended is None:
+            raise
+        raise SurroundingsError(watch.line) from error
+    finally:
+        watch.close()
+
+
+class _Watch:
+    """A thread that interrupts the main thread when one of Ray's processes has ended."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._node: Any = ray._private.worker._global_node
+        self.ended: str | None = None
+        self._closing = threading.Event()
+        self._timer: threading.Timer | None = None
+        threading.Thread(target=self._run, daemon=True, name="ray-watch").start()
+
+    @property
+    def line(self) -> str:
+        return f"Ray must keep running, but its {self.ended} ended (most often the system was out of memory)."
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _run(self) -> None:
+        while not self._closing.wait(WATCH_SECONDS):
+            self.ended = next((kind for kind, _ in self._node.dead_processes() if kind in NEEDED), None)
+            if self.ended:
+                self._timer = threading.Timer(GRACE, self._force)
+                self._timer.daemon = True
+                self._timer.start()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
+
+    def _force(self) -> None:
+        sys.stderr.write(f"tune-btxrd: {self.line} Everything reported is saved: the same command with --resume goes on.\n")
+        sys.stderr.flush()
+        os._exit(SurroundingsError.exit_code)
