@@ -229,6 +229,8 @@ def test_scores_of_the_test_parts_come_with_the_count_of_their_openings(tmp_path
     ]
     warning = "stratified, test part: auc Malignant 0.625 (0.400-0.750) may be chance: its interval contains 0.5."
     assert warning in texts
+    verdict = texts.index(next(text for text in texts if text.startswith("Winner: ") or text.startswith("No winner")))
+    assert texts.index(warning) < verdict, "warned before anything is praised"
     assert "+0.125 (-0.250 to +0.500)" in texts
     (own / "stratified" / "evaluation" / "scores.csv").unlink()  # opened, then the scoring broke off
     assert "opened 2 times; the scoring did not come to its end." in write_report(folder, checkpoints=own).read_text()

@@ -100,6 +100,8 @@ def render(
         head=words.head_lines(material),
         sections=[(title.lower(), title) for title in sections],
         searched=searched,
+        opened=bool(material.opened_parts),
+        headlines=words.headlines(material),
         summary=words.summary_lines(material),
         warnings=words.warning_lines(material),
         states=words.trials_line(material),

@@ -22,9 +22,14 @@ WORK_WORDS = {
 }
 
 
+def headlines(material: Material) -> list[str]:
+    """The winner's scores on the test parts, once they are known: they come before everything else."""
+    return [f"{part.split}, test part: {part.headline}." for part in material.opened_parts if part.headline]
+
+
 def summary_lines(material: Material) -> list[str]:
-    """The result in words: the scores on the test parts once they are known, then the winner and the final job."""
-    lines = [f"{part.split}, test part: {part.headline}." for part in material.opened_parts if part.headline]
+    """The result of search and final job in words: the winner and what it is worth on validation."""
+    lines = []
     if material.selection and material.spec:
         lines += selection_lines(material.selection, material.spec)
     else:
