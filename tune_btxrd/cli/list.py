@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from tune_btxrd.console import make_table, say, show
 from tune_btxrd.distributed.remote_storage import RemoteFolder, is_remote, local_folder
-from tune_btxrd.errors import TuneBtxrdError
+from tune_btxrd.errors import ResultError, TuneBtxrdError
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.pace import progress_of
@@ -68,7 +68,10 @@ def searches_document(storage: str) -> str:
 def searches(storage: str) -> list[Listed]:
     """Every results folder of a storage, by name."""
     if not is_remote(storage):
-        return _searches(local_folder(storage))
+        folder = local_folder(storage)
+        if folder.exists() and not folder.is_dir():
+            raise ResultError(f"Results lie in a folder, but {folder} is a file: choose another --storage.")
+        return _searches(folder)
     remote = RemoteFolder(storage)
     with TemporaryDirectory() as aside:
         for name in remote.names():

@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
 
 
+TELLING = ("run", "search", "retrain", "train", "submit", "watch")  # say themselves how to go on after Ctrl-C
+
+
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed, as talkative as was asked."""
     from tune_btxrd.console import NORMAL, QUIET, VERBOSE, aside, set_verbosity
+    from tune_btxrd.distributed.interrupts import stoppable
 
     given = vars(flags)
     set_verbosity(QUIET if given.get("quiet") else VERBOSE if given.get("verbose") else NORMAL)
     with aside(wanted=given.get("json", False)):
-        VERBS[flags.verb](flags)
+        if flags.verb in TELLING:
+            VERBS[flags.verb](flags)
+            return
+        with stoppable(lambda: "Interrupted; files that are there are whole. Type the same again."):
+            VERBS[flags.verb](flags)
 
 
 def _prepare(flags: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tune_btxrd.console import progress, tell
 from tune_btxrd.files import write_whole
+from tune_btxrd.inference.model_card import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
@@ -23,7 +24,7 @@ def predict_images(
     """Class probabilities for files and folders of images; files that cannot be read are in `broken` of the answer.
 
     Args:
-        checkpoint: .pt file, exported folder or ONNX file.
+        checkpoint: .pt file, ONNX file, timm folder, or the folder of an export.
         overlays: folder for pictures of where the model looks; rank_uncertain: CSV file of the images to label first.
         told: called with the answer before the overlays are drawn, which take longest and may fail.
 
@@ -36,7 +37,7 @@ def predict_images(
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
     files = image_files([Path(image) for image in images])
-    predictor = open_model(Path(checkpoint), device=device)
+    predictor = open_model(exported_model(Path(checkpoint)), device=device)
     if overlays is not None:
         from tune_btxrd.inference.grad_cam import network
 
@@ -54,3 +55,11 @@ def predict_images(
             written = explain_files(predictor, found.files, overlays, progress=advance)
         tell(f"{len(written)} overlay(s) in {overlays}")
     return found
+
+
+def exported_model(path: Path) -> Path:
+    """The model in the folder that `export` names; any other path is a model already."""
+    if not (path / MANIFEST_FILE).is_file():
+        return path
+    found = [*sorted(path.glob("best_*.pt")), *(path / name for name in ("timm", "model.onnx") if (path / name).exists())]
+    return found[0] if found else path

@@ -1,0 +1,164 @@
+"""How a search begins and goes on: the same words again are accepted, others refused with both values; a cache that was
+cleared is made again for every verb, and replaced images are noticed.
+"""
+
+import dataclasses
+import json
+import shlex
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+from tune_btxrd.cli.flags import read_data, read_space, read_splits
+from tune_btxrd.cli.main import main
+from tune_btxrd.cli.parser import parse_words
+from tune_btxrd.data.request import DataRequest
+from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.pipeline.open_search import open_search
+from tune_btxrd.pipeline.place import Place
+from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
+from tune_btxrd.results.search_json import SearchSettings
+
+WORDS = [
+    *("--phantom-count", "90", "--phantom-size", "96", "--groups", "patients", "--seed", "5", "--splits", "stratified"),
+    *("--backbone", "test_efficientnet", "--image-size", "32", "--set", "clip=1.0", "--trials", "4", "--epochs", "6"),
+]
+OLD = ROOT / "tests" / "golden" / "results_0_1_0.tar.xz"
+
+
+def said(root: Path, *words: str) -> dict[str, Any]:
+    """What these flags of `search` say, as the functions of this page take it."""
+    flags = parse_words(["search", "--cache", str(root / "cache"), *words])
+    return {
+        "data": read_data(flags),
+        "space": read_space(flags),
+        "split": flags.split,
+        "splits": read_splits(flags),
+        "device": flags.device,
+    }
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A search that began with WORDS, before its first trial."""
+    root = tmp_path_factory.mktemp("start")
+    place = Place(name="first", storage=str(root / "ray results?v=2"), checkpoints=root / "check points")
+    asked = said(root, *WORDS)
+    asked["space"] = complete_space(asked["space"], asked["data"])
+    begin(place, **asked)
+    return place
+
+
+def again(place: Place, *words: str) -> SearchSettings:
+    return go_on(place, **said(place.folder.parents[1], *words))
+
+
+def test_the_same_words_go_on(begun: Place) -> None:
+    before = SearchSettings.load(begun.folder)
+    after = again(begun, *WORDS)
+    assert dataclasses.replace(after, resumed=()) == before
+    assert again(begun).space == before.space
+
+
+@pytest.mark.parametrize(
+    ("words", "began", "now"),
+    [
+        (["--groups", "none"], "patients", "none"),
+        (["--seed", "6"], "5", "6"),
+        (["--phantom-count", "120"], "90", "120"),
+        (["--positive-class", "Benign"], "None", "Benign"),
+        (["--exclude", "ids.txt"], "None", "ids.txt"),
+        (["--backbone", "test_resnet"], "test_efficientnet", "test_resnet"),
+        (["--image-size", "64"], "32", "64"),
+        (["--set", "clip=2"], "1.0", "2.0"),
+        (["--pretrained"], "False", "True"),
+        (["--epochs", "7"], "6", "7"),
+        (["--split", "stratified"], "common", "stratified"),
+        (["--splits", "stratified,center"], "stratified", "center"),
+        (["--set", "lr=0.01"], "lr", "searched"),
+    ],
+)
+def test_other_values_are_refused_with_both(begun: Place, words: list[str], began: str, now: str) -> None:
+    kept = (begun.folder / "search.json").read_bytes()
+    with pytest.raises(ConfigError) as refusal:
+        again(begun, *words)
+    assert began in str(refusal.value) and now in str(refusal.value)
+    assert (begun.folder / "search.json").read_bytes() == kept
+
+
+def test_another_space_is_refused_and_more_trials_are_taken(begun: Place, tmp_path: Path) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("space: {lr: {low: 1.0e-5, high: 1.0e-2, log: true}}\nstart: [{lr: 1.0e-3}]\n")
+    with pytest.raises(ConfigError, match=r"--space was .*space\.yaml and is now .*mine\.yaml"):
+        again(begun, "--space", str(space))
+    shutil.copy(ROOT / "search_spaces" / "phantom.yaml", tmp_path / "same.yaml")
+    more = again(begun, "--space", str(tmp_path / "same.yaml"), "--trials", "9", "--confirm", "1")
+    assert more.spec(begun.folder).trials == 9 and more.spec(begun.folder).confirm == 1
+    assert SearchSettings.load(begun.folder).space == more.space
+
+
+def test_a_search_and_a_training_do_not_go_on_as_each_other(begun: Place) -> None:
+    with pytest.raises(ResultError, match="is a search: go on with `run"):
+        go_on(begun, DataRequest(), complete_space(said(begun.folder)["space"], DataRequest()), config={})
+
+
+def test_a_printed_command_can_be_typed(begun: Place) -> None:
+    words = shlex.split(begun.command("run", "--seeds", "2"))
+    assert words[:4] == ["python", "-m", "tune_btxrd", "run"]
+    flags = parse_words(words[3:])
+    typed = Place(name=flags.name, storage=flags.storage, checkpoints=flags.checkpoints)
+    assert typed == begun and flags.resume and flags.seeds == 2
+    for verb in ("retrain", "export", "report", "evaluate", "watch", "trial"):
+        number = ["3"] if verb == "trial" else []
+        flags = parse_words([*shlex.split(begun.command(verb))[3:], *number])
+        assert (flags.verb, flags.name, flags.storage) == (verb, begun.name, begun.storage)
+
+
+def test_a_cleared_cache_is_made_again(begun: Place, tmp_path: Path) -> None:
+    settings = SearchSettings.load(begun.folder)
+    known = Path(settings.source.cache)
+    source, request = pixels(settings)
+    assert source == settings.source and request == settings.request
+    elsewhere, _ = pixels(settings, cache=tmp_path / "other")
+    assert Path(elsewhere.cache).name == known.name and Path(elsewhere.cache).parent == tmp_path / "other"
+    shutil.rmtree(known)
+    made, _ = pixels(settings)
+    assert made == settings.source and known.is_dir()
+
+
+def test_replaced_images_are_noticed(tmp_path: Path) -> None:
+    from PIL import Image
+
+    data = tmp_path / "data"
+    lines = ["image_id,path,label", *(f"{n},{n}.png,{'ab'[n % 2]}" for n in range(40))]
+    data.mkdir()
+    (data / "manifest.csv").write_text("\n".join(lines) + "\n")
+    for number in range(40):
+        Image.new("L", (40, 40), number * 3).save(data / f"{number}.png")
+    place = Place(name="x", storage=str(tmp_path / "results"), checkpoints=tmp_path / "checkpoints")
+    asked = said(tmp_path, "--data", str(data), *WORDS[8:])
+    asked["space"] = complete_space(asked["space"], asked["data"])
+    settings = begin(place, **asked)
+    Image.new("L", (40, 40), 200).save(data / "7.png")
+    shutil.rmtree(settings.source.cache)
+    with pytest.raises(DataError, match=r"files in .* have been replaced since"):
+        again(place)
+
+
+def test_results_of_0_1_0_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open(OLD) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    for words in (["list"], ["watch", "old"], ["report", "old", "--quiet"]):
+        assert main(words) == 0, capsys.readouterr().err
+    settings = SearchSettings.load(tmp_path / "ray_results" / "old")
+    assert settings.layout is not None and settings.layout.slots == 1 and settings.environment.tune_btxrd == "0.1.0"
+    assert settings.checkpoints == tmp_path / "checkpoints" / "old"
+    old = open_search("old")
+    assert len(old.trials) and set(old.curves()) <= set(old.trials["trial"]) and old.winner.image_size == 32
+    go_on(Place(name="old"), DataRequest(cache=tmp_path / "cache"), said(tmp_path)["space"])
+    assert json.loads((tmp_path / "ray_results" / "old" / "search.json").read_text())["resumed"]
