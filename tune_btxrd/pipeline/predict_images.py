@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tune_btxrd.console import progress, tell
 from tune_btxrd.files import write_whole
-from tune_btxrd.inference.model_card import MANIFEST_FILE
+from tune_btxrd.inference.model_info import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
