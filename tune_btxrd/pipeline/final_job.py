@@ -11,7 +11,7 @@ from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.site import CHECKPOINTS, Site
 from tune_btxrd.report.training_curves import draw_curves
-from tune_btxrd.results.checkpoints import RetrainJob, final_job_lock, plan_jobs
+from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import Layout, SearchSettings
 from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
 from tune_btxrd.search.budget import minutes
@@ -43,26 +43,25 @@ def plan_final_job(settings: SearchSettings, folder: Path, *, splits: Sequence[s
 def run_final_job(jobs: Sequence[RetrainJob], source: Source, site: Site, *, device: str, layout: Layout) -> None:
     """Trains all jobs that have not ended before, and draws their curves; one process at a time.
 
-    Raises: as `final_job_lock` and `run_jobs`.
+    Raises: as `run_jobs`.
     """
     splits = dict.fromkeys(job.split for job in jobs)
     heading(f"Retrain: {len(jobs)} training(s) on {', '.join(splits)}")
     total = sum(job.config.epochs for job in jobs)
-    with final_job_lock(jobs[0].root):
-        with progress("retrain epochs") as advance:
-            run_jobs(
-                jobs,
-                source,
-                device=device,
-                threads=layout.threads,
-                cpus=min(layout.cpus, site.cluster.cpus),
-                gpus=layout.gpus if site.cluster.gpus else 0,
-                on_epoch=_RetrainProgress(lambda done: advance(done, total)),
-                remote=site.remote / CHECKPOINTS if site.remote else None,
-                shipment=site.shipment,
-            )
-        for job in jobs:
-            draw_curves(job, source)
+    with progress("retrain epochs") as advance:
+        run_jobs(
+            jobs,
+            source,
+            device=device,
+            threads=layout.threads,
+            cpus=min(layout.cpus, site.cluster.cpus),
+            gpus=layout.gpus if site.cluster.gpus else 0,
+            on_epoch=_RetrainProgress(lambda done: advance(done, total)),
+            remote=site.remote / CHECKPOINTS if site.remote else None,
+            shipment=site.shipment,
+        )
+    for job in jobs:
+        draw_curves(job, source)
 
 
 class _RetrainProgress:

@@ -2,17 +2,12 @@
 
 import csv
 import io
-import os
-import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.split_files import split_name
@@ -23,7 +18,6 @@ LOG = "training_log.csv"
 WINNER, HAND_MADE = "winner", "hand-made"  # the roles of a config in the final job
 HAND_MADE_FOLDER = "hand_made"
 ALONE = "this config"  # what verb `train` trains
-LOCK = ".final_job.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,41 +109,6 @@ def plan_jobs(
         for split, stem in splits.items()
         for role, config in configs.items()
     ]
-
-
-@contextmanager
-def final_job_lock(root: Path) -> Iterator[None]:
-    """Held by the one process that trains the final job into `checkpoints/<name>`; a note beside it says who that is.
-
-    Raises:
-        ResultError: another process holds it, or the folder cannot be written.
-    """
-    note = root / f"{LOCK}.holder"
-    lock = FileLock(root / LOCK)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ResultError(
-            f"One process at a time may train into {root}, but {_holder(note)} is at it: wait for it, or stop it."
-        ) from error
-    except OSError as error:
-        raise ResultError(
-            f"Checkpoints need a folder that can be written, but {root}: {error.strerror}. Choose another --checkpoints."
-        ) from error
-    try:
-        write_whole(note, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(note: Path) -> str:
-    try:
-        return note.read_text(encoding="utf-8")[:200]
-    except OSError:  # it has just begun or ended
-        return "another process"
 
 
 def is_done(job: RetrainJob) -> bool:
