@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.test_rungs import CURVES, FakeTune, states
+from tests.search.test_asha import CURVES, FakeTune, states
 from tests.support.searches import make_conductor, make_folder, make_rows, make_spec
 from tune_btxrd.search.space.spec import SCHEDULERS, SearchSpec
 
