@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+from tune_btxrd.search.record import STATE_WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         said = []
         for line in search.stdout:
             said.append(line)
-            if re.match(r"  trial +\d+ (done|cut)", line):
+            if re.match(rf"  trial +\d+ ({'|'.join(STATE_WORDS.values())})", line):
                 break
         address = re.search(r"Ray dashboard: (http://\S+) \(log in with the token", "".join(said))
         assert address, "".join(said)
