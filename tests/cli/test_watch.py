@@ -97,6 +97,15 @@ def test_list_and_watch_agree_on_a_dead_search(tmp_path: Path, capsys: pytest.Ca
     assert "stopped early" in shown and "pruned" not in shown
 
 
+def test_a_search_before_its_first_session_is_starting_not_silent_since_1970(tmp_path: Path):
+    half_way(tmp_path / "new").write(lines=0)
+    written = (tmp_path / "new" / "search.json").stat().st_mtime
+    shown = view(tmp_path / "new", now=written + 60)
+    assert shown.lines(shown.follower.record)[-1] == "time left: known after the first epoch"
+    late = view(tmp_path / "new", now=written + 3600)
+    assert "No news for 60 min: it was interrupted" in late.lines(late.follower.record)[-1]
+
+
 def test_time_left_by_hand(tmp_path: Path):
     """One trial of 4 epochs ended, 10 s an epoch; 3 trials are to come."""
     trial = make_trial(0, [1.0] * 4, started=0.0, ended=40.0)

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.support.paths import SHARED
 from tune_btxrd.data.audit.audit import Audit, audit
+from tune_btxrd.data.audit.features import table_features
 from tune_btxrd.data.audit.findings import shortcut_findings
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
 from tune_btxrd.data.audit.picture_measures import NEAR_BITS, border_numbers, content_box, measure_pixels, near_pairs
@@ -68,6 +69,17 @@ def split_of(train: list[int], val: list[int], test: list[int]) -> Split:
 def strength_of(found: Audit, feature: str, *, label: str = "class", place: str = "all") -> Strength:
     shortcut = next(s for s in found.shortcuts if s.feature == feature)
     return next(s for s in shortcut.strengths if (s.label, s.place) == (label, place))
+
+
+def test_the_order_of_class_folders_is_no_shortcut(tmp_path: Path):
+    """Rows are then sorted by class because the reader sorts folders; a table's own order is still measured."""
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (40, 40)).save(tmp_path / name)
+    by_folder = read_dataset(tmp_path)
+    assert "row order" not in [feature.name for feature in table_features(by_folder)]
+    mixed = dataclasses.replace(by_folder, files=by_folder.files[::-1])
+    assert "row order" in [feature.name for feature in table_features(mixed)]
 
 
 @functools.cache

@@ -56,7 +56,10 @@ def add_data(parser: argparse.ArgumentParser, *, table_only: bool = False) -> No
     """The dataset and how it is read: a DataRequest."""
     group = parser.add_argument_group("dataset")
     group.add_argument(
-        "--data", type=Path, metavar="DIR", help="dataset folder: BTXRD as it unzips, or one with manifest.csv"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="dataset folder: BTXRD as it unzips, a folder per class, or one with manifest.csv",
     )
     group.add_argument(
         "--groups", choices=("duplicates", "patients", "none"), help="what stays in one part (default: duplicates)"

@@ -1,4 +1,4 @@
-"""MemoryKills: retries trials whose process Ray ended for want of memory, in fewer slots if it repeats.
+"""MemoryKills: retries trials whose process Ray ended for lack of memory, in fewer slots if it repeats.
 
 Ray's memory monitor kills the process; Tune's actor manager does not know that error and raises it out of `tuner.fit()`, so
 the driver begins a new Tuner with the same conductor. Unfinished trials go on from their checkpoints.

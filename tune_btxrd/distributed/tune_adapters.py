@@ -126,7 +126,7 @@ class Recorder(Callback):
     """Reports every epoch (the stopping one included) and every end to the conductor, then to the listeners.
 
     Args:
-        memory: knows how many slots there are, and hears of processes that Ray stopped for want of memory.
+        memory: knows how many slots there are, and hears of processes that Ray stopped for lack of memory.
         check: called after a process was killed; raises where the dataset's cache is no longer whole.
     """
 

@@ -136,7 +136,10 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
         DataError: the cache lacks an image of the split.
     """
     if not (test := split.parts["test"]):
-        raise ResultError(f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits.")
+        raise ResultError(
+            f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits, or begin a search "
+            "on a dataset or a split (`run --splits stratified`) that has one."
+        )
     folder, rows = item.folder / "evaluation", job.manifest.rows(test)
     job.cache.rows(test)
     read_openings(folder)

@@ -59,7 +59,10 @@ def read_timm_folder(path: Path) -> tuple[nn.Module, ModelInfo]:
     """
     config, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
     if absent := [file.name for file in (config, weights) if not file.is_file()]:
-        raise ResultError(f"A timm folder must hold {CONFIG_FILE} and {WEIGHTS_FILE}, but {path} has no {absent[0]}.")
+        raise ResultError(
+            f"A timm folder must hold {CONFIG_FILE} and {WEIGHTS_FILE}, but {path} has no {absent[0]}: "
+            "give a .pt file, or the folder `export` of one split."
+        )
     values = read_object(config)
     if INFO_KEY not in values:
         raise ResultError(f"A timm folder must carry its preprocessing, but {config} does not: export it with `export`.")

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md in the form of Hugging Face: what a checkpoint is, whence it comes, what it achieves, what it is not for.
+"""MODEL_CARD.md in the form of Hugging Face: what a checkpoint is, where it is from, what it achieves, what it is not for.
 
 Everything is read from disk: `search.json`, splits, audit, `evaluation/`. What is not there is said to be absent.
 """

@@ -1,4 +1,4 @@
-"""Decisions: what is fitted on validation and applied ever after: calibration and operating points of one model."""
+"""Decisions: what is fitted on validation and applied everywhere else: calibration and operating points of one model."""
 # ruff: noqa: N803
 # (shape suffixes: logits_NC)
 

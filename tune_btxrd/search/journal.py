@@ -1,4 +1,4 @@
-"""Journal: everything a search lived through, one JSON line per event (`events.py`), appended as it happens.
+"""Journal: everything that happened in a search, one JSON line per event (`events.py`), appended as it happens.
 
 It is the truth from which the study, the rungs, the tables and a resumed search are rebuilt. Ray's own snapshots are late
 and hold no rungs; a database can be damaged; a line that was written stays written.

@@ -10,7 +10,7 @@ from typing import Literal
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.journal import JournalReader
-from tune_btxrd.search.record import SearchRecord, TrialRecord, new_record, read_on
+from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, TrialRecord, new_record, read_on
 from tune_btxrd.search.selection import ranking
 from tune_btxrd.search.space.spec import SearchSpec
 
@@ -87,7 +87,7 @@ def progress_of(record: SearchRecord, spec: SearchSpec, *, now: float) -> Litera
 
 def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     """Time left from the epochs of the present session (patience saves some of it), and how long it has been silent."""
-    began = record.sessions[-1]["time"] if record.sessions else 0.0
+    began = record.sessions[-1]["time"] if record.sessions else _written(record.folder)
     news = sorted(row["time"] for trial in record.trials.values() for row in trial.epochs if row["time"] >= began)
     starts = [max(trial.started, began) for trial in record.trials.values()]
     ends = [trial.ended for trial in record.trials.values() if trial.ended]
@@ -99,6 +99,12 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
         return Pace(left=None, silence=silence, is_silent=is_silent)
     rate = (last - began) / len(news)
     return Pace(left=epochs_left(record.trials.values(), spec) * rate, silence=silence, is_silent=is_silent)
+
+
+def _written(folder: Path) -> float:
+    """Time at which `search.json` was written: the start of a search that has no session yet; 0 where there is no file."""
+    path = folder / SETTINGS_FILE
+    return path.stat().st_mtime if path.is_file() else 0.0
 
 
 def epochs_left(trials: Collection[TrialRecord], spec: SearchSpec) -> float:

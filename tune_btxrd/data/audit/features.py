@@ -21,10 +21,9 @@ def table_features(manifest: Manifest) -> list[Feature]:
     names = [
         image_id if file is None else file.name for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)
     ]
-    features = [
-        _category("file extension", [PurePath(name).suffix.lower() or "none" for name in names]),
-        Feature(name="row order", numbers=np.arange(len(manifest), dtype=np.float64)[:, None]),
-    ]
+    features = [_category("file extension", [PurePath(name).suffix.lower() or "none" for name in names])]
+    if not _sorted_by_folder(manifest):
+        features.append(Feature(name="row order", numbers=np.arange(len(manifest), dtype=np.float64)[:, None]))
     if manifest.centers is not None:
         features.append(_category("center", manifest.centers))
     blocks = {"site columns": SITE_COLUMNS, "region columns": REGION_COLUMNS, "view columns": VIEW_COLUMNS}
@@ -67,6 +66,12 @@ def _block(name: str, table: pd.DataFrame, columns: list[str]) -> Feature:
     count = (numbers == 1).sum(axis=1)
     values = np.where(count > 0, f"some of {len(columns)} set", f"all {len(columns)} zero")
     return Feature(name=name, numbers=np.column_stack([numbers, count]), values=values)
+
+
+def _sorted_by_folder(manifest: Manifest) -> bool:
+    """Whether rows are only sorted by folder, as those of class folders are: their order then says what the folders say."""
+    folders = [file.parent for file in manifest.files if file is not None]
+    return len(set(folders)) > 1 and folders == sorted(folders)
 
 
 def _category(name: str, values: Sequence[str]) -> Feature:
