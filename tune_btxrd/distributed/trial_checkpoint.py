@@ -7,10 +7,9 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder
-from tune_btxrd.training.checkpoint import UnusableError, checkpoint_dict, load, save
+from tune_btxrd.training.checkpoint import Checkpoint, UnusableError, checkpoint_dict, load, save
 from tune_btxrd.training.state import TrainState
 
 
@@ -43,7 +42,7 @@ class TrialCheckpoint:
             self._pending.result()
             self._pending = None
 
-    def load(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    def load(self, config: Mapping[str, object]) -> Checkpoint | None:
         """The newest checkpoint of this config that is whole, or None; `note` says what was passed over.
 
         A checkpoint of another config is left by a search whose journal was lost before the trial began anew.
@@ -88,7 +87,7 @@ class TrialCheckpoint:
         self.path.unlink(missing_ok=True)
         before(self.path).unlink(missing_ok=True)
 
-    def _write(self, checkpoint: Mapping[str, Any]) -> None:
+    def _write(self, checkpoint: Checkpoint) -> None:
         if self.path.exists():
             self.path.replace(before(self.path))
         save(checkpoint, self.path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from tune_btxrd.scoring.score_tables import Judged
 def prediction_table(model: Judged, rows: np.ndarray, manifest: Manifest) -> pd.DataFrame:
     """One row per test image: label, prediction, logits, probabilities, calibrated ones, calls at operating points."""
     names = manifest.class_names
-    columns: dict[str, Any] = {
+    columns: dict[str, np.ndarray | list[str]] = {
         "image_id": [manifest.image_ids[row] for row in rows],
         "label": manifest.task.texts(model.targets, names),
         "predicted": manifest.task.texts(model.predicted, names),

@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
@@ -11,7 +11,18 @@ from tune_btxrd.files import write_whole
 LOG_FILE = "test_log.json"
 
 
-def read_openings(folder: Path) -> list[dict[str, Any]]:
+class Opening(TypedDict):
+    """One evaluation of a test part, as the log holds it; `count` is 1 for the first."""
+
+    count: int
+    when: str
+    split: str
+    split_sha256: str
+    checkpoints: dict[str, str]
+    images: int
+
+
+def read_openings(folder: Path) -> list[Opening]:
     """The openings so far, oldest first, of the `evaluation` folder of a split; empty where there was none.
 
     Raises:
@@ -25,7 +36,7 @@ def read_openings(folder: Path) -> list[dict[str, Any]]:
         assert isinstance(openings, list) and all(isinstance(entry, dict) for entry in openings)
     except (OSError, ValueError, AssertionError) as error:
         raise ResultError(f"{path} must be whole, since it counts how often a test part was opened: restore it.") from error
-    return openings
+    return cast("list[Opening]", openings)
 
 
 def log_opening(folder: Path, *, split: str, split_sha256: str, checkpoints: dict[str, str], images: int) -> int:
@@ -38,7 +49,7 @@ def log_opening(folder: Path, *, split: str, split_sha256: str, checkpoints: dic
         ResultError: the log is damaged or cannot be written.
     """
     openings = read_openings(folder)
-    entry = {
+    entry: Opening = {
         "count": len(openings) + 1,
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "split": split,

@@ -4,7 +4,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -73,18 +72,19 @@ def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class
             positive = model.targets == index
             metric = Metric("auc" if kind == "roc" else "average_precision", index)
             label = f"{figure_text(model.name)} {model.point[metric]:.3f} ({model.interval(metric)})"
-            line: dict[str, Any] = {
-                "color": COLOURS[number],
-                "linestyle": STYLES[number % 2],
-                "label": label,
-                "linewidth": 1.6,
-            }
             if kind == "roc":
-                false_rate, true_rate, _ = roc_curve(positive, model.probabilities[:, index])
-                axis.plot(false_rate, true_rate, **line)
+                xs, ys, _ = roc_curve(positive, model.probabilities[:, index])
             else:
-                precision, recall, _ = precision_recall_curve(positive, model.probabilities[:, index])
-                axis.step(recall, precision, where="post", **line)
+                ys, xs, _ = precision_recall_curve(positive, model.probabilities[:, index])
+            axis.plot(
+                xs,
+                ys,
+                drawstyle="default" if kind == "roc" else "steps-post",
+                color=COLOURS[number],
+                linestyle=STYLES[number % 2],
+                label=label,
+                linewidth=1.6,
+            )
         if index == positive_class:
             _mark_points(axis, models[0], positive_class, kind)
         _frame(axis, kind, share=float((models[0].targets == index).mean()))

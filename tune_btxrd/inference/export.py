@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -152,7 +151,7 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
     preprocessing = {"mean": info.mean, "std": info.std, "input_size": size, "test_input_size": size}
     # timm's nearest name for our letterbox is "border"; the exact rule stands under our own key
     rule = {"interpolation": "bicubic", "crop_pct": 1.0, "test_crop_pct": 1.0, "crop_mode": "border"}
-    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]  # timm's models carry it as plain data
+    config: dict[str, object] = model.pretrained_cfg  # type: ignore[assignment]  # timm's models carry it as plain data
     own = {"num_classes": len(info.class_names), "tag": "", "license": "other"}  # no longer timm's own weights
     model.pretrained_cfg = {**config, **preprocessing, **rule, **own}  # type: ignore[assignment]  # as above
     more = {"label_names": list(info.class_names), INFO_KEY: info.to_dict()}
@@ -246,7 +245,7 @@ def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dic
     return logits, probabilities
 
 
-def _manifest(exported: Exported, checkpoint: Path) -> dict[str, Any]:
+def _manifest(exported: Exported, checkpoint: Path) -> dict[str, object]:
     values = asdict(exported) | {"folder": exported.folder.name}
     return values | {
         "checkpoint": os.path.relpath(checkpoint, exported.folder),

@@ -49,7 +49,7 @@ class ModelInfo:
     head: str = "linear"
     task: Task = DEFAULT
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data, with the preprocessing in words."""
         return {
             "backbone": self.backbone,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,7 +72,7 @@ class Predictions:
         point.
         """
         names, decisions = self.info.class_names, self.info.decisions
-        columns: dict[str, Any] = {
+        columns: dict[str, np.ndarray | list[str] | str] = {
             "file": [safe_text(file) for file in self.files],
             "predicted": [names[index] for index in self.predicted],
             "rule": RULE,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +22,7 @@ from tune_btxrd.search.selection import pareto_front
 
 
 def draw_all(material: Material, found: Importances | None, surface: Landscape | None) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of every picture that the search has something for."""
+    """(name, figure) of every picture that the search has data for."""
     made: dict[str, Callable[[], Figure | None]] = {
         "history": lambda: _history(material),
         "curves": lambda: _curves(material),
@@ -134,8 +133,14 @@ def _slots(material: Material) -> Figure | None:
         starts = [(span.begin / long, (span.first - span.begin) / long) for span in mine]
         works = [(span.first / long, (span.end - span.first) / long) for span in mine]
         for bars, state in ((starts, "pruned"), (works, "complete")):
-            look: dict[str, Any] = {"facecolors": LOOKS[state][0], "edgecolors": "white", "linewidth": 0.3}
-            axis.broken_barh(bars, (lane - 0.35, 0.7), **look, rasterized=len(use.spans) > MANY)
+            axis.broken_barh(
+                bars,
+                (lane - 0.35, 0.7),
+                facecolors=LOOKS[state][0],
+                edgecolors="white",
+                linewidth=0.3,
+                rasterized=len(use.spans) > MANY,
+            )
     for begin, end in use.downtime:
         axis.axvspan(begin / long, end / long, color="0.85", zorder=0)
     for text, state in (("start-up", "pruned"), ("training and validation", "complete")):

@@ -1,6 +1,7 @@
 """Everything that a report is made of, read from a results folder that may be running, killed, copied or half empty."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Training:
     log: pd.DataFrame
 
     @property
-    def best(self) -> dict[str, Any]:
+    def best(self) -> dict[str, float | str]:
         """The row of the best epoch."""
         return best_row(self.log)
 
@@ -44,6 +45,36 @@ class Training:
     def title(self) -> str:
         """Role, "winner" or "hand-made", with its seed where it is a further one."""
         return self.role + (f", seed {self.seed}" if self.seed is not None else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCounts:
+    """What `audit.json` says of the dataset.
+
+    Attributes:
+        class_counts: class -> images; class_by_center: center -> the same.
+        broken: files missing or unreadable; duplicates: pairs of equal files.
+        findings: one row each; None where there was nothing to report.
+    """
+
+    images: int
+    class_counts: Mapping[str, int]
+    class_by_center: Mapping[str, Mapping[str, int]]
+    broken: int
+    duplicates: int
+    findings: pd.DataFrame | None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "AuditCounts":
+        """From the content of `audit.json`, of this version or an earlier one."""
+        return cls(
+            images=values.get("images", 0),
+            class_counts=values.get("class_counts", {}),
+            class_by_center=values.get("class_by_center", {}),
+            broken=len(values.get("missing", ())) + len(values.get("unreadable", ())),
+            duplicates=len(values.get("duplicates", ())),
+            findings=pd.DataFrame(values["findings"]) if values.get("findings") else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +89,7 @@ class Material:
         trainings: of the final job, in order of splits; empty where the checkpoints are not at hand.
         opened_parts: those that `evaluate` has opened, with their scores; empty before.
         findings: of the audit, one row each; None where it was not kept.
-        audit: counts of the dataset as the audit found them.
+        audit: counts of the dataset as the audit found them; None where it was not kept.
         gaps: what could not be read, one sentence each.
     """
 
@@ -73,7 +104,7 @@ class Material:
     trainings: tuple[Training, ...]
     opened_parts: tuple[OpenedPart, ...]
     findings: pd.DataFrame | None
-    audit: dict[str, Any]
+    audit: AuditCounts | None
     gaps: tuple[str, ...]
 
     @property
@@ -121,7 +152,7 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
         slots=slot_use(record),
         trainings=trainings,
         opened_parts=read_opened_parts(found, settings.source.class_names[settings.source.positive_class]) if found else (),
-        findings=pd.DataFrame(audit["findings"]) if audit.get("findings") else None,
+        findings=audit.findings if audit else None,
         audit=audit,
         gaps=tuple(gaps),
     )
@@ -155,12 +186,13 @@ def _selection(record: SearchRecord, spec: SearchSpec | None, settings: SearchSe
         return None, str(error)
 
 
-def _read_audit(folder: Path, gaps: list[str]) -> dict[str, Any]:
+def _read_audit(folder: Path, gaps: list[str]) -> AuditCounts | None:
     path = folder / "audit.json"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return AuditCounts.from_dict(values) if values else None
     except FileNotFoundError:
         gaps.append("The audit of the dataset was not kept (audit.json is missing).")
     except (json.JSONDecodeError, UnicodeDecodeError):
         gaps.append("The audit of the dataset could not be read (audit.json is damaged).")
-    return {}
+    return None

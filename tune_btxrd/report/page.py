@@ -3,10 +3,10 @@
 import base64
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # Plotly ships no types
@@ -45,6 +45,31 @@ WORDY = {
     "cure",
 }
 STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A row of a table on the page.
+
+    Attributes:
+        cells: (column, text); opens: label of the trial that a click opens, or "".
+        marks: HTML attributes of the row.
+    """
+
+    cells: list[tuple[str, str]]
+    opens: str
+    marks: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageTable:
+    """A sheet as `page.html` shows it; `words` are the columns of running text."""
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[TableRow]
+    words: set[str]
 
 
 def write_report(
@@ -157,7 +182,7 @@ def _test_pictures(material: Material) -> list[dict[str, str]]:
     ]
 
 
-def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, dict[str, Any] | None]:
+def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable | None]:
     wanted = (
         "final_job",
         "test_scores",
@@ -181,25 +206,20 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, dict[str, A
     return tables
 
 
-def _table(sheet: Sheet, material: Material) -> dict[str, Any]:
+def _table(sheet: Sheet, material: Material) -> PageTable:
     """A sheet as the template needs it; a row of a trial opens it and is filtered by its state."""
     text = sheet.text()
     winner = material.selection.winner.label if material.selection else None
-    rows = [_row(cells, material, winner) for cells in text.to_dict("records")]
-    return {
-        "name": sheet.name,
-        "title": sheet.title,
-        "columns": list(text),
-        "rows": rows,
-        "words": WORDY & set(text),
-    }
+    columns = [str(name) for name in text]
+    rows = [_row({str(name): cell for name, cell in cells.items()}, material, winner) for cells in text.to_dict("records")]
+    return PageTable(name=sheet.name, title=sheet.title, columns=columns, rows=rows, words=WORDY & set(columns))
 
 
-def _row(cells: dict[Any, str], material: Material, winner: str | None) -> dict[str, Any]:
+def _row(cells: Mapping[str, str], material: Material, winner: str | None) -> TableRow:
     label = cells.get("trial", "").removesuffix(" (hand-made)")
     trial = material.record.trials.get(label)
     marks: dict[str, str] = {}
     if trial is not None:
         marks = {"data-state": trial.state} if "state" in cells else {}
         marks |= {"class": "winner"} if label == winner else {}
-    return {"cells": list(cells.items()), "opens": label if trial else "", "marks": marks}
+    return TableRow(cells=list(cells.items()), opens=label if trial else "", marks=marks)

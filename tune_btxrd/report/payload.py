@@ -1,11 +1,11 @@
-"""The numbers behind the page's pictures, as plain data: short names, few digits, no number that JSON does not know."""
+"""Data of the page's pictures as JSON: rounded numbers, null where one is not finite."""
 
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
@@ -14,13 +14,14 @@ from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import STATE_WORDS, TrialRecord
 from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.tasks.registry import task_named
 
 DIGITS = 5  # significant
 
 
-def payload(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, Any]:
-    """What `charts.js` draws from."""
+def payload(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, object]:
+    """Numbers, names and settings that `charts.js` draws."""
     spec, record = material.spec, material.record
     everyone = [*record.search_trials, *record.confirmations]
     source = material.settings.source
@@ -58,7 +59,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
     }
 
 
-def to_script(content: Any) -> str:
+def to_script(content: object) -> str:
     """JSON that may stand inside a <script> element: nothing in it can end the element or begin a comment."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
     for mark, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
@@ -66,7 +67,7 @@ def to_script(content: Any) -> str:
     return text
 
 
-def number(value: Any) -> Any:
+def number(value: object) -> object:
     """A number with DIGITS significant digits; None for one that is not finite; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         return value
@@ -76,21 +77,21 @@ def number(value: Any) -> Any:
     return int(plain) if plain.is_integer() and abs(plain) < 1e15 else float(f"{plain:.{DIGITS}g}")
 
 
-def _shared(trials: Iterable[TrialRecord]) -> dict[str, Any]:
-    """What all configs have in common, told once."""
+def _shared(trials: Iterable[TrialRecord]) -> dict[str, object]:
+    """Hyperparameters with one value in all configs: written once instead of in each trial."""
     configs = [trial.config for trial in trials]
     first = configs[0] if configs else {}
     return {k: v for k, v in first.items() if all(k in config and config[k] == v for config in configs)}
 
 
-def _dimension(dimension: Any) -> dict[str, Any]:
+def _dimension(dimension: Dimension) -> dict[str, object]:
     choices = None if dimension.choices is None else [str(choice) for choice in dimension.choices]
     return {"name": dimension.name, "log": dimension.log, "low": dimension.low, "high": dimension.high, "choices": choices}
 
 
 def _trial(
-    trial: TrialRecord, columns: list[str], shared: dict[str, Any], visits: list[str], material: Material
-) -> dict[str, Any]:
+    trial: TrialRecord, columns: list[str], shared: dict[str, object], visits: list[str], material: Material
+) -> dict[str, object]:
     best = trial.best or {}
     return {
         "label": trial.label,
@@ -110,7 +111,7 @@ def _trial(
     }
 
 
-def _landscape(surface: Landscape | None) -> dict[str, Any] | None:
+def _landscape(surface: Landscape | None) -> dict[str, object] | None:
     if surface is None:
         return None
     return {
@@ -122,7 +123,7 @@ def _landscape(surface: Landscape | None) -> dict[str, Any] | None:
     }
 
 
-def _slots(material: Material) -> dict[str, Any] | None:
+def _slots(material: Material) -> dict[str, object] | None:
     use = material.slots
     if use is None:
         return None
@@ -135,7 +136,7 @@ def _slots(material: Material) -> dict[str, Any] | None:
     }
 
 
-def _standings(material: Material) -> list[dict[str, Any]]:
+def _standings(material: Material) -> list[dict[str, object]]:
     items = material.selection.standings if material.selection else ()
     return [
         {
@@ -149,6 +150,6 @@ def _standings(material: Material) -> list[dict[str, Any]]:
     ]
 
 
-def _training(split: str, title: str, log: Any, columns: list[str]) -> dict[str, Any]:
-    wanted = [name for name in log if name in columns]
+def _training(split: str, title: str, log: pd.DataFrame, columns: list[str]) -> dict[str, object]:
+    wanted = [str(name) for name in log if name in columns]
     return {"split": split, "title": title, "rows": {name: [number(v) for v in log[name].tolist()] for name in wanted}}

@@ -1,8 +1,8 @@
-"""What the report says in sentences. Every number that matters stands here or in a table, not only in a picture."""
+"""Sentences of the report. Every number that matters stands here or in a table, not only in a picture."""
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import UNDETERMINED, Importances
@@ -12,6 +12,19 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.record import best_trial, states_line
 from tune_btxrd.search.selection import pareto_front
+
+
+class NotedEnvironment(TypedDict, total=False):
+    """`environment` of `search.json`; an earlier version may have noted less."""
+
+    created: str
+    command: list[str]
+    tune_btxrd: str
+    git_commit: str | None
+    python: str
+    platform: str
+    packages: dict[str, str]
+
 
 WORK_WORDS = {
     "training": "training",
@@ -223,18 +236,17 @@ def sentence(text: str) -> str:
 def data_lines(material: Material) -> list[str]:
     """The dataset in words."""
     audit = material.audit
-    if not audit:
+    if audit is None:
         return [gap for gap in material.gaps if "audit" in gap]
-    counts = ", ".join(f"{count:,} {name}" for name, count in audit.get("class_counts", {}).items())
-    lines = [f"{audit.get('images', 0):,} images: {counts}."]
+    counts = ", ".join(f"{count:,} {name}" for name, count in audit.class_counts.items())
+    lines = [f"{audit.images:,} images: {counts}."]
     centers = {
         center: ", ".join(f"{count:,} {name}" for name, count in classes.items())
-        for center, classes in audit.get("class_by_center", {}).items()
+        for center, classes in audit.class_by_center.items()
     }
     if len(centers) > 1:
         lines.append("By center: " + "; ".join(f"{center}: {text}" for center, text in centers.items()) + ".")
-    broken = len(audit.get("missing", ())) + len(audit.get("unreadable", ()))
-    lines.append(f"{broken} files missing or unreadable; {len(audit.get('duplicates', ()))} pairs of duplicates.")
+    lines.append(f"{audit.broken} files missing or unreadable; {audit.duplicates} pairs of duplicates.")
     return lines
 
 
@@ -258,6 +270,6 @@ def environment_pairs(material: Material) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in pairs.items() if value]
 
 
-def settings_environment(material: Material) -> dict[str, Any]:
+def settings_environment(material: Material) -> NotedEnvironment:
     """Versions, commit, machine, as `search.json` noted them."""
-    return dict(material.record.settings.get("environment", {}))
+    return cast("NotedEnvironment", material.record.settings.get("environment", {}))

@@ -126,7 +126,7 @@ def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_whole(path, text.getvalue())
 
 
-def best_row(log: pd.DataFrame) -> dict[str, Any]:
+def best_row(log: pd.DataFrame) -> dict[str, float | str]:
     """The row of the best epoch."""
     return {str(name): value for name, value in log[log["improved"].astype(str) == "True"].iloc[-1].to_dict().items()}
 

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -182,7 +181,7 @@ def write_summary(
     folder: Path, jobs: Sequence[RetrainJob], settings: SearchSettings, selection: Selection | None, warnings: Sequence[str]
 ) -> None:
     """`summary.json`: the closing table as data."""
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "winner": selection.winner.label if selection else None,
         "standings": [
             {

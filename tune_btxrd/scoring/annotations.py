@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,6 +21,21 @@ CORNERS_OF_CIRCLE = 64
 LARGEST_SIDE = 1_000_000  # px
 SHOWN = 5  # annotations that were left out, by name
 FARTHEST = 10  # sides of the input; points beyond are drawn there
+
+
+class _Shape(TypedDict):
+    """A shape of a LabelMe file, as it claims to be; `_shapes` checks it."""
+
+    points: object
+    shape_type: NotRequired[str | None]
+
+
+class _LabelMe(TypedDict):
+    """A LabelMe file, as it claims to be; `_shapes` and `_claimed_size` check it."""
+
+    shapes: list[_Shape]
+    imageWidth: NotRequired[float | None]
+    imageHeight: NotRequired[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +101,7 @@ def read_lesion(annotation: Path, image_size: int, *, image: Path | None = None)
     return _draw([turn(points) for points in outlines or boxes], (width, height), image_size)
 
 
-def _read(annotation: Path) -> dict[str, Any]:
+def _read(annotation: Path) -> _LabelMe:
     try:
         if annotation.stat().st_size > MOST_BYTES:
             raise DataError(
@@ -99,7 +114,7 @@ def _read(annotation: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise DataError(f"An annotation must be a LabelMe file, but {annotation} holds {type(values).__name__}: replace it.")
-    return values
+    return cast("_LabelMe", values)
 
 
 def _parsed(data: bytes) -> Any:
@@ -115,7 +130,7 @@ def _parsed(data: bytes) -> Any:
         raise error
 
 
-def _shapes(shapes: Sequence[dict[str, Any]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _shapes(shapes: Sequence[_Shape]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Outlines and boxes as (K, 2) corners. Raises: ValueError, KeyError, TypeError where a shape is none."""
     outlines: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
@@ -136,11 +151,12 @@ def _shapes(shapes: Sequence[dict[str, Any]]) -> tuple[list[np.ndarray], list[np
     return outlines, boxes
 
 
-def _claimed_size(values: dict[str, Any]) -> tuple[int, int] | None:
+def _claimed_size(values: _LabelMe) -> tuple[int, int] | None:
     """(width, height) that the file names; None where it names none. Raises: ValueError, TypeError."""
-    if values.get("imageWidth") is None or values.get("imageHeight") is None:
+    width, height = values.get("imageWidth"), values.get("imageHeight")
+    if width is None or height is None:
         return None
-    width, height = int(values["imageWidth"]), int(values["imageHeight"])
+    width, height = int(width), int(height)
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise ValueError(f"a picture of {width} x {height} px")
     return width, height
@@ -188,7 +204,7 @@ def _upright(annotation: Path, claimed: tuple[int, int] | None, real: ImageSize 
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes have one shape: a picture may have been made smaller after it was annotated."""
+    """Whether two sizes have the same aspect ratio: a picture may have been scaled after it was annotated."""
     ratio = (one[0] / one[1]) / (other[0] / other[1])
     rounding = 1 / min(*one, *other)
     return abs(ratio - 1) <= SAME_SHAPE + rounding

@@ -34,7 +34,7 @@ class Calibration:
         """(N, C) calibrated probabilities, float64."""
         return self.task.probabilities(logits_NC.astype(np.float64) / self.temperature + np.asarray(self.bias))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return {"temperature": self.temperature, "bias": list(self.bias), "task": self.task.name}
 

@@ -53,7 +53,7 @@ class Decisions:
                 one = " and ".join(names)
                 yield f"Operating points of {class_names[self.positive_class]} that coincide: {one} ({threshold:.4f})."
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return {
             "positive_class": self.positive_class,

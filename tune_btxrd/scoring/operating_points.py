@@ -26,7 +26,7 @@ class OperatingPoint:
     val_sensitivity: float
     val_specificity: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return asdict(self)
 

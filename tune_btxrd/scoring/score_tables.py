@@ -5,7 +5,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,11 +127,11 @@ def proportions(targets_N: np.ndarray, predicted_N: np.ndarray, classes: int) ->
     return found
 
 
-def proportion_columns(count: Proportion | None) -> dict[str, Any]:
+def proportion_columns(count: Proportion | None) -> dict[str, float]:
     """found, asked and both intervals as columns; empty where a metric is no proportion."""
     if count is None:
         return {}
-    columns = {"found": count.found, "asked": count.asked}
+    columns: dict[str, float] = {"found": count.found, "asked": count.asked}
     return columns | _ends("clopper_pearson", count.clopper_pearson) | _ends("wilson", count.wilson)
 
 
@@ -195,7 +194,7 @@ def gap_table(
     return pd.DataFrame(rows)
 
 
-def _fitted(decisions: Decisions, stage: str) -> dict[str, Any]:
+def _fitted(decisions: Decisions, stage: str) -> dict[str, float | str]:
     if stage == "before":
         return {}
     bias = " ".join(f"{value:+.3f}" for value in decisions.calibration.bias)
@@ -207,12 +206,12 @@ def _named(metric: Metric, class_names: Sequence[str]) -> dict[str, str]:
     return {"metric": metric.name, "class": "" if index is None else class_names[index]}
 
 
-def _shown(interval: Interval, kind: str) -> dict[str, Any]:
+def _shown(interval: Interval, kind: str) -> dict[str, float | str]:
     known = not math.isnan(interval.low)
     return {"low": interval.low, "high": interval.high, "interval": kind if known else NOT_ESTIMABLE}
 
 
-def _bootstrapped(draws_R: np.ndarray) -> dict[str, Any]:
+def _bootstrapped(draws_R: np.ndarray) -> dict[str, float | str]:
     return _shown(bootstrap_interval(draws_R), BOOTSTRAP) | _ends("bootstrap", percentile_interval(draws_R))
 
 

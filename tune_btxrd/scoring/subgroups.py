@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +36,7 @@ def subgroup_table(models: Sequence[Judged], groups: Sequence[Subgroup], positiv
 
     `small` marks a share of fewer than SMALL images.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for model in models:
         right, positive = model.predicted == model.targets, model.targets == positive_class
         called = model.predicted == positive_class

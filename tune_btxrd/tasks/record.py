@@ -71,7 +71,7 @@ class EpochMetrics:
     train_seconds: float = column("without validation", kind="clock")
     val_seconds: float = column("of the validation pass", kind="clock")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data: name -> value; one number per class as a list."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

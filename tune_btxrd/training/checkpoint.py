@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from tune_btxrd.training.models.images import create
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import group_parts, learning_rates
 from tune_btxrd.training.slot import Slot
-from tune_btxrd.training.state import TrainState
+from tune_btxrd.training.state import BestState, TrainState
 
 FORMAT = 1
 MOST_BYTES = 8 * 2**30  # of a checkpoint; the largest model of timm has 2.6 GiB of weights, its optimizer state twice that
@@ -40,13 +40,41 @@ KEYS = (
 )
 
 
+class SavedStates(TypedDict):
+    """States of model and optimizer at one epoch, in a checkpoint."""
+
+    model_state_dict: dict[str, Tensor]
+    optimizer_state_dict: dict[str, object]
+
+
+class Checkpoint(SavedStates):
+    """Content of a checkpoint file; `load` requires KEYS, the reader's keys may be missing in a foreign file.
+
+    Attributes:
+        best: states of the best epoch where that is not `epoch`; None in a checkpoint of the best epoch.
+    """
+
+    format: NotRequired[int]
+    epoch: int
+    scheduler_state_dict: dict[str, object]
+    val_loss: float
+    best_val_loss: float
+    config: dict[str, object]
+    class_names: list[str]
+    normalization: dict[str, list[float]]
+    class_weights: Tensor
+    history: list[dict[str, object]]
+    task: NotRequired[str]
+    precision: NotRequired[str]
+    keep_best: NotRequired[bool]
+    best: SavedStates | None
+
+
 class UnusableError(ResultError):
     """A file is no whole checkpoint of ours: damaged, foreign, or with weights that are not finite."""
 
 
-def checkpoint_dict(
-    state: TrainState, *, class_names: Sequence[str], which: Literal["last", "best"] = "last"
-) -> dict[str, Any]:
+def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Literal["last", "best"] = "last") -> Checkpoint:
     """The training between two epochs as plain data that shares no memory with it.
 
     "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format.
@@ -57,15 +85,15 @@ def checkpoint_dict(
     assert which == "last" or is_best or state.best is not None
     if which == "best" and not is_best:
         assert state.best is not None
-        return _plain(state, state.best["model"], state.best["optimizer"], state.best_epoch, class_names) | {"best": None}
-    best = None
+        return _plain(state, state.best, state.best_epoch, class_names)
+    current = BestState(model=state.model.state_dict(), optimizer=state.optimizer.state_dict())
+    plain = _plain(state, current, state.epoch, class_names)
     if state.best is not None and not is_best:
-        best = {"model_state_dict": state.best["model"], "optimizer_state_dict": state.best["optimizer"]}
-    current = _plain(state, state.model.state_dict(), state.optimizer.state_dict(), state.epoch, class_names)
-    return current | {"best": _portable(best)}
+        plain["best"] = _saved(state.best)
+    return plain
 
 
-def save(checkpoint: Mapping[str, Any], path: Path) -> None:
+def save(checkpoint: Mapping[str, object], path: Path) -> None:
     """Writes aside, flushes to the disk, renames: `path` is complete or what it was before.
 
     Raises:
@@ -81,7 +109,7 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
         raise ResultError(f"The checkpoint {path} must be writable, but got: {reason}.") from error
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Checkpoint:
     """What `save` wrote, on the CPU.
 
     Raises:
@@ -93,7 +121,7 @@ def load(path: Path) -> dict[str, Any]:
     if absent:
         raise UnusableError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
     require_finite(loaded["model_state_dict"], path)
-    return dict(loaded)
+    return cast("Checkpoint", dict(loaded))
 
 
 def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -148,7 +176,7 @@ def _fault(path: Path) -> str:
     return f"{odd} is not what was written: bits have changed" if odd else ""
 
 
-def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> TrainState:
+def restore(slot: Slot, checkpoint: Checkpoint, data: TrainingData) -> TrainState:
     """The training of a checkpoint in this slot; `train` goes on as if it had never been interrupted.
 
     Raises:
@@ -162,11 +190,11 @@ def restore(slot: Slot, checkpoint: Mapping[str, Any], data: TrainingData) -> Tr
     _load_optimizer(state.optimizer, checkpoint["optimizer_state_dict"])
     state.history = [data.task.record.from_dict(row) for row in checkpoint["history"]]
     if (best := checkpoint["best"]) is not None:
-        state.best = {"model": best["model_state_dict"], "optimizer": best["optimizer_state_dict"]}
+        state.best = BestState(model=best["model_state_dict"], optimizer=best["optimizer_state_dict"])
     return state
 
 
-def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: Path) -> tuple[nn.Module, Checkpoint]:
     """The model of a checkpoint, on the CPU in eval mode, and the checkpoint. Raises: ResultError as `load`."""
     checkpoint = load(path)
     config = TrainConfig.from_dict(checkpoint["config"])
@@ -175,7 +203,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return model.eval(), checkpoint
 
 
-def scheduler_state(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: int) -> dict[str, Any]:
+def scheduler_state(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: int) -> dict[str, object]:
     """Loads into torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max, eta_min=min_lr) after `epoch`.
 
     With stages it is that of the stage of `epoch`, whose epochs are T_max; one learning rate per optimizer group.
@@ -193,16 +221,14 @@ def scheduler_state(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch
     }
 
 
-def _plain(
-    state: TrainState, model: Mapping[str, Tensor], optimizer: Mapping[str, Any], epoch: int, class_names: Sequence[str]
-) -> dict[str, Any]:
+def _plain(state: TrainState, states: BestState, epoch: int, class_names: Sequence[str]) -> Checkpoint:
+    """The checkpoint of one epoch, without the states of the best one."""
     rows = state.history[:epoch]
     best = max(row.epoch for row in rows if row.improved)
     return {
         "format": FORMAT,
         "epoch": epoch,
-        "model_state_dict": _portable(dict(model)),
-        "optimizer_state_dict": _portable(dict(optimizer)),
+        **_saved(states),
         "scheduler_state_dict": scheduler_state(state.optimizer, state.config, epoch),
         "val_loss": rows[-1].val_loss,
         "best_val_loss": rows[best - 1].val_loss,
@@ -214,7 +240,12 @@ def _plain(
         "task": state.data.task.name,
         "precision": state.precision,
         "keep_best": state.keep_best,
+        "best": None,
     }
+
+
+def _saved(states: BestState) -> SavedStates:
+    return {"model_state_dict": _portable(dict(states.model)), "optimizer_state_dict": _portable(dict(states.optimizer))}
 
 
 def _portable(tree: Any) -> Any:
@@ -228,7 +259,7 @@ def _portable(tree: Any) -> Any:
     return tree
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, object]) -> None:
     """Loads a copy, each moment in its parameter's memory layout: the fused step walks both side by side."""
     optimizer.load_state_dict(dict(saved))
     for parameter, moments in optimizer.state.items():
@@ -237,7 +268,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
             moments[name] = like.detach().copy_(value)
 
 
-def _check_model(slot: Slot, config: TrainConfig, checkpoint: Mapping[str, Any], data: TrainingData) -> None:
+def _check_model(slot: Slot, config: TrainConfig, checkpoint: Checkpoint, data: TrainingData) -> None:
     if len(checkpoint["class_names"]) != data.num_classes:
         found = f"{len(checkpoint['class_names'])} classes instead of {data.num_classes}"
         raise ResultError(f"A training must be resumed on its own dataset, but the checkpoint has {found}.")

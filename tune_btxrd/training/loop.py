@@ -23,7 +23,7 @@ from tune_btxrd.training.device import Clock, autocast, derive_seed, seeded
 from tune_btxrd.training.models.layers import HEAD, TOP
 from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
-from tune_btxrd.training.state import Diverged, TrainState
+from tune_btxrd.training.state import BestState, Diverged, TrainState
 
 VAL_PIXELS = {"cpu": 128 * 64**2, "mps": 64 * 224**2, "cuda": 256 * 224**2}  # per validation batch; a CPU gains no more
 
@@ -169,7 +169,7 @@ def _keep_best(state: TrainState) -> None:
     """Copies the state of the best epoch just before the next epoch changes it."""
     wanted = state.keep_best or state.config.reload_best
     if wanted and state.history and state.history[-1].improved:
-        state.best = {
-            "model": {name: tensor.clone() for name, tensor in state.model.state_dict().items()},
-            "optimizer": copy.deepcopy(state.optimizer.state_dict()),
-        }
+        state.best = BestState(
+            model={name: tensor.clone() for name, tensor in state.model.state_dict().items()},
+            optimizer=copy.deepcopy(state.optimizer.state_dict()),
+        )

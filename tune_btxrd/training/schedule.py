@@ -64,7 +64,7 @@ def enter_epoch(state: TrainState) -> None:
         state.optimizer.state.clear()
         if config.reload_best and state.best_epoch < state.epoch:
             assert state.best is not None
-            load_tensors(state.model, state.best["model"])
+            load_tensors(state.model, state.best.model)
     rates, trained = learning_rates(state.epoch, config), TRAINED[stage.trains]
     for part, group in zip(group_parts(state.optimizer), state.optimizer.param_groups, strict=True):
         group["lr"] = rates[part]

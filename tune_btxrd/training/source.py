@@ -28,7 +28,7 @@ class Source:
     positive_class: int
     task: str = DEFAULT.name
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return asdict(self) | {"class_names": list(self.class_names)}
 

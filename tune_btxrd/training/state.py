@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,14 @@ class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip
 
     def __str__(self) -> str:
         return f"The loss must stay finite, but got {self.loss} in epoch {self.epoch} at lr={self.lr:g}: use a smaller lr."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BestState:
+    """Copies of the states of model and optimizer at the best epoch."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, object]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -53,7 +60,7 @@ class TrainState:
     keep_best: bool
     static_step: StaticStep | None = None  # what full batches run on where a CUDA graph was asked for
     history: list[EpochMetrics] = field(default_factory=list)
-    best: dict[str, Any] | None = None
+    best: BestState | None = None
     live: bool = True
     whole: bool = True
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +67,7 @@ class Audit:
     not_measured: Mapping[str, str]
     findings: tuple[Finding, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data for `audit.json`: names as the attributes, verdicts of the shortcuts added."""
         plain = dataclasses.asdict(self)
         for shortcut, found in zip(plain["shortcuts"], self.shortcuts, strict=True):

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def check_pixels(path: Path, images: np.ndarray, sums: Sequence[int]) -> None:
     _checked.add(key)
 
 
-def index_bytes(index: dict[str, Any]) -> bytes:
+def index_bytes(index: Mapping[str, object]) -> bytes:
     """The index as JSON, its own checksum at its end."""
     text = json.dumps(index).encode()
     return text[:-1] + CHECK + str(zlib.crc32(text)).encode() + b"}"

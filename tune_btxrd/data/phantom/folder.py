@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -127,9 +126,9 @@ def _write_case(case: Case, *, folder: Path, seed: int) -> None:
         path.write_text(json.dumps(_labelme(case, picture.outlines)))
 
 
-def _labelme(case: Case, outlines: Iterable[np.ndarray]) -> dict[str, Any]:
+def _labelme(case: Case, outlines: Iterable[np.ndarray]) -> dict[str, object]:
     """LabelMe's record: a box and a polygon per outline."""
-    shapes: list[dict[str, Any]] = []
+    shapes: list[dict[str, object]] = []
     for outline in outlines:
         box = [outline.min(axis=0).tolist(), outline.max(axis=0).tolist()]
         for kind, points in (("rectangle", box), ("polygon", outline.tolist())):

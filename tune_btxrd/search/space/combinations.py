@@ -12,7 +12,7 @@ from tune_btxrd.training.models.names import check_backbone
 def combinations(spec: SearchSpec, names: Collection[str]) -> list[dict[str, Any]]:
     """Every combination of the values of `names`, searched, fixed or default, that a config of the space can have."""
     asked = _with_parents(spec, names)
-    found: list[dict[str, Any]] = [{}]
+    found: list[dict[str, object]] = [{}]
     for dimension in spec.space:
         if dimension.name in asked:
             values = _values(dimension, spec.space)

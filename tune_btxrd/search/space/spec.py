@@ -148,7 +148,7 @@ class SearchSpec:
 
     def suggest(self, trial: SuggestingTrial) -> TrainConfig:
         """The complete config of an Optuna trial; conditional dimensions are asked only where they are active."""
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for dimension in self.space:
             if dimension.is_active(values):
                 values[dimension.name] = dimension.suggest(trial)

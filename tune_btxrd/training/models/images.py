@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import timm
 import torch
@@ -123,7 +122,7 @@ def build_shell(backbone: str, num_classes: int, device: torch.device, *, head: 
 
 def normalization(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The model's own mean and std, three numbers each, for pixels in [0, 1]."""
-    config: dict[str, Any] = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined, no-untyped-call]  # timm is untyped
+    config = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined, no-untyped-call]  # timm is untyped
     return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
 
 
