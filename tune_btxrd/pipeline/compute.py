@@ -45,11 +45,6 @@ class Compute:
         if self.gpus is not None and not 0 <= self.gpus < math.inf:
             raise ConfigError(f"`gpus-per-trial >= 0` must hold, but got --gpus-per-trial {self.gpus}.")
 
-    @property
-    def chooses_layout(self) -> bool:
-        """Whether a layout that was measured before may not be what is wanted."""
-        return any(value is not None for value in (self.device, self.slots, self.cpus, self.gpus))
-
     def allows(self, layout: Layout) -> bool:
         """Whether a layout that was measured before is what is wanted now."""
         said = {"slots": self.slots, "cpus": self.cpus, "gpus": self.gpus, "ran_on": self.device}
