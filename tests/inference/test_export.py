@@ -1,5 +1,6 @@
 # ruff: noqa: F811  # pytest hands fixtures over by name
 import json
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +59,14 @@ def test_pt_timm_folder_and_onnx_give_the_same_logits(exported, finished):
     np.testing.assert_array_equal(own, plain)
     np.testing.assert_allclose(graph, own, atol=1e-4)
     assert exported[0].differences["timm"] == 0 and exported[0].differences["onnx"] < 1e-4
+
+
+def test_the_folder_that_export_names_opens_too(exported, finished, tmp_path):
+    images = finished.source.training_data("stratified").images[:5]
+    folder = exported[0].folder
+    np.testing.assert_array_equal(open_model(folder).logits(images), open_model(folder / "timm").logits(images))
+    bare = shutil.copytree(folder, tmp_path / "export", ignore=shutil.ignore_patterns("timm"))  # as of `head: mlp`
+    np.testing.assert_array_equal(open_model(bare).logits(images), open_model(folder / "model.onnx").logits(images))
 
 
 def test_timm_alone_loads_the_folder(exported):

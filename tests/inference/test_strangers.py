@@ -73,6 +73,30 @@ def test_one_number_of_normalization_counts_for_all_channels(tmp_path: Path):
     assert np.array_equal(one, logits(tmp_path / "a.pt", foreign(normalization={"mean": [0.5] * 3, "std": [0.25] * 3})))
 
 
+@pytest.mark.parametrize("mixed", [{"mean": [123.7, 116.3, 103.5], "std": STD}, {"mean": MEAN, "std": [58.4, 57.1, 57.4]}])
+def test_a_mean_and_a_std_of_two_scales_are_refused(tmp_path: Path, mixed: object):
+    with pytest.raises(ResultError, match="must be of one scale"):
+        logits(tmp_path / "a.pt", foreign(normalization=mixed))
+
+
+def test_a_mean_of_bytes_with_std_one_is_understood(tmp_path: Path):
+    given = {"mean": [255 * value for value in MEAN], "std": [1, 1, 1]}
+    same = {"mean": MEAN, "std": [1 / 255] * 3}
+    first, second = (logits(tmp_path / "a.pt", foreign(normalization=way)) for way in (given, same))
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_every_flipped_bit_of_the_zips_end_is_called_damage(tmp_path: Path):
+    torch.save(foreign(), tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    for at in range(len(whole) - 98, len(whole)):  # the three records that close a zip64
+        (tmp_path / "a.pt").write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            open_model(tmp_path / "a.pt")  # some of these bytes mean nothing
+        except ResultError as error:
+            assert "must be complete" in str(error)
+
+
 def test_names_of_torchvision_are_understood_where_the_backbone_is_the_same():
     torch.manual_seed(0)
     theirs = torchvision.models.efficientnet_b0(num_classes=3).eval()

@@ -34,6 +34,7 @@ def test_warnings_by_hand():
     assert "worse than chance" in of(row("auc", 0.38, 0.30, 0.46, **{"class": "M"}))[0]
     assert of(row("auc", 0.38, 0.30, 0.46, **{"class": "other"})) == []
     assert of(row("macro_auc", 0.5, math.nan, math.nan, interval=NOT_ESTIMABLE)) == []
+    assert "lies below chance" in of(row("macro_auc", 0.39, math.nan, math.nan, interval=NOT_ESTIMABLE))[0]
     exact = Proportion(found=2, asked=44).clopper_pearson
     found = of(
         row("sensitivity", 2 / 44, exact.low, exact.high, **{"class": "M", "found": 2, "asked": 44, "validation": 0.55})

@@ -114,7 +114,7 @@ def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[
     are those of pixels in 0..255.
 
     Raises:
-        ResultError: no such numbers.
+        ResultError: no such numbers, or mean and std of two scales.
     """
     try:
         assert isinstance(given, Mapping)
@@ -124,7 +124,13 @@ def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[
             f"A checkpoint's normalization must be plain lists of numbers (mean, std), but in {path} it is not: add them."
         ) from error
     mean, std = (numbers * 3 if len(numbers) == 1 else numbers for numbers in both)
-    if max((*mean, *std), default=0) > 2:
+    means_bytes, stds_bytes = max(mean, default=0) > 2, max(std, default=0) > 2
+    if (means_bytes and min(std, default=1) < 1) or (stds_bytes and any(0 < abs(value) < 1 for value in mean)):
+        raise ResultError(
+            f"mean and std must be of one scale, of [0, 1] or 0..255, but {path} has {list(mean)} and {list(std)}: "
+            "write both for [0, 1]."
+        )
+    if means_bytes or stds_bytes:
         mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
     return mean, std
 

@@ -16,13 +16,14 @@ from tune_btxrd.data.cache.arrays import normalised
 from tune_btxrd.data.cache.decode import decode_image
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
-from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, ModelInfo, check_exported, read_object
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE, ModelInfo, check_exported, read_object
 from tune_btxrd.scoring.decisions import Decisions
 
 if TYPE_CHECKING:  # ONNX models are used without torch
     from torch import nn
 
 BATCH = 32
+FORMS = ("timm", "model.onnx")  # in the folder of an export
 MOST_ONNX_BYTES = 2**31  # what the format itself can hold
 
 
@@ -60,7 +61,8 @@ class Predictor:
 
 
 def open_model(path: Path, *, device: str = "cpu") -> Predictor:
-    """The model in `path`: a `.pt` checkpoint, a timm folder (`config.json` + `model.safetensors`) or an `.onnx` file.
+    """The model in `path`: a `.pt` checkpoint, a timm folder (`config.json` + `model.safetensors`), an `.onnx` file, or
+    the folder that `export` names, which holds these.
 
     Args:
         device: "auto", "cuda", "mps" or "cpu"; ONNX always runs on the CPU.
@@ -71,6 +73,7 @@ def open_model(path: Path, *, device: str = "cpu") -> Predictor:
     """
     if not path.is_dir() and not path.is_file():
         raise ResultError(f"A checkpoint must be a file or an exported folder, but {path} is none: check the path.")
+    path = _of_export(path)
     check_exported(path)
     if path.is_dir():
         return _open_folder(path, device)
@@ -147,6 +150,13 @@ def open_onnx(path: Path) -> Predictor:
 def network_input(images: np.ndarray, info: ModelInfo) -> np.ndarray:
     """Decoded uint8 samples -> the model's normalised float32 input, without torch."""
     return normalised(images, mean=info.mean, std=info.std)
+
+
+def _of_export(path: Path) -> Path:
+    """For the folder that `export` writes, the form in it to open: timm's where it has one, else ONNX; else the path."""
+    if not (path / MANIFEST_FILE).is_file() or not (path / INFO_FILE).is_file():
+        return path
+    return next((path / form for form in FORMS if (path / form).exists()), path)
 
 
 def _open_folder(path: Path, device: str) -> Predictor:

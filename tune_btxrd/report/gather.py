@@ -193,6 +193,6 @@ def _read_audit(folder: Path, gaps: list[str]) -> AuditCounts | None:
         return AuditCounts.from_dict(values) if values else None
     except FileNotFoundError:
         gaps.append("The audit of the dataset was not kept (audit.json is missing).")
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, TypeError, RecursionError):  # no JSON, or no object
         gaps.append("The audit of the dataset could not be read (audit.json is damaged).")
     return None

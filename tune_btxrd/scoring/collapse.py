@@ -35,9 +35,13 @@ def headline(scores: pd.DataFrame, positive_class: str) -> str:
 
 def _of_row(row: "pd.Series[Any]", positive_class: str) -> Iterator[str]:
     metric, interval = str(row["metric"]), shown_interval(dict(row))
-    if pd.isna(interval.low) or row["class"] not in ("", positive_class):
+    if row["class"] not in ("", positive_class):
         return
     said = f"{metric_label(metric, str(row['class']))} {score_cell(dict(row))}"
+    if pd.isna(interval.low):
+        if metric in AREAS and float(row["value"]) < CHANCE:
+            yield f"{said} lies below chance ({CHANCE}), on too few images for an interval."
+        return
     if metric in AREAS and interval.high < CHANCE:
         yield f"{said} is worse than chance ({CHANCE}): the model ranks the wrong way on this test part."
     elif metric in AREAS and interval.low <= CHANCE:

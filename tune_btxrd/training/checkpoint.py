@@ -1,5 +1,6 @@
 """TrainState <-> file, whole or not at all. Plain tensors and plain data: loads with `weights_only=True`."""
 
+import errno
 import io
 import re
 import zipfile
@@ -151,6 +152,10 @@ def read_plain(path: Path) -> Any:
         with torch.serialization.safe_globals([*known, np.dtype, *SCALARS]):  # a score as NumPy's number is common
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # alien files raise anything, from EOFError to UnpicklingError
+        if "PytorchStreamReader" in str(error):  # torch's own reading of the zip is stricter than Python's
+            raise UnusableError(
+                f"A checkpoint must be complete, but {path} cannot be read (its directory is damaged): use another."
+            ) from error
         name = re.search(r"GLOBAL (\S+)", str(error))
         raise UnusableError(
             f"A checkpoint must hold plain tensors and data alone, but {path} holds "
@@ -169,9 +174,9 @@ def _fault(path: Path) -> str:
             if any(item.compress_type != zipfile.ZIP_STORED for item in records) or sum(r.file_size for r in records) > size:
                 return "its records are compressed or overlap, which torch.save never writes"
             odd = archive.testzip()
-    except OSError as error:
-        raise ResultError(f"A checkpoint must be readable, but {path}: {error.strerror or error}.") from error
-    except Exception:  # a damaged directory raises anything, from BadZipFile to struct.error
+    except Exception as error:  # a damaged directory raises anything: BadZipFile, struct.error, EINVAL of a seek before 0
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise ResultError(f"A checkpoint must be readable, but {path}: {error.strerror or error}.") from error
         return "it is cut off, damaged, or no zip file as torch.save writes since version 1.6"
     return f"{odd} is not what was written: bits have changed" if odd else ""
 
