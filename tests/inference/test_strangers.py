@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tests.support.finished_search import Finished, finished  # noqa: F401  # a fixture
 from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.export import export_search
-from tune_btxrd.inference.open_model import open_model
+from tune_btxrd.inference.open_model import graph_sha256, open_model
 from tune_btxrd.training.models.key_names import under_own_names
 
 NAMES = ["a", "b"]
@@ -207,6 +207,19 @@ def test_a_folder_copied_without_its_manifest_still_opens(exported: Path, tmp_pa
     assert open_model(tmp_path / "alone").info.class_names == ("Normal", "Benign", "Malignant")
 
 
+@pytest.mark.parametrize("form", ["timm/model.safetensors", "model.onnx"])
+def test_one_flipped_bit_is_refused_also_where_a_form_was_copied_alone(exported: Path, tmp_path: Path, form: str):
+    alone = tmp_path / form.split("/", maxsplit=1)[0]
+    source = exported / form.split("/", maxsplit=1)[0]
+    shutil.copytree(source, alone) if source.is_dir() else shutil.copy(source, alone)
+    file = tmp_path / form
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the weights
+    file.write_bytes(content)
+    with pytest.raises(ResultError, match="SHA-256"):
+        open_model(alone)
+
+
 def without_manifest(exported: Path) -> Path:
     (exported / "manifest.json").unlink()
     return exported
@@ -224,7 +237,9 @@ def without_manifest(exported: Path) -> Path:
         (lambda c: c | {"tune_btxrd": c["tune_btxrd"] | {"image_size": 10**6}}, "image_size <= 2048"),
         (lambda c: c | {"tune_btxrd": c["tune_btxrd"] | {"mean": "abc"}}, "another kind"),
         (lambda c: c | {"tune_btxrd": c["tune_btxrd"] | {"decisions": [1]}}, "another kind"),
-        (lambda c: c | {"tune_btxrd": c["tune_btxrd"] | {"backbone": "resnet18"}}, "must fit resnet18"),
+        (lambda c: c | {"tune_btxrd": c["tune_btxrd"] | {"backbone": "resnet18"}}, "must agree with itself"),
+        (lambda c: c | {"architecture": "resnet18"}, "must agree with itself"),
+        (lambda c: c | {"label_names": ["b", "a", "c"]}, "must agree with itself"),
         (lambda c: {k: v for k, v in c.items() if k != "tune_btxrd"}, "must carry its preprocessing"),
         (lambda c: c | {"model_args": {"img_size": 10**6}}, "must be plain"),
     ],
@@ -245,6 +260,10 @@ def test_json_that_nests_too_deep_gets_one_line(exported: Path):
 
 def test_cut_and_changed_safetensors_get_one_line(exported: Path):
     path = without_manifest(exported) / "timm" / "model.safetensors"
+    config = path.with_name("config.json")
+    values = json.loads(config.read_text())
+    del values["tune_btxrd"]["weights_sha256"]  # as version 0.1.0 wrote it, or as a stranger does
+    config.write_text(json.dumps(values))
     tensors = load_file(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ResultError, match="must be whole, but it is damaged"):
@@ -259,6 +278,8 @@ def test_onnx_that_gives_no_number_is_refused(exported: Path):
     graph = onnx.load(path)
     bias = next(item for item in graph.graph.initializer if item.name.endswith("classifier.bias"))
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, dtype=np.float32), bias.name))
+    own = next(item for item in graph.metadata_props if item.key == "tune_btxrd")
+    own.value = json.dumps(json.loads(own.value) | {"weights_sha256": graph_sha256(graph)})  # a stranger's own
     onnx.save(graph, path)
     with pytest.raises(ResultError, match="logits must be finite"):
         open_model(path).logits(np.zeros((1, 32, 32), dtype=np.uint8))

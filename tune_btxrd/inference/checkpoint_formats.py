@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.inference.model_info import INFO_KEY, ModelInfo, check_info, read_object
+from tune_btxrd.files import file_sha256
+from tune_btxrd.inference.model_info import INFO_KEY, WEIGHTS_KEY, ModelInfo, check_info, read_object
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
@@ -72,11 +73,33 @@ def read_timm_folder(path: Path) -> tuple[nn.Module, ModelInfo]:
         raise ResultError(f"A timm folder must be plain, but {config} changes the backbone by model_args: export another.")
     if (size := weights.stat().st_size) > MOST_BYTES:
         raise ResultError(f"Weights must be smaller than {MOST_BYTES:,} bytes, but {weights} has {size:,}: use another.")
+    noted = values[INFO_KEY].get(WEIGHTS_KEY)  # 0.1.0 wrote none
+    if noted is not None and noted != file_sha256(weights):
+        raise ResultError(f"{weights} must be as it was exported, but its SHA-256 differs: take it from its source again.")
+    _require_agreement(values, info, config)
     try:
         tensors = safetensors.torch.load_file(weights)
     except Exception as error:  # the library has kinds of its own for damaged files, and MemoryError for hostile ones
         raise ResultError(f"{weights} must be whole, but it is damaged: take it from its source again.") from error
     return _model(info, tensors, weights), info
+
+
+def _require_agreement(values: Mapping[str, object], info: ModelInfo, config: Path) -> None:
+    """Raises ResultError where timm's own part of config.json contradicts ours: one of the two was edited."""
+    preprocessing = values.get("pretrained_cfg")
+    preprocessing = preprocessing if isinstance(preprocessing, dict) else {}
+    pairs: dict[str, tuple[object, object]] = {
+        "architecture": (values.get("architecture"), info.backbone),
+        "num_classes": (values.get("num_classes"), len(info.class_names)),
+        "label_names": (values.get("label_names"), list(info.class_names)),
+        "mean": (preprocessing.get("mean"), list(info.mean)),
+        "std": (preprocessing.get("std"), list(info.std)),
+    }
+    for name, (timms, ours) in pairs.items():
+        if timms is not None and timms != ours:
+            raise ResultError(
+                f"{config} must agree with itself, but its `{name}` is not that of its `{INFO_KEY}` block: export it again."
+            )
 
 
 def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:

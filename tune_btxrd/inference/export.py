@@ -30,9 +30,10 @@ from torch import nn
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.inference.checkpoint_formats import CONFIG_FILE, WEIGHTS_FILE
 from tune_btxrd.inference.model_card import write_card
-from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE
-from tune_btxrd.inference.open_model import Predictor, open_checkpoint, open_model
+from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE, WEIGHTS_KEY, read_object
+from tune_btxrd.inference.open_model import Predictor, graph_sha256, open_checkpoint, open_model
 from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
 from tune_btxrd.scoring.decisions import fit_decisions
 from tune_btxrd.training.augment.images import IMAGES
@@ -156,6 +157,9 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
     model.pretrained_cfg = {**config, **preprocessing, **rule, **own}  # type: ignore[assignment]  # as above
     more = {"label_names": list(info.class_names), INFO_KEY: info.to_dict()}
     timm.models.save_for_hf(_contiguous(model), str(folder), model_config=more, safe_serialization=True)
+    written = read_object(folder / CONFIG_FILE)
+    written[INFO_KEY][WEIGHTS_KEY] = file_sha256(folder / WEIGHTS_FILE)  # the folder may be copied alone
+    write_whole(folder / CONFIG_FILE, json.dumps(written, indent=2) + "\n")
 
 
 def write_onnx(predictor: Predictor, path: Path) -> None:
@@ -185,7 +189,8 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
         reason = first_line(error)
         raise ResultError(f"A backbone must be expressible in ONNX, but {info.backbone} is not: {reason}.") from error
     graph = onnx.load(str(path))
-    described = {INFO_KEY: json.dumps(info.to_dict()), "preprocessing": info.preprocessing, "use": "Not for clinical use."}
+    own = info.to_dict() | {WEIGHTS_KEY: graph_sha256(graph)}
+    described = {INFO_KEY: json.dumps(own), "preprocessing": info.preprocessing, "use": "Not for clinical use."}
     onnx.helper.set_model_props(graph, described)
     onnx.checker.check_model(graph)
     onnx.save(graph, str(path))

@@ -24,6 +24,7 @@ MOST_CLASSES = 1000
 LONGEST_NAME = 300  # characters of a class or a backbone
 MOST_JSON_BYTES = 4 * 2**20
 INFO_KEY = "tune_btxrd"  # in config.json and in ONNX's metadata
+WEIGHTS_KEY = "weights_sha256"  # beside the info, so that a form that is copied alone can be checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@
 """
 # (shape suffixes: images_BSS, logits_BC; B = batch, S = side in px, C = classes)
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +17,19 @@ from tune_btxrd.data.cache.arrays import normalised
 from tune_btxrd.data.cache.decode import decode_image
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
-from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE, ModelInfo, check_exported, read_object
+from tune_btxrd.inference.model_info import (
+    INFO_FILE,
+    INFO_KEY,
+    MANIFEST_FILE,
+    WEIGHTS_KEY,
+    ModelInfo,
+    check_exported,
+    read_object,
+)
 from tune_btxrd.scoring.decisions import Decisions
 
 if TYPE_CHECKING:  # ONNX models are used without torch
+    import onnx
     from torch import nn
 
 BATCH = 32
@@ -113,6 +123,7 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
 
 def open_onnx(path: Path) -> Predictor:
     """An ONNX file of ours, run by onnxruntime on the CPU, without torch. Raises: ResultError."""
+    import onnx
     import onnxruntime
 
     if (size := path.stat().st_size) > MOST_ONNX_BYTES:
@@ -121,7 +132,8 @@ def open_onnx(path: Path) -> Predictor:
     options.log_severity_level = 4  # its own lines about a damaged file are no message of ours
     try:
         # from bytes, a file cannot name others beside it that would be read too
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         described = session.get_modelmeta().custom_metadata_map.get(INFO_KEY)
     except Exception as error:  # onnxruntime raises its own kinds on damaged files
         raise ResultError(f"An ONNX file must be complete, but {path} cannot be read: export it again.") from error
@@ -134,6 +146,8 @@ def open_onnx(path: Path) -> Predictor:
             f"An ONNX file must be complete, but {path} describes itself by broken JSON: export it."
         ) from error
     info = ModelInfo.from_dict(values, source=path)
+    if WEIGHTS_KEY in values and values[WEIGHTS_KEY] != graph_sha256(onnx.load_model_from_string(content)):
+        raise ResultError(f"{path} must be as it was exported, but the SHA-256 of its weights differs: export it again.")
 
     def forward(images: np.ndarray) -> np.ndarray:
         try:
@@ -145,6 +159,15 @@ def open_onnx(path: Path) -> Predictor:
         return _checked(found, len(images), info)
 
     return Predictor(info=info, forward=forward)
+
+
+def graph_sha256(model: "onnx.ModelProto") -> str:
+    """Hex digest of an ONNX model's weights: their names and bytes, in order."""
+    digest = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        digest.update(tensor.name.encode())
+        digest.update(tensor.raw_data)
+    return digest.hexdigest()
 
 
 def network_input(images: np.ndarray, info: ModelInfo) -> np.ndarray:
