@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,15 +92,6 @@ def test_event_files_of_a_resumed_search_are_whole(tmp_path: Path):
     EventFiles(record).close()
     steps = [step for step, _ in read_scalars(folder / "tensorboard" / "0")["objective"]]
     assert steps == [row["epoch"] for row in record.trials["0"].epochs]
-
-
-def test_writing_event_files_loads_no_torch_but_leaves_it_to_who_wants_it():
-    program = (
-        "import sys; from tune_btxrd.distributed.listeners.tensorboard import _summary_writer; _summary_writer()\n"
-        "assert 'torch' not in sys.modules; import torch; print(torch.zeros(1).item())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "0.0"
 
 
 def test_the_grafana_dashboard_draws_metrics_that_exist():

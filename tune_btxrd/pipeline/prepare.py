@@ -46,8 +46,6 @@ class Prepared:
 
     request: DataRequest
     manifest: Manifest
-    hashes: dict[str, str]
-    pairs: list[Pair]
     numbers: np.ndarray  # (N,) group per image
     splits: dict[str, Split]  # those to be retrained, in order
     searched: Split  # the one that the search sees
@@ -112,8 +110,6 @@ def prepare(
     prepared = Prepared(
         request=request,
         manifest=manifest,
-        hashes=hashes,
-        pairs=pairs,
         numbers=numbers,
         splits=made,
         searched=searched_split,
