@@ -38,6 +38,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["search", "--resume", "--name", "none"], ("none", "list")),
         (["run", "--name", "../up"], ("plain folder name",)),
         (["run", "--time-budget", "soon"], ("--time-budget", "6h")),
+        (["run", "--mlflow", ""], ("--mlflow", "leave it out")),
         (["run", "--space", "{}/none.yaml"], ("none.yaml",)),
         (["run", "--space", "{}/typo.yaml"], ("lrr", "lr")),
         (["run", "--space", "{}/text.yaml"], ("1e-5", "text", "1.0e-05")),

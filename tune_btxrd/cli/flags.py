@@ -252,6 +252,8 @@ def read_trackers(flags: argparse.Namespace) -> "Trackers":
     """Where else a search is logged."""
     from tune_btxrd.pipeline.site import Trackers
 
+    if flags.mlflow == "":
+        raise ConfigError("--mlflow must name a store, but got '': write e.g. sqlite:///mlflow.db, or leave it out.")
     return Trackers(tensorboard=flags.tensorboard, mlflow=flags.mlflow)
 
 

@@ -142,8 +142,9 @@ def _export(flags: argparse.Namespace) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> None:
     from tune_btxrd.cli.show import evaluation_document, show_evaluation
-    from tune_btxrd.console import answer
+    from tune_btxrd.console import answer, say
     from tune_btxrd.pipeline.finished import evaluate
+    from tune_btxrd.pipeline.place import Place
 
     found = evaluate(
         flags.name,
@@ -159,6 +160,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
         answer(evaluation_document(found))
     else:
         show_evaluation(found)
+        place = Place(name=flags.name, storage=read.read_storage(flags), checkpoints=flags.checkpoints)
+        say(f"On the page of the search: {place.command('report')}")
     if failures := [failure for item in found.splits for failure in item.failures]:
         raise ResultError(f"Scores were taken and stand above, but {len(failures)} thing(s) failed: {'; '.join(failures)}")
 
