@@ -118,10 +118,7 @@ def evaluate_search(
     sealed = [prepare_split(item, parts[item.stem], job) for item in chosen]
     reserve(checkpoints / "evaluation", BYTES)
     scored = [open_split(item, job) for item in sealed]
-    gap = _gap(scored, list(parts.values()), job)
-    if len(gap):
-        gap["opened"] = max(item.opened for item in scored)
-        write_whole(checkpoints / "evaluation" / "gap.csv", to_csv(gap))
+    gap = _write_gap(_gap(scored, list(parts.values()), job), scored, checkpoints / "evaluation" / "gap.csv")
     evaluated = tuple(illustrate(item, before, job) for item, before in zip(scored, sealed, strict=True))
     for item in chosen:
         if (item.folder / "export" / MANIFEST_FILE).is_file():
@@ -154,6 +151,13 @@ def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: Spl
         columns = np.searchsorted(union, own)
         draws[item.split] = scores(item.winner.probabilities, item.winner.targets, weights_RN[:, columns])
     return gap_table({item.split: item.winner for item in evaluated}, draws, job.manifest.class_names)
+
+
+def _write_gap(gap: pd.DataFrame, scored: Sequence[SplitEvaluation], path: Path) -> pd.DataFrame:
+    if len(gap):
+        gap["opened"] = max(item.opened for item in scored)
+        write_whole(path, to_csv(gap))
+    return gap
 
 
 def _counter(chosen: Sequence[FinishedSplit], parts: dict[str, Split], progress: Progress | None) -> Callable[[int], None]:
