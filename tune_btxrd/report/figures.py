@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, points, score_range
+from tune_btxrd.report.charts import CHARTS
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
@@ -36,8 +37,8 @@ def draw_all(material: Material, found: Importances | None, surface: Landscape |
         "trainings": lambda: _trainings(material),
     }
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are plain rc names
-        for name, draw in made.items():
-            figure = draw()
+        for name in CHARTS:
+            figure = made[name]()
             if figure is not None:
                 yield name, figure
 
