@@ -2,6 +2,7 @@
 
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def small_heap() -> Iterator[None]:
     """What earlier files left is not searched for garbage again and again, as each training does."""
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray's loggers of a search that was ended leave files open
+        gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()

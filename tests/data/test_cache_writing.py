@@ -152,7 +152,8 @@ def test_disk_that_fills_up_meanwhile_is_one_line_and_keeps_what_is_done(tmp_pat
     code = BUILD.format(root=str(ROOT), images=str(tmp_path / "images"), cache=str(tmp_path / "c"), pause=0)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
     code = code.replace("module.build_cache(", limit + "module.build_cache(")
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it writes files too
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain)
     assert "DataError: The cache must fit on the disk" in ended.stderr, ended.stderr
     assert "DataError" in ended.stderr.splitlines()[-1] and "--cache DIR" in ended.stderr.splitlines()[-1]
     assert build(manifest_of(sorted((tmp_path / "images").iterdir())), tmp_path / "c").images.shape == (40, 16, 16)

@@ -17,6 +17,7 @@ from tune_btxrd.distributed.trainable import run_trial
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.distributed.tune_adapters import trial_config
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.search.columns import own_columns
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.selection import select
 from tune_btxrd.search.space.spec import SearchSpec
@@ -75,7 +76,7 @@ def search(folder: Path, source: Source, spec: SearchSpec) -> Any:
     while not isinstance(job := conductor.next(), str):
         rows = run(trial_config(job), source, folder / "checkpoints")
         for row in rows:
-            conductor.epoch(job.label, row)
+            conductor.epoch(job.label, own_columns(row))
         conductor.end(job.label, state="complete", reason=ENDINGS[rows[-1]["stop"]])
     return conductor.record
 
@@ -176,7 +177,7 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_came_and_a_difference_is_named
     conductor = make_conductor(make_folder(tmp_path / "search"), spec)
     job = conductor.next()
     assert not isinstance(job, str)
-    first, second = run(trial_config(job), source, tmp_path / "checkpoints", die_after=2)
+    first, second = map(own_columns, run(trial_config(job), source, tmp_path / "checkpoints", die_after=2))
     conductor.epoch("0", first)
     conductor.epoch("0", {**second, "val_loss": second["val_loss"] + 1.0})
     conductor.end("0", state="pruned", reason="stopped by ASHA at epoch 2")

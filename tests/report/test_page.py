@@ -244,8 +244,9 @@ def test_missing_pieces_are_named(tmp_path: Path):
     assert any("No training log" in gap for gap in material.gaps)
     (folder / "audit.json").write_text("{")
     assert any("damaged" in gap for gap in gather(folder).gaps)
-    (folder / "audit.json").write_text("null")
-    assert any("damaged" in gap for gap in gather(folder).gaps)
+    for other in ("null", "[1]", "7", '{"class_counts": 3, "missing": 5}'):
+        (folder / "audit.json").write_text(other)
+        assert any("damaged" in gap for gap in gather(folder).gaps), other
 
 
 def test_a_copied_search_finds_the_checkpoints_beside_it(finished, tmp_path: Path):

@@ -190,9 +190,11 @@ def _read_audit(folder: Path, gaps: list[str]) -> AuditCounts | None:
     path = folder / "audit.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError(f"an object is due, but got {type(values).__name__}")
         return AuditCounts.from_dict(values) if values else None
     except FileNotFoundError:
         gaps.append("The audit of the dataset was not kept (audit.json is missing).")
-    except (ValueError, TypeError, RecursionError):  # no JSON, or no object
+    except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, or other than `prepare` writes it
         gaps.append("The audit of the dataset could not be read (audit.json is damaged).")
     return None
