@@ -11,8 +11,8 @@ run: .venv/run.done ## the main job on the phantom
 train-all: .venv/run.done ## the hand-made config on both splits
 	$(BIN)/python -m tune_btxrd train --splits stratified,center
 
-test: .venv/dev.done ## all tests, in three processes (much is waiting for Ray), with the branches that they cover
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10 --cov --cov-report=term
+test: .venv/dev.done ## all tests, in two processes, with the branches that they cover
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --cov --cov-report=term
 
 test-quick: .venv/dev.done ## without those that start Ray or train a real network
 	$(BIN)/python -m pytest -m "not slow"
