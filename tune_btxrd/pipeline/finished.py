@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_btxrd.console import heading, progress, say, tell
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import pixels, same_manifest
-from tune_btxrd.results.checkpoints import chosen_splits
+from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.training.source import Source
 
@@ -43,10 +45,7 @@ def evaluate(
     from tune_btxrd.evaluation.evaluate import evaluate_search
 
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
-    settings = place.settings()
-    chosen = chosen_splits(settings.checkpoints, splits)
-    source, request = pixels(settings, data=data, cache=cache)
-    manifest = same_manifest(settings, request)
+    settings, chosen, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
     pairs = duplicates_of(request, manifest)
     if agreed is not None:
         agreed([item.name for item in chosen])
@@ -81,10 +80,7 @@ def explain(
     from tune_btxrd.evaluation.explain import explain_search
 
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
-    settings = place.settings()
-    chosen_splits(settings.checkpoints, splits)
-    source, request = pixels(settings, data=data, cache=cache)
-    manifest = same_manifest(settings, request)
+    settings, _, source, _, manifest = _retrained(place, splits=splits, data=data, cache=cache)
     with progress("explained") as advance:
         return explain_search(
             settings.checkpoints,
@@ -95,6 +91,16 @@ def explain(
             device=device,
             progress=advance,
         )
+
+
+def _retrained(
+    place: Place, *, splits: Sequence[str] | None, data: Path | None, cache: Path | None
+) -> tuple[SearchSettings, list[FinishedSplit], Source, DataRequest, Manifest]:
+    """A retrained search: its splits, pixels and dataset, wherever they lie now. A split that is missing is told first."""
+    settings = place.settings()
+    chosen = chosen_splits(settings.checkpoints, splits)
+    source, request = pixels(settings, data=data, cache=cache)
+    return settings, chosen, source, request, same_manifest(settings, request)
 
 
 def export(
