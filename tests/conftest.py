@@ -32,7 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, since `pytest -n 2 --dist loadfile` gives whole files to its processes."""
+    """The longest files first, since `pytest -n 2 --dist loadfile` gives whole files to its processes.
+
+    Slow tests watch processes of Ray that a busy machine may hold up: each gets a second try, and the
+    summary says which took it.
+    """
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
     def rank(item: pytest.Item) -> int:
         place = item.path.relative_to(HERE).as_posix()

@@ -35,6 +35,19 @@ def test_storage_is_written_and_read_from_every_node(
             join_nodes(cluster, source, shared={"--storage": Path("/proc/self/cwd/own")}, remote=None)
 
 
+def test_a_node_lost_a_moment_ago_is_not_waited_for(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    source = make_source(tmp_path / "data")
+    with connected(address=arena.address, name="lost") as cluster:
+        node = arena.cluster.add_node(num_cpus=1)
+        listed = ray.nodes()
+        arena.cluster.remove_node(node)
+        monkeypatch.setattr(ray, "nodes", lambda: listed)  # as Ray itself lists it until heartbeats have failed
+        assert sum(row["Alive"] for row in listed) == 4
+        assert join_nodes(cluster, source, shared={"--storage": tmp_path / "results"}, remote=None) is None
+
+
 def test_pixels_reach_a_node_once(arena: Arena, tmp_path: Path) -> None:
     import ray
 

@@ -4,6 +4,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,24 +62,13 @@ def check_reachable(remote: RemoteFolder) -> None:
 def _ask_nodes(source: Source, shared: Mapping[str, Path], remote: RemoteFolder | None) -> list[Answer]:
     """Every node's answer, each confirmed from here."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     token = uuid.uuid4().hex
     try:
         for folder in shared.values():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{PROBE}{token}").write_text(token)
-        task = ray.remote(answer_here)
-        nodes = [(node["NodeID"], node["NodeName"]) for node in ray.nodes() if node["Alive"]]
-        asked = [
-            task.options(
-                num_cpus=0,
-                name=f"storage seen from {name}",
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            ).remote(f"{name} ({node[:8]})", source, _digest(source), shared=shared, remote=remote, token=token)
-            for node, name in nodes
-        ]
-        answers: list[Answer] = ray.get(asked)
+        answers = _answers_of_those_alive(source, shared=shared, remote=remote, token=token)
     except OSError as error:
         raise ConfigError(f"A results folder must be writable, but {error.filename}: {error.strerror}.") from error
     except ray.exceptions.RayTaskError as error:
@@ -95,6 +85,32 @@ def _ask_nodes(source: Source, shared: Mapping[str, Path], remote: RemoteFolder 
             for path in folder.glob(f"{PROBE}{token}*"):
                 path.unlink(missing_ok=True)
     return [_confirmed(answer, shared, seen, token) for answer in answers]
+
+
+def _answers_of_those_alive(
+    source: Source, *, shared: Mapping[str, Path], remote: RemoteFolder | None, token: str
+) -> list[Answer]:
+    """One answer of each node that is there; Ray lists a lost one as alive for some seconds, until its question fails."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def ask(node: str, name: str) -> Any:
+        return (
+            ray.remote(answer_here)
+            .options(
+                num_cpus=0,
+                name=f"storage seen from {name}",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(f"{name} ({node[:8]})", source, _digest(source), shared=shared, remote=remote, token=token)
+        )
+
+    asked = [ask(node["NodeID"], node["NodeName"]) for node in ray.nodes() if node["Alive"]]
+    answers: list[Answer] = []
+    for question in asked:
+        with suppress(ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+            answers.append(ray.get(question))
+    return answers
 
 
 def answer_here(
