@@ -53,6 +53,7 @@ class TwoLabels(Task):
     name: ClassVar[str] = "two_labels"
     record: ClassVar[type[EpochMetrics]] = LabelMetrics
     watched: ClassVar[str] = "val_found"
+    exclusive: ClassVar[bool] = False
 
     def unknown(self, count: int, classes: int) -> np.ndarray:
         return np.full((count, classes), UNKNOWN)
@@ -67,6 +68,9 @@ class TwoLabels(Task):
 
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
         return (targets == YES).astype(np.float64)
+
+    def known(self, targets: np.ndarray, classes: int) -> np.ndarray:
+        return np.asarray(targets != UNKNOWN)
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return (first == second).all(axis=1)
@@ -91,8 +95,8 @@ class TwoLabels(Task):
     def probabilities(self, logits_NC: np.ndarray) -> np.ndarray:
         return np.asarray(special.expit(logits_NC.astype(np.float64)))
 
-    def decide(self, scores_NC: np.ndarray) -> np.ndarray:
-        return (scores_NC > 0.5).astype(np.int64)
+    def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
+        return (probabilities_NC > 0.5).astype(np.int64)
 
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         known = targets != UNKNOWN

@@ -195,9 +195,9 @@ class Multiclass(Task):
 
         return np.asarray(special.softmax(logits_NC.astype(np.float64), axis=1))
 
-    def decide(self, scores_NC: np.ndarray) -> np.ndarray:
+    def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
         """The most probable class, (N,)."""
-        return np.asarray(scores_NC.argmax(axis=1))
+        return np.asarray(probabilities_NC.argmax(axis=1))
 
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Cross-entropy."""

@@ -26,6 +26,7 @@ class Task(ABC):
     name: ClassVar[str]
     record: ClassVar[type[EpochMetrics]]  # of an epoch: its fields are the metrics and their names
     watched: ClassVar[str]  # the field, one number per class, by which the positive class is watched
+    exclusive: ClassVar[bool] = True  # an image has exactly one class; else each label is a question of its own
 
     # ---- targets
 
@@ -54,6 +55,10 @@ class Task(ABC):
     @abstractmethod
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
         """(N, C) float64: 1 where the image has the class or label, else 0. What splits are balanced by."""
+
+    def known(self, targets: np.ndarray, classes: int) -> np.ndarray:
+        """(N, C) bool: where it is known whether the image has the class or label; elsewhere nothing may be scored."""
+        return np.ones((len(targets), classes), dtype=bool)
 
     def counts(self, targets: np.ndarray, classes: int) -> np.ndarray:
         """(C,) int64: images per class or label."""
@@ -94,8 +99,8 @@ class Task(ABC):
         """(N, C) float64."""
 
     @abstractmethod
-    def decide(self, scores_NC: np.ndarray) -> np.ndarray:
-        """Targets that logits or probabilities stand for, where no operating point says otherwise."""
+    def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
+        """Targets that these probabilities stand for, where no operating point says otherwise."""
 
     @abstractmethod
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
