@@ -12,7 +12,7 @@ from tests.support.finished_search import Finished, finished  # noqa: F401  # a 
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.errors import ResultError
-from tune_btxrd.evaluation.evaluate import Evaluation, evaluate_search, summary_rows
+from tune_btxrd.evaluation.evaluate import Evaluation, open_test_parts, seal_search, summary_rows
 from tune_btxrd.evaluation.openings import log_opening, read_openings
 from tune_btxrd.evaluation.reference import reference_for
 from tune_btxrd.files import file_sha256
@@ -27,7 +27,7 @@ def evaluation(finished: Finished) -> Evaluation:
 def run(finished: Finished, **changes: object) -> Evaluation:
     given: dict[str, object] = {"source": finished.source}
     given |= {"results": finished.results, "manifest": finished.manifest, "replicates": 200, "device": "cpu"}
-    return evaluate_search(finished.checkpoints, **(given | changes))
+    return open_test_parts(seal_search(finished.checkpoints, **(given | changes)))
 
 
 def test_predictions_are_the_checkpoints_own_on_exactly_the_test_part(evaluation, finished):

@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,12 @@ import pytest
 import torch
 
 from tests.support.finished_search import Finished, finished  # noqa: F401  # a fixture
-from tune_btxrd.errors import ResultError
-from tune_btxrd.evaluation.evaluate import Evaluation, evaluate_search, summary_rows
+from tune_btxrd.data.request import DataRequest
+from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.evaluation.evaluate import Evaluation, open_test_parts, seal_search, summary_rows
 from tune_btxrd.evaluation.openings import read_openings
 from tune_btxrd.inference.export import export_search
+from tune_btxrd.pipeline import finished as verbs
 from tune_btxrd.report.opened_parts import read_opened_parts
 from tune_btxrd.scoring.cells import difference_cell, score_cell
 from tune_btxrd.scoring.csv_tables import read_csv
@@ -33,7 +36,7 @@ def search(finished: Finished, tmp_path: Path) -> Finished:
 
 def run(search: Finished, **changes: object) -> Evaluation:
     given: dict[str, object] = {"source": search.source, "results": search.results, "manifest": search.manifest}
-    return evaluate_search(search.checkpoints, **(given | {"replicates": 100, "device": "cpu"} | changes))
+    return open_test_parts(seal_search(search.checkpoints, **(given | {"replicates": 100, "device": "cpu"} | changes)))
 
 
 def openings(search: Finished) -> int:
@@ -136,6 +139,29 @@ def test_a_split_without_a_test_part_is_refused_before_another_is_opened(search:
     with pytest.raises(ResultError, match="needs a test part"):
         run(search, results=results)
     assert openings(search) == 0
+
+
+def test_nothing_is_announced_that_can_still_fail(search: Finished, monkeypatch: pytest.MonkeyPatch):
+    """The user is asked once all preparations are done, and nothing is logged where the answer is no."""
+    heard: list[list[str]] = []
+
+    def no(splits: list[str]) -> None:
+        heard.append(splits)
+        raise ConfigError("no")
+
+    request = DataRequest(data=search.data, cache=Path(search.source.cache).parent)
+    found = SimpleNamespace(checkpoints=search.checkpoints), [], search.source, request, search.manifest
+    monkeypatch.setattr(verbs, "_retrained", lambda *_, **__: found)
+    path = search.checkpoint("stratified")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-50])
+    with pytest.raises(ResultError, match="cut off"):
+        verbs.evaluate("toy", storage=str(search.results.parent), device="cpu", agreed=no)
+    assert not heard
+    path.write_bytes(whole)
+    with pytest.raises(ConfigError, match="no"):
+        verbs.evaluate("toy", storage=str(search.results.parent), device="cpu", agreed=no)
+    assert [set(splits) for splits in heard] == [{"stratified", "center"}] and openings(search) == 0
 
 
 def test_validation_scores_stand_beside_those_of_the_test_part(search: Finished):

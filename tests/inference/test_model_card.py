@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.support.finished_search import SPLITS, Finished, finished  # noqa: F401  # a fixture
-from tune_btxrd.evaluation.evaluate import evaluate_search
+from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
 from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.scoring.cells import score_cell
@@ -20,7 +20,7 @@ def cards(finished: Finished) -> tuple[str, str]:
         shutil.rmtree(finished.checkpoints / split / "evaluation", ignore_errors=True)
     folder = export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
     before = (folder / "MODEL_CARD.md").read_text()
-    evaluate_search(
+    sealed = seal_search(
         finished.checkpoints,
         results=finished.results,
         source=finished.source,
@@ -28,6 +28,7 @@ def cards(finished: Finished) -> tuple[str, str]:
         replicates=50,
         device="cpu",
     )
+    open_test_parts(sealed)
     return before, (folder / "MODEL_CARD.md").read_text()
 
 

@@ -18,7 +18,7 @@ from tune_btxrd.data.cache.cache import build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.errors import DataError
-from tune_btxrd.evaluation.evaluate import evaluate_search
+from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
@@ -36,7 +36,7 @@ def exported(finished: Finished) -> Path:
 
 def test_equal_to_the_evaluation_on_thirty_files(finished):
     """The test parts hold L and RGB files and some that EXIF turns; predict decodes the files, evaluate reads the cache."""
-    evaluate_search(
+    sealed = seal_search(
         finished.checkpoints,
         results=finished.results,
         source=finished.source,
@@ -44,6 +44,7 @@ def test_equal_to_the_evaluation_on_thirty_files(finished):
         replicates=10,
         device="cpu",
     )
+    open_test_parts(sealed)
     table = pd.read_csv(finished.checkpoints / "center" / "evaluation" / "predictions.csv")
     files = [finished.data / "images" / name for name in table["image_id"]]
     kinds = [header(file) for file in files]

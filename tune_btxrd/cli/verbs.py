@@ -161,7 +161,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     else:
         show_evaluation(found)
         place = Place(name=flags.name, storage=read.read_storage(flags), checkpoints=flags.checkpoints)
-        say(f"On the page of the search: {place.command('report')}")
+        say(f"The page of the search shows these scores once it is written again: {place.command('report')}")
     if failures := [failure for item in found.splits for failure in item.failures]:
         raise ResultError(f"Scores were taken and stand above, but {len(failures)} thing(s) failed: {'; '.join(failures)}")
 

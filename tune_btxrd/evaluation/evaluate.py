@@ -14,7 +14,7 @@ checkpoints/<name>/evaluation/gap.csv            first split minus the others
 # (shape suffixes: logits_NC, weights_RN)
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +27,19 @@ from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.evaluation.evaluate_split import (
     BYTES,
+    SealedSplit,
     SplitEvaluation,
     SplitJob,
     illustrate,
     open_split,
     prepare_split,
+    require_test_parts,
     reserve,
 )
 from tune_btxrd.files import write_whole
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import MANIFEST_FILE
-from tune_btxrd.results.checkpoints import FinishedSplit, chosen_splits
+from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.cells import score_rows
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
@@ -69,7 +71,21 @@ class Evaluation:
     positive_class: int
 
 
-def evaluate_search(
+@dataclass(frozen=True, kw_only=True)
+class SealedSearch:
+    """A search whose test parts can be opened: all that can fail without looking at them has been done.
+
+    Attributes:
+        checkpoints: the folder `checkpoints/<name>`.
+        splits: in the order in which they are told.
+    """
+
+    checkpoints: Path
+    splits: tuple[SealedSplit, ...]
+    job: SplitJob
+
+
+def seal_search(
     checkpoints: Path,
     *,
     results: Path,
@@ -81,13 +97,8 @@ def evaluate_search(
     seed: int = 42,
     device: str = "auto",
     progress: Progress | None = None,
-) -> Evaluation:
-    """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures; the
-    model card of an export learns the scores.
-
-    First all that can fail without looking is done for every split. Then each part is opened: the opening is logged before
-    a pixel is read, and tables are written at once. Pictures, heat maps and model cards come last. Whoever calls has asked
-    the user.
+) -> SealedSearch:
+    """Prepares the evaluation of a search as far as that is possible without looking at a test part.
 
     Args:
         checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
@@ -95,14 +106,17 @@ def evaluate_search(
         source: where pixels lie.
         splits: names of those to evaluate; default: all that were retrained.
         replicates: bootstrap draws; seed: decides them.
+        progress: counts the validation images, of which the models' decisions are made.
 
     Raises:
-        ResultError: no checkpoints, a damaged one, an unknown split, a folder that cannot be written.
-        DataError: the cache is gone, or the split does not fit the dataset.
+        ResultError: no checkpoints, a damaged one, an unknown split, one without a test part, a folder that cannot be
+            written. DataError: the cache is gone, or the split does not fit the dataset.
     """
     chosen = chosen_splits(checkpoints, splits)
     parts = {item.stem: load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name) for item in chosen}
+    require_test_parts(parts.values())
     groups: GroupKind = "patients" if names_persons(manifest) or manifest.groups is not None else "duplicates"
+    counts = [len(parts[item.stem].parts["val"]) * (len(item.models) + len(item.seeds)) for item in chosen]
     job = SplitJob(
         results=results,
         manifest=manifest,
@@ -113,20 +127,34 @@ def evaluate_search(
         replicates=replicates,
         seed=seed,
         device=device,
-        advance=_counter(chosen, parts, progress),
+        advance=_counter(sum(counts), progress),
     )
-    sealed = [prepare_split(item, parts[item.stem], job) for item in chosen]
+    sealed = tuple(prepare_split(item, parts[item.stem], job) for item in chosen)
     reserve(checkpoints / "evaluation", BYTES)
-    scored = [open_split(item, job) for item in sealed]
-    gap = _write_gap(_gap(scored, list(parts.values()), job), scored, checkpoints / "evaluation" / "gap.csv")
-    evaluated = tuple(illustrate(item, before, job) for item, before in zip(scored, sealed, strict=True))
-    for item in chosen:
-        if (item.folder / "export" / MANIFEST_FILE).is_file():
-            write_card(item.folder / "export", results=results, split_folder=item.folder)
+    return SealedSearch(checkpoints=checkpoints, splits=sealed, job=job)
+
+
+def open_test_parts(search: SealedSearch, *, progress: Progress | None = None) -> Evaluation:
+    """Opens the test part of every split, scores winner and hand-made config on it, and writes tables and pictures; the
+    model card of an export learns the scores.
+
+    An opening is logged before a pixel is read, and tables are written at once. Pictures, heat maps and model cards come
+    last. Whoever calls has asked the user.
+    """
+    total = sum(len(item.rows) * (len(item.models) + len(item.seeds)) for item in search.splits)
+    job = replace(search.job, advance=_counter(total, progress))
+    manifest, folder = job.manifest, search.checkpoints / "evaluation"
+    scored = [open_split(item, job) for item in search.splits]
+    gap = _write_gap(_gap(scored, [item.split for item in search.splits], job), scored, folder / "gap.csv")
+    evaluated = tuple(illustrate(item, before, job) for item, before in zip(scored, search.splits, strict=True))
+    for before in search.splits:
+        export = before.item.folder / "export"
+        if (export / MANIFEST_FILE).is_file():
+            write_card(export, results=job.results, split_folder=before.item.folder)
     return Evaluation(
         splits=evaluated,
         gap=gap,
-        groups=groups,
+        groups=job.groups,
         class_names=manifest.class_names,
         positive_class=manifest.positive_class,
     )
@@ -160,12 +188,9 @@ def _write_gap(gap: pd.DataFrame, scored: Sequence[SplitEvaluation], path: Path)
     return gap
 
 
-def _counter(chosen: Sequence[FinishedSplit], parts: dict[str, Split], progress: Progress | None) -> Callable[[int], None]:
+def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
     """Adds up images over all splits and models."""
-    done, total = 0, 0
-    for item in chosen:
-        images = len(parts[item.stem].parts["val"]) + len(parts[item.stem].parts["test"])
-        total += images * (len(item.models) + len(item.seeds))
+    done = 0
 
     def advance(images: int) -> None:
         nonlocal done

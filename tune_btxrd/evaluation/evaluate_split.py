@@ -6,7 +6,7 @@ Only `evaluate` comes here.
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,18 +128,24 @@ class SealedSplit:
     notes: tuple[str, ...]
 
 
+def require_test_parts(splits: Iterable[Split]) -> None:
+    """Raises ResultError for a split that has no test part."""
+    for split in splits:
+        if not split.parts["test"]:
+            raise ResultError(
+                f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits, or begin a "
+                "search on a dataset or a split (`run --splits stratified`) that has one."
+            )
+
+
 def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSplit:
     """Opens every model, fits its decisions on the validation part, and tries folder, log and disk. No test pixel is read.
 
     Raises:
-        ResultError: no test part, a model that is damaged or of another dataset, a folder that cannot be written.
+        ResultError: a model that is damaged or of another dataset, a folder that cannot be written.
         DataError: the cache lacks an image of the split.
     """
-    if not (test := split.parts["test"]):
-        raise ResultError(
-            f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits, or begin a search "
-            "on a dataset or a split (`run --splits stratified`) that has one."
-        )
+    test = split.parts["test"]
     folder, rows = item.folder / "evaluation", job.manifest.rows(test)
     job.cache.rows(test)
     read_openings(folder)

@@ -83,12 +83,18 @@ class _RetrainProgress:
 
 
 def close(
-    place: Place, settings: SearchSettings, jobs: Sequence[RetrainJob], *, resume: str, seconds: float | None = None
+    place: Place,
+    settings: SearchSettings,
+    jobs: Sequence[RetrainJob],
+    *,
+    resume: str,
+    following: str | None = None,
+    seconds: float | None = None,
 ) -> None:
     """The closing table, where everything lies, and what to type next.
 
     Args:
-        resume: the command that goes on with this.
+        resume: the command that goes on with this; following: the verb to type next.
         seconds: that the whole took, where that is worth a line.
     """
     selection = chosen(place.folder, settings) if settings.kind == "search" else None
@@ -104,6 +110,8 @@ def close(
     say(f"\nCheckpoints: {settings.checkpoints}")
     say(f"Results:     {place.folder}")
     say(f"Resume:      {resume}")
+    if following is not None:
+        say(f"Next:        {place.command(following)}")
     say("Searches:    python -m tune_btxrd list")
     if seconds is not None:
         say(f"Took {minutes(seconds)}.")

@@ -37,29 +37,31 @@ def evaluate(
 
     Args:
         splits: some of those that were retrained; default: all.
-        agreed: called with the splits before a test part is opened; it raises where the user does not agree.
+        agreed: called with the splits once all that can fail without looking is done, before a test part is opened; it
+            raises where the user does not agree.
 
     Raises:
         ResultError, DataError: no checkpoints, a damaged one, the dataset is gone or another one.
     """
-    from tune_btxrd.evaluation.evaluate import evaluate_search
+    from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
 
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
-    settings, chosen, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
-    pairs = duplicates_of(request, manifest)
-    if agreed is not None:
-        agreed([item.name for item in chosen])
-    with progress("scored") as advance:
-        return evaluate_search(
+    settings, _, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
+    with progress("prepared") as advance:
+        sealed = seal_search(
             settings.checkpoints,
             results=place.folder,
             manifest=manifest,
-            pairs=pairs,
+            pairs=duplicates_of(request, manifest),
             source=source,
             splits=splits,
             device=device,
             progress=advance,
         )
+    if agreed is not None:
+        agreed([item.split.name for item in sealed.splits])
+    with progress("scored") as advance:
+        return open_test_parts(sealed, progress=advance)
 
 
 def explain(

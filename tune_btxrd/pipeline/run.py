@@ -163,13 +163,13 @@ def retrain(
         check_address(compute.address)
         settings = place.settings()
         jobs = plan_final_job(settings, place.folder, splits=splits, seeds=seeds)  # before Ray is started
-        source, _ = pixels(settings, data=data, cache=cache)
-        settings = dataclasses.replace(settings, source=source).continued()
+        source, request = pixels(settings, data=data, cache=cache)
+        settings = dataclasses.replace(settings, source=source, request=request.complete()).continued()
         settings.save(place.folder)  # later verbs look for pixels and checkpoints there
         with joined(place, settings, compute) as site:
             layout = _layout(settings, compute, site, config=jobs[0].config)
             run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
-        close(place, settings, jobs, resume=again)
+        close(place, settings, jobs, resume=again, following="report")
     return OpenSearch(place)
 
 
@@ -207,7 +207,7 @@ def train(
             settings = dataclasses.replace(settings, layout=layout)
             settings.save(place.folder)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
-        close(place, settings, jobs, resume=again)
+        close(place, settings, jobs, resume=again, following="report")
     return OpenSearch(place)
 
 

@@ -1,28 +1,35 @@
 """RowsActor: the actor behind `DashboardRows`, in a file of its own, so that its process imports nothing else."""
 
-import asyncio
+import queue
+import threading
 
 
 class RowsActor:
-    """Holds one waiting call per running trial, and prints the lines of its log."""
+    """Holds one waiting call per running trial; that call itself prints the trial's lines, so that they are its log.
+
+    Calls run in threads, not as coroutines: Ray notes where a call's log ends by what its thread last ran.
+    """
 
     def __init__(self) -> None:
-        self._events: dict[str, asyncio.Event] = {}
+        self._lock = threading.Lock()
+        self._lines: dict[str, queue.SimpleQueue[str | None]] = {}  # trial -> lines to print; None ends its row
 
-    def _event(self, label: str) -> asyncio.Event:
-        return self._events.setdefault(label, asyncio.Event())
+    def _of(self, label: str) -> "queue.SimpleQueue[str | None]":
+        with self._lock:
+            return self._lines.setdefault(label, queue.SimpleQueue())
 
-    async def hold(self, label: str) -> str:
+    def hold(self, label: str) -> str:
         """Returns when the trial is released; its row in the dashboard is as long."""
-        await self._event(label).wait()
-        self._events.pop(label, None)  # a retried trial holds several
+        lines = self._of(label)
+        while (line := lines.get()) is not None:
+            print(line, flush=True)  # an actor's output is its log
         return label
 
-    async def release(self, label: str, line: str) -> None:
-        """Ends the trial's row."""
-        await self.tell(line)
-        self._event(label).set()
+    def tell(self, label: str, line: str) -> None:
+        """A line of the trial's log."""
+        self._of(label).put(line)
 
-    async def tell(self, line: str) -> None:
-        """A line of the log."""
-        print(line, flush=True)  # an actor's output is its log
+    def release(self, label: str, line: str) -> None:
+        """Ends the trial's row after a last line."""
+        self.tell(label, line)
+        self._of(label).put(None)
