@@ -15,7 +15,8 @@ LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a func
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
 HEADS = ("linear", "mlp", "cosine")  # see training/models/images.py
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "adam", "sgd")  # see training/schedule.py
 LARGEST_SEED = 2**32 - 2**10  # NumPy's is below 2**32; repeats and further trainings count up from it
 LARGEST_WHOLE = 10**10  # far beyond sense; what follows (Optuna, NumPy) counts in 64 bits
 LARGEST_FLOAT = 1e300  # differences and sums of two stay finite
@@ -161,11 +162,17 @@ class TrainConfig:
         ConfigError: a value breaks its rule; the message names field, rule and value.
     """
 
-    lr: float = number(1e-3, "peak learning rate of AdamW", above=0)
-    weight_decay: float = number(1e-4, "decoupled weight decay of AdamW", at_least=0)
+    lr: float = number(1e-3, "peak learning rate", above=0)
+    weight_decay: float = number(1e-4, "adamw: decoupled weight decay; adam, sgd: L2 in the gradient", at_least=0)
+    optimizer: str = choice("adamw", "what takes the steps", choices=OPTIMIZERS)
+    momentum: float = number(0.9, "sgd: share of the last step that is kept", at_least=0, below=1)
     dropout: float = number(0.2, "dropout before the classifier", at_least=0, below=1)
     epochs: int = number(30, "epoch budget; the cosine ends here", at_least=1)
-    batch_size: int = number(32, "images per step; a last partial batch is kept", at_least=2)
+    batch_size: int = number(32, "images per batch; a last partial batch is kept", at_least=2)
+    accumulate: int = number(1, "batches per step: their gradients are added up as those of one batch", at_least=1)
+    ema: float = number(
+        0.0, "decay of averaged weights, which are validated and kept; 0 averages nothing", at_least=0, below=1
+    )
     image_size: int = number(224, "side of the square input, px", at_least=32, at_most=1024)
     backbone: str = value("efficientnet_b0", "timm model name")
     pretrained: bool = value(True, "start from timm's ImageNet weights")
@@ -219,7 +226,9 @@ class TrainConfig:
     )
     drop_last: bool = value(False, "leave out a last partial batch of training")
     clip: float = number(0.0, "largest norm of all gradients together; 0 clips nothing", at_least=0)
-    precision: str = choice("auto", "bf16: AMP; auto: bf16 where CUDA has it", choices=PRECISIONS)
+    precision: str = choice(
+        "auto", "bf16, fp16: AMP, fp16 with scaled gradients; auto: bf16 where CUDA has it", choices=PRECISIONS
+    )
     tf32: bool = value(True, "CUDA may round the factors of float32 products to TF32")
     capture: bool = value(False, "CUDA runs a training step as one captured graph")
     seed: int = number(42, "decides head, order, augmentation, dropout", at_least=0, at_most=LARGEST_SEED)

@@ -51,21 +51,59 @@ def trained(finished: int = 2, /, **changes: Any) -> tuple[Slot, dict[str, Any]]
 
 @pytest.mark.parametrize("interrupted", range(1, 6))
 def test_resume_equals_uninterrupted(interrupted: int, tmp_path: Path):
-    slot = Slot(device="cpu")
-    whole = slot.start(toy_config(**BUMPY), toy_data(), keep_best=True)
+    check_resumed(interrupted, tmp_path)
+
+
+FIELDS = (
+    {"ema": 0.8},
+    {"accumulate": 2, "batch_size": 8},
+    {"optimizer": "sgd", "lr": 0.1},
+    {"optimizer": "adam"},
+    {"precision": "fp16", "loss": "ldam", "ldam_scale": 1e4, "clip": 1.0},  # gradients beyond half precision at first
+    {"ema": 0.8, "accumulate": 2, "batch_size": 8, "optimizer": "sgd", "precision": "fp16", "lr": 0.1},
+    {"ema": 0.8, "stages": "two_phase", "epochs": 12, "reload_best": True, "min_delta": 0.1},
+)
+
+
+@pytest.mark.parametrize("changes", FIELDS, ids=str)
+def test_resume_equals_uninterrupted_with_each_field(changes: dict[str, Any], tmp_path: Path):
+    check_resumed(3, tmp_path, **changes)
+
+
+def check_resumed(interrupted: int, folder: Path, **changes: Any) -> None:
+    """A training that goes on from a file has the rows and both checkpoints of one that never stopped."""
+    changes, slot = BUMPY | changes, Slot(device="cpu")
+    whole = slot.start(toy_config(**changes), toy_data(), keep_best=True)
     rows = run(whole)
     assert {row["improved"] for row in rows} == {True, False}
+    assert (changes.get("precision") == "fp16") == any(row["skipped_steps"] for row in rows)
     ends = {
         which: without_seconds(files.checkpoint_dict(whole, class_names=NAMES, which=which)) for which in ("last", "best")
     }
 
-    _, checkpoint = trained(interrupted, **BUMPY)
-    files.save(checkpoint, tmp_path / "part.pt")
-    resumed = files.restore(slot, files.load(tmp_path / "part.pt"), toy_data())
+    _, checkpoint = trained(interrupted, **changes)
+    files.save(checkpoint, folder / "part.pt")
+    resumed = files.restore(slot, files.load(folder / "part.pt"), toy_data())
     assert resumed.epoch == interrupted
     assert run(resumed) == rows
     for which in ("last", "best"):
         assert equal(without_seconds(files.checkpoint_dict(resumed, class_names=NAMES, which=which)), ends[which])
+
+
+def test_a_training_goes_on_from_its_best_checkpoint_too():
+    slot, changes = Slot(device="cpu"), BUMPY | {"ema": 0.8, "precision": "fp16"}
+    state = slot.start(toy_config(**changes), toy_data(), keep_best=True)
+    rows = run(state)
+    best = files.checkpoint_dict(state, class_names=NAMES, which="best")
+    assert best["epoch"] < len(rows)
+    assert run(files.restore(slot, best, toy_data())) == rows
+
+
+def test_a_checkpoint_without_what_its_config_needs_is_refused():
+    slot, checkpoint = trained(1, ema=0.5, precision="fp16")
+    for name in ("trained_state_dict", "scaler_state_dict"):
+        with pytest.raises(ResultError, match=f"{name} is missing"):
+            files.restore(slot, {key: value for key, value in checkpoint.items() if key != name}, toy_data())
 
 
 def test_best_is_what_last_was_after_the_best_epoch():

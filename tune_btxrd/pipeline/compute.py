@@ -87,6 +87,10 @@ def measured(
     tell(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
     for line in layout.tried if len(layout.tried) > 1 else ():
         tell(f"  {line}")
-    no_bf16 = " (this GPU has no bf16)" if (layout.ran_on, layout.precision) == ("cuda", "fp32") else ""
+    no_bf16 = (
+        " (this GPU has no bf16; its mixed precision is --set precision=fp16)"
+        if (layout.ran_on, layout.precision) == ("cuda", "fp32")
+        else ""
+    )
     tell(f"  device {layout.ran_on}, precision {layout.precision}{no_bf16}")
     return layout

@@ -11,7 +11,11 @@ from tune_btxrd.search.columns import class_columns, score_columns
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source
 
-LOSSES = {"train_loss": "train (as trained)", "val_loss": "validation (unweighted)"}
+LOSSES = {
+    "train_loss": "train (as trained)",
+    "val_loss": "validation (unweighted)",
+    "val_criterion": "validation (as trained)",
+}
 RATES = {"lr": "head", "lr_backbone": "last layers of the backbone"}
 MARKS = "os^Dv*PX" * 8
 
@@ -50,7 +54,8 @@ def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) 
     side = 1 if len(panels) == 1 else 2
     figure, axes = plt.subplots(side, side, figsize=(5 * side, 3.2 * side), squeeze=False)
     for axis, (label, columns) in zip(axes.flat, panels.items(), strict=True):
-        for mark, (column, text) in zip(MARKS, columns.items(), strict=False):
+        there = {column: text for column, text in columns.items() if column in log}  # an older log lacks new columns
+        for mark, (column, text) in zip(MARKS, there.items(), strict=False):
             values = log[column].where(log[column] > 0) if column in RATES else log[column]  # frozen layers have no rate
             axis.plot(log["epoch"], values, marker=mark, markersize=3.5, label=figure_text(text))
         axis.axvline(best, color="0.6", linewidth=1, label=f"best epoch {best}")

@@ -4,6 +4,7 @@ A new metric is one field of the task's record: its formula stands in it, and no
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -26,6 +27,7 @@ class Column:
         better: the direction; None where there is none.
         per_class: a tuple with one number per class or label, hence one column each.
         formula: from the task's `Validated` images to the value; None where the loop knows the value.
+        before: the value in a record that was written before the field was there; None: such a record is refused.
         place: where the column stands in a row; among equals the order of declaration decides.
     """
 
@@ -35,6 +37,7 @@ class Column:
     better: Better | None = None
     per_class: bool = False
     formula: Callable[[Any], Any] | None = None
+    before: Any = None
     place: int = LATER
 
 
@@ -60,6 +63,9 @@ class EpochMetrics:
     val_loss: float = column(
         "unweighted, mean over images", kind="score", label="val loss", better="lower", place=FIRST
     )  # the task's record has its formula
+    val_criterion: float = column(
+        "what training minimises, on validation images as they are, dropout off", label="val criterion", before=math.nan
+    )
     lr: float = column("learning rate of this epoch's steps; of the head where the backbone has its own", place=RATE)
     lr_backbone: float = column("learning rate of the last layers before the head; 0 while they are frozen")
     stage: int = column("1-based")
@@ -67,6 +73,7 @@ class EpochMetrics:
     improved: bool = column("the monitored value got better by more than min_delta: this is the best epoch so far")
     stop: str = column('"" go on, "patience" or "budget": this was the last epoch')
     zero_recall_epochs: int = column("epochs in a row, this one included, that found nothing of the positive class")
+    skipped_steps: int = column("steps of this epoch left out since a gradient overflowed; fp16 alone", before=0)
     images_per_second: float = column("trained images per train second", kind="clock")
     train_seconds: float = column("without validation", kind="clock")
     val_seconds: float = column("of the validation pass", kind="clock")
@@ -78,8 +85,9 @@ class EpochMetrics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises: ResultError where the values are another version's."""
-        names = {item.name for item in dataclasses.fields(cls)}
+        """The inverse of `to_dict`, also of an earlier version's. Raises: ResultError where the values are another one's."""
+        earlier = {name: item.before for name, item in cls.columns().items() if item.before is not None}
+        names, values = {item.name for item in dataclasses.fields(cls)}, {**earlier, **values}
         if odd := sorted(names ^ values.keys()):
             what = f"{'has no' if odd[0] in names else 'also has'} {odd[0]!r}"
             raise ResultError(

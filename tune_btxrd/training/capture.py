@@ -46,7 +46,7 @@ class StaticStep:
         precision: "fp32" or "bf16".
 
     Raises:
-        ConfigError: a training whose layers freeze and thaw, or a head that is not linear.
+        ConfigError: a training whose layers freeze and thaw, a head that is not linear, a step of several batches, or fp16.
     """
 
     def __init__(
@@ -55,6 +55,9 @@ class StaticStep:
         head = shell.model.get_classifier()  # type: ignore[operator]  # every timm model has it
         if config.is_staged or not isinstance(head, nn.Linear):
             raise ConfigError("`capture: true` needs `stages: one` and `head: linear`, but got others: leave capture out.")
+        if config.accumulate > 1 or precision == "fp16":
+            found = f"accumulate={config.accumulate}, precision={precision}"
+            raise ConfigError(f"`capture: true` needs accumulate=1 without fp16, but got {found}: leave capture out.")
         self.key, self.precision, self.task = step_key(config, data, precision), precision, data.task
         self.shell, self.head, self.device = shell, head, device
         self.images = data.kind.blank(config.batch_size, config.image_size, device)

@@ -42,10 +42,19 @@ KEYS = (
 
 
 class SavedStates(TypedDict):
-    """States of model and optimizer at one epoch, in a checkpoint."""
+    """States of a training at one epoch, in a checkpoint.
+
+    Attributes:
+        model_state_dict: what was validated; with `ema` the averages.
+        trained_state_dict, averaged_steps: with `ema` the weights that were averaged, and over how many steps.
+        scaler_state_dict: with fp16.
+    """
 
     model_state_dict: dict[str, Tensor]
     optimizer_state_dict: dict[str, object]
+    trained_state_dict: NotRequired[dict[str, Tensor]]
+    averaged_steps: NotRequired[int]
+    scaler_state_dict: NotRequired[dict[str, object]]
 
 
 class Checkpoint(SavedStates):
@@ -79,7 +88,7 @@ def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Lit
     """The training between two epochs as plain data that shares no memory with it.
 
     "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format.
-    `best` holds {model_state_dict, optimizer_state_dict} of the best epoch in a "last" whose last epoch is not the best.
+    `best` holds the SavedStates of the best epoch in a "last" whose last epoch is not the best.
     """
     assert state.live and state.whole and state.history and len(class_names) == state.data.num_classes
     is_best = state.best_epoch == state.epoch
@@ -87,8 +96,7 @@ def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Lit
     if which == "best" and not is_best:
         assert state.best is not None
         return _plain(state, state.best, state.best_epoch, class_names)
-    current = BestState(model=state.model.state_dict(), optimizer=state.optimizer.state_dict())
-    plain = _plain(state, current, state.epoch, class_names)
+    plain = _plain(state, state.states(), state.epoch, class_names)
     if state.best is not None and not is_best:
         plain["best"] = _saved(state.best)
     return plain
@@ -122,6 +130,7 @@ def load(path: Path) -> Checkpoint:
     if absent:
         raise UnusableError(f"A checkpoint must be one of tune_btxrd, but {path} has no {absent[0]!r}: use another.")
     require_finite(loaded["model_state_dict"], path)
+    require_finite(loaded.get("trained_state_dict", {}), path)
     return cast("Checkpoint", dict(loaded))
 
 
@@ -189,13 +198,18 @@ def restore(slot: Slot, checkpoint: Checkpoint, data: TrainingData) -> TrainStat
     """
     config = TrainConfig.from_dict(checkpoint["config"])
     _check_model(slot, config, checkpoint, data)
-    state = slot.restart(config, data, checkpoint["model_state_dict"], keep_best=bool(checkpoint["keep_best"]))
+    trained = checkpoint.get("trained_state_dict", checkpoint["model_state_dict"])
+    state = slot.restart(config, data, trained, keep_best=bool(checkpoint["keep_best"]))
     if not torch.equal(state.class_weights.cpu(), checkpoint["class_weights"]):
         raise ResultError("A training must be resumed on its own split, but the train part has other class counts.")
     _load_optimizer(state.optimizer, checkpoint["optimizer_state_dict"])
+    if state.averages is not None:
+        state.averages.load(checkpoint["model_state_dict"], steps=checkpoint["averaged_steps"])
+    if state.scaler is not None:
+        state.scaler.load_state_dict(checkpoint["scaler_state_dict"])
     state.history = [data.task.record.from_dict(row) for row in checkpoint["history"]]
     if (best := checkpoint["best"]) is not None:
-        state.best = BestState(model=best["model_state_dict"], optimizer=best["optimizer_state_dict"])
+        state.best = _best(best)
     return state
 
 
@@ -250,7 +264,26 @@ def _plain(state: TrainState, states: BestState, epoch: int, class_names: Sequen
 
 
 def _saved(states: BestState) -> SavedStates:
-    return {"model_state_dict": _portable(dict(states.model)), "optimizer_state_dict": _portable(dict(states.optimizer))}
+    saved: SavedStates = {
+        "model_state_dict": _portable(dict(states.model)),
+        "optimizer_state_dict": _portable(dict(states.optimizer)),
+    }
+    if states.trained is not None:
+        saved |= {"trained_state_dict": _portable(dict(states.trained)), "averaged_steps": states.averaged}
+    if states.scaler is not None:
+        saved |= {"scaler_state_dict": dict(states.scaler)}
+    return saved
+
+
+def _best(saved: SavedStates) -> BestState:
+    """The inverse of `_saved`."""
+    return BestState(
+        model=saved["model_state_dict"],
+        optimizer=saved["optimizer_state_dict"],
+        trained=saved.get("trained_state_dict"),
+        averaged=saved.get("averaged_steps", 0),
+        scaler=saved.get("scaler_state_dict"),
+    )
 
 
 def _portable(tree: Any) -> Any:
@@ -268,7 +301,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, object
     """Loads a copy, each moment in its parameter's memory layout: the fused step walks both side by side."""
     optimizer.load_state_dict(dict(saved))
     for parameter, moments in optimizer.state.items():
-        for name, value in moments.items():
+        tensors = {name: value for name, value in moments.items() if isinstance(value, Tensor)}  # sgd may hold None
+        for name, value in tensors.items():
             like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
             moments[name] = like.detach().copy_(value)
 
@@ -279,6 +313,11 @@ def _check_model(slot: Slot, config: TrainConfig, checkpoint: Checkpoint, data: 
         raise ResultError(f"A training must be resumed on its own dataset, but the checkpoint has {found}.")
     own = slot.shell(config, data.num_classes).model.state_dict()
     saved = checkpoint["model_state_dict"]
+    wanted = {"trained_state_dict": bool(config.ema), "scaler_state_dict": config.precision == "fp16"}
+    if absent := [name for name, needed in wanted.items() if needed and name not in checkpoint]:
+        raise ResultError(
+            f"A checkpoint must hold all that its config trains with, but {absent[0]} is missing: use another."
+        )
     odd = [
         name
         for name in own.keys() | saved.keys()

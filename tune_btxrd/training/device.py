@@ -16,6 +16,9 @@ AVAILABLE: dict[str, Callable[[], bool]] = {
     "cpu": lambda: True,
 }
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # what autocast computes in
+SCALED = ("cuda", "cpu")  # devices of torch.amp.GradScaler; on a CPU it is slow, and there for tests
+
 
 def resolve_device(name: str) -> torch.device:
     """The device called `name`; "auto" is the first that this machine has of CUDA, MPS, CPU.
@@ -33,22 +36,29 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Precision, "fp32" or "bf16" (autocast); "auto" is bf16 on CUDA hardware that computes in it and fp32 everywhere else.
+    """Precision, "fp32", "bf16" or "fp16" (autocast); "auto" is bf16 on CUDA hardware that has it and fp32 everywhere else.
 
     Raises:
-        ConfigError: bf16 was asked for where the hardware has none.
+        ConfigError: bf16 or fp16 was asked for where the hardware has none.
     """
     has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if name == "auto":
         return "bf16" if has_bf16 else "fp32"
     if name == "bf16" and device.type != "cpu" and not has_bf16:  # on a CPU it is merely slow
         raise ConfigError(f"precision=bf16 needs hardware that computes in it, but {device} has none: use precision=auto.")
+    if name == "fp16" and device.type not in SCALED:
+        raise ConfigError(f"precision=fp16 needs scaled gradients, which {device} has not: use precision=auto.")
     return name
+
+
+def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
+    """What keeps fp16's gradients within its range: none for other precisions. Its state is part of a training."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a forward pass runs at this precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, dtype=HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES)
 
 
 def set_up(threads: int | None) -> None:

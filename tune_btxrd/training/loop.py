@@ -3,12 +3,13 @@
 The randomness of an epoch (order, augmentation, dropout) depends on (seed, epoch) alone, so a training that was saved
 between two epochs and restored continues as if nothing had happened.
 """
-# ruff: noqa: N803
-# (shape suffixes: logits_BC)
+# (shape suffixes: logits_NC, N = validation images, C = classes)
 
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,9 +24,21 @@ from tune_btxrd.training.device import Clock, autocast, derive_seed, seeded
 from tune_btxrd.training.models.layers import HEAD, TOP
 from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
-from tune_btxrd.training.state import BestState, Diverged, TrainState
+from tune_btxrd.training.state import Diverged, TrainState
+from tune_btxrd.training.step import SUMS, Batch, train_step
 
 VAL_PIXELS = {"cpu": 128 * 64**2, "mps": 64 * 224**2, "cuda": 256 * 224**2}  # per validation batch; a CPU gains no more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What an epoch left on the device, fetched at once; the logits are of the validation part."""
+
+    train_loss: float
+    skipped_steps: int
+    val_criterion: float
+    logits_NC: np.ndarray  # noqa: N815  # shape suffix
+    seconds: list[float]  # of training and of validation
 
 
 def train(state: TrainState) -> Iterator[EpochMetrics]:
@@ -46,17 +59,39 @@ def train_epoch(state: TrainState) -> EpochMetrics:
     state.whole = False
     enter_epoch(state)
     clock.mark()
+    terms = state.data.task.terms(state.config, state.data.train_counts, epoch, state.device)
     with seeded(derive_seed(state.config.seed, epoch, "dropout"), state.device):
-        sums = _train_pass(state, epoch)
+        sums = _train_pass(state, epoch, terms)
     clock.mark()
-    logits = predict(state.model, state.pixels, state.val_rows, mean=state.mean, std=state.std, precision=state.precision)
+    with nullcontext() if state.averages is None else state.averages.in_place_of(state.model):
+        logits = predict(
+            state.model, state.pixels, state.val_rows, mean=state.mean, std=state.std, precision=state.precision
+        )
     clock.mark()
-    values = torch.cat([sums, logits.flatten().to(sums)]).cpu().numpy()  # the one sync
-    train_loss = float(values[0] / values[1])
-    row = _record(state, train_loss, values[2:].reshape(-1, state.data.num_classes), clock.seconds())
+    criterion = torch.stack(state.data.task.loss(logits, state.targets[state.val_rows], terms))
+    values = torch.cat([sums, criterion.to(sums), logits.flatten().to(sums)]).cpu().numpy()  # the one sync
+    with np.errstate(all="ignore"):  # a loss that is not finite is told of in words
+        train_loss, criterion_of_val = (float(values[at] / values[at + 1]) for at in (0, 3))
+    seen = Seen(
+        train_loss=train_loss,
+        skipped_steps=int(values[2]),
+        val_criterion=criterion_of_val,
+        logits_NC=values[5:].reshape(-1, state.data.num_classes),
+        seconds=clock.seconds(),
+    )
+    row = _record(state, seen)
     state.history.append(row)
     state.whole = True
     return row
+
+
+def step_bounds(count: int, config: TrainConfig) -> list[list[tuple[int, int]]]:
+    """Per optimizer step the (start, stop) of its batches: the steps are those of batches `accumulate` times as large."""
+    steps = batch_bounds(count, config.batch_size * config.accumulate, drop_last=config.drop_last)
+    return [
+        [(begin + start, begin + stop) for start, stop in batch_bounds(end - begin, config.batch_size)]
+        for begin, end in steps
+    ]
 
 
 def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> list[tuple[int, int]]:
@@ -71,43 +106,24 @@ def batch_bounds(count: int, batch_size: int, *, drop_last: bool = False) -> lis
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
-def _train_pass(state: TrainState, epoch: int) -> Tensor:
-    """One pass over the training images; (2,) sum of weighted losses and sum of weights, left on the device."""
+def _train_pass(state: TrainState, epoch: int, terms: Terms) -> Tensor:
+    """One pass over the training images; SUMS over its steps, left on the device."""
     config, data, device, kind = state.config, state.data, state.device, state.pixels.kind
     shuffler = torch.Generator().manual_seed(derive_seed(config.seed, epoch, "order"))
     train_targets = torch.from_numpy(data.targets[data.train_rows])
     order = data.task.order(train_targets, shuffler, sampling=config.sampling)
     rows = state.train_rows[order.to(device)]
     generator = torch.Generator(device).manual_seed(derive_seed(config.seed, epoch, "augment"))
-    terms = data.task.terms(config, data.train_counts, epoch, device)
-    sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-    for start, stop in batch_bounds(len(rows), config.batch_size, drop_last=config.drop_last):
-        batch = rows[start:stop]
-        images = kind.augment(kind.to_float(state.pixels.take(batch)), generator, config)
-        sums += train_step(state, kind.normalise(images, state.mean, state.std), state.targets[batch], terms)
+    sums = torch.zeros(len(SUMS), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+
+    def batch(start: int, stop: int) -> Batch:
+        own = rows[start:stop]
+        images = kind.augment(kind.to_float(state.pixels.take(own)), generator, config)
+        return kind.normalise(images, state.mean, state.std), state.targets[own]
+
+    for bounds in step_bounds(len(rows), config):
+        sums += train_step(state, (batch(*each) for each in bounds), terms)
     return sums
-
-
-def train_step(state: TrainState, images: Tensor, targets: Tensor, terms: Terms) -> Tensor:
-    """One optimizer step; (2,) the batch's sum of weighted losses and sum of weights, detached."""
-    state.optimizer.zero_grad(set_to_none=True)
-    if state.static_step is not None and state.static_step.fits(images):
-        sums = state.static_step(images, targets, terms, dropout=state.config.dropout)
-    else:
-        sums = _gradients(state, images, targets, terms)
-    if state.config.clip:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.config.clip)
-    state.optimizer.step()
-    return sums
-
-
-def _gradients(state: TrainState, images: Tensor, targets: Tensor, terms: Terms) -> Tensor:
-    """Forward and backward; (2,) the batch's sum of weighted losses and sum of weights, detached."""
-    with autocast(state.device, state.precision):
-        logits = state.model(images)
-    total, weight = state.data.task.loss(logits.float(), targets, terms)
-    torch.autograd.backward(total / weight)
-    return torch.stack([total.detach(), weight])
 
 
 @torch.inference_mode()
@@ -128,10 +144,10 @@ def val_batch(device: torch.device, pixels: int) -> int:
     return max(16, min(512, VAL_PIXELS[device.type] // pixels))
 
 
-def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds: list[float]) -> EpochMetrics:
-    data, config, epoch = state.data, state.config, state.epoch + 1
+def _record(state: TrainState, seen: Seen) -> EpochMetrics:
+    data, config, epoch, train_loss = state.data, state.config, state.epoch + 1, seen.train_loss
     rates, (stage, stage_began, _) = learning_rates(state.epoch, config), stage_at(config.stage_list, epoch)
-    scores = data.task.scores(logits_NC, data.targets[data.val_rows])
+    scores = data.task.scores(seen.logits_NC, data.targets[data.val_rows])
     if not math.isfinite(train_loss + scores["val_loss"]):
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
     before = state.history[-1] if state.history else None
@@ -144,6 +160,8 @@ def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds
         epoch=epoch,
         train_loss=train_loss,
         **scores,
+        val_criterion=seen.val_criterion,
+        skipped_steps=seen.skipped_steps,
         lr=rates[HEAD],
         lr_backbone=rates[TOP],
         stage=stage,
@@ -151,9 +169,9 @@ def _record(state: TrainState, train_loss: float, logits_NC: np.ndarray, seconds
         improved=improved,
         stop=_stop(config, epoch, 0 if improved else epoch - max(state.best_epoch, stage_began)),
         zero_recall_epochs=0 if found else 1 + (before.zero_recall_epochs if before else 0),
-        images_per_second=len(data.train_rows) / seconds[0],
-        train_seconds=seconds[0],
-        val_seconds=seconds[1],
+        images_per_second=len(data.train_rows) / seen.seconds[0],
+        train_seconds=seen.seconds[0],
+        val_seconds=seen.seconds[1],
     )
 
 
@@ -169,7 +187,4 @@ def _keep_best(state: TrainState) -> None:
     """Copies the state of the best epoch just before the next epoch changes it."""
     wanted = state.keep_best or state.config.reload_best
     if wanted and state.history and state.history[-1].improved:
-        state.best = BestState(
-            model={name: tensor.clone() for name, tensor in state.model.state_dict().items()},
-            optimizer=copy.deepcopy(state.optimizer.state_dict()),
-        )
+        state.best = copy.deepcopy(state.states())

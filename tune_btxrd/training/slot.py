@@ -8,8 +8,17 @@ from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.averages import Averages
 from tune_btxrd.training.capture import StaticStep, step_key
-from tune_btxrd.training.device import allow_tf32, derive_seed, resolve_device, resolve_precision, seeded, set_up
+from tune_btxrd.training.device import (
+    allow_tf32,
+    derive_seed,
+    make_scaler,
+    resolve_device,
+    resolve_precision,
+    seeded,
+    set_up,
+)
 from tune_btxrd.training.memory import release_memory, set_up_memory
 from tune_btxrd.training.models.images import Shell, build_shell, create
 from tune_btxrd.training.models.names import weights_file
@@ -90,7 +99,7 @@ class Slot:
         self._state = TrainState(
             config=config,
             model=shell.model,
-            optimizer=make_optimizer(shell.model, config, self.device),
+            optimizer=make_optimizer(shell.model, config, self.device, precision=precision),
             pixels=self._resident(data),
             data=data,
             targets=torch.tensor(data.targets, device=self.device),
@@ -102,6 +111,8 @@ class Slot:
             device=self.device,
             precision=precision,
             keep_best=keep_best,
+            averages=Averages(shell.model, decay=config.ema) if config.ema else None,
+            scaler=make_scaler(self.device, precision),
             static_step=self._captured(shell, config, data, precision),
         )
         return self._state

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.tasks.record import EpochMetrics
+from tune_btxrd.training.averages import Averages
 from tune_btxrd.training.capture import StaticStep
 from tune_btxrd.training.pixels import Pixels, TrainingData
 
@@ -26,10 +27,19 @@ class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BestState:
-    """Copies of the states of model and optimizer at the best epoch."""
+    """Copies of the states of a training at the best epoch.
+
+    Attributes:
+        model: what was validated; with `ema` the averages.
+        trained: with `ema` the weights that were averaged, else None; averaged: the steps behind the averages.
+        scaler: of fp16's gradients, else None.
+    """
 
     model: dict[str, Tensor]
     optimizer: dict[str, object]
+    trained: dict[str, Tensor] | None = None
+    averaged: int = 0
+    scaler: dict[str, object] | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,7 +56,7 @@ class TrainState:
 
     config: TrainConfig
     model: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     pixels: Pixels
     data: TrainingData
     targets: Tensor  # N rows, on the device; see `data.task`
@@ -56,13 +66,26 @@ class TrainState:
     mean: Tensor  # float32, one number per channel, on the device
     std: Tensor  # float32, one number per channel, on the device
     device: torch.device
-    precision: str  # "fp32" or "bf16"
+    precision: str  # "fp32", "bf16" or "fp16"
     keep_best: bool
+    averages: Averages | None = None  # of the weights, where `ema` asks for them
+    scaler: torch.amp.GradScaler | None = None  # of gradients, with fp16
     static_step: StaticStep | None = None  # what full batches run on where a CUDA graph was asked for
     history: list[EpochMetrics] = field(default_factory=list)
     best: BestState | None = None
     live: bool = True
     whole: bool = True
+
+    def states(self) -> BestState:
+        """The present states, in the training's own memory."""
+        own = self.model.state_dict()
+        return BestState(
+            model=own if self.averages is None else self.averages.tensors,
+            optimizer=self.optimizer.state_dict(),
+            trained=None if self.averages is None else own,
+            averaged=0 if self.averages is None else self.averages.steps,
+            scaler=None if self.scaler is None else self.scaler.state_dict(),
+        )
 
     @property
     def epoch(self) -> int:
