@@ -143,3 +143,14 @@ def image_of(row: Row) -> StoredImage:
         bad=bool(bad),
         disputed=bool(disputed),
     )
+
+
+def lease(database: Database, image: int, annotator: str, *, mode: Mode, arm: str) -> None:
+    """As `LabelStore.lease`."""
+    kept, now = arm if arm in ARMS[mode] else ARMS[mode][0], time.time()
+    with database.writing():
+        database.run("DELETE FROM leases WHERE image = ? AND (until <= ? OR annotator = ?)", (image, now, annotator))
+        database.run(
+            "INSERT OR IGNORE INTO leases (image, annotator, arm, until) VALUES (?, ?, ?, ?)",
+            (image, annotator, kept, now + LEASE_SECONDS),
+        )

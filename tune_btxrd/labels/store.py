@@ -215,6 +215,10 @@ class LabelStore:
         """
         return asking.next_images(self.database, annotator, mode=mode, count=count, random_share=random_share)
 
+    def lease(self, image: int, annotator: str, *, mode: Mode, arm: str) -> None:
+        """Keeps one image for an annotator, e.g. one whose act was just undone, unless another annotator has it."""
+        asking.lease(self.database, image, annotator, mode=mode, arm=arm)
+
     def release(self, annotator: str) -> None:
         """Ends all leases of an annotator, e.g. when the page is closed or the mode changes."""
         asking.release(self.database, annotator)
