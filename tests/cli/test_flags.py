@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import tune_btxrd.cli.label
 import tune_btxrd.cli.list
 import tune_btxrd.cli.show
 import tune_btxrd.cli.submit
@@ -43,12 +44,14 @@ SEAMS: dict[str, tuple[Any, str]] = {  # verb -> the function that does its work
     "trial": (tune_btxrd.pipeline.finished, "trial"),
     "predict": (tune_btxrd.pipeline.predict_images, "predict_images"),
     "watch": (tune_btxrd.cli.watch, "watch"),
+    "label": (tune_btxrd.cli.label, "label"),
     "list": (tune_btxrd.cli.list, "searches"),
 }
 PRINTS = {"--json", "--quiet", "--verbose", "--help", "--format", "--output"}  # tested below, by what is printed
 NEEDED = {  # words without which a verb cannot be read
     **{verb: ["first"] for verb in ("retrain", "export", "evaluate", "explain", "report", "watch")},
     "trial": ["first", "3"],
+    "label": ["chest.db"],
     "predict": ["best.pt", "image.png"],
     "space": ["space.yaml"],
     "submit": ["--storage", "/shared/x"],
@@ -57,6 +60,7 @@ VALUES = {
     "--gpus-per-trial": "0.5",
     "--time-budget": "6h",
     "--set": "clip=1.5",
+    "--key": "effusion=e",
     "--cpus-per-trial": "2",
     "--phantom-size": "128",
 }

@@ -152,6 +152,21 @@ def _list(verb: Parser) -> None:
     flags.add_json(verb)
 
 
+def _label(verb: Parser) -> None:
+    verb.add_argument("store", type=Path, metavar="STORE", help="label store, a .db file")
+    verb.add_argument("--annotator", metavar="NAME", help="who labels (default: the user of this computer)")
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument("--holdout", action="store_true", help="label the hold-out: random order, no predictions")
+    which.add_argument("--review", action="store_true", help="agree or not with the model, most confident images first")
+    which.add_argument("--disagreements", action="store_true", help="settle what annotators answered differently")
+    verb.add_argument("--single-key", action="store_true", help="one key decides all labels (at most three)")
+    verb.add_argument(
+        "--key", action="append", metavar="LABEL=K", help="the key of a label, kept in the store; may be repeated"
+    )
+    verb.add_argument("--port", type=int, metavar="N", help="port on 127.0.0.1 (default: the first free one from 8620)")
+    flags.add_talk(verb)
+
+
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "run": ("prepare, search, retrain on every split and export in one go", _run),
     "submit": ("the same as run, as a job on a Ray cluster", _submit),
@@ -167,5 +182,6 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "trial": ("run one trial of a search again, alone, and compare the numbers", _trial),
     "report": ("write one self-contained HTML page, figures and tables of a search", _report),
     "watch": ("live view of a search, from any terminal", _watch),
+    "label": ("label the images of a label store in the browser", _label),
     "list": ("show the searches at hand", _list),
 }

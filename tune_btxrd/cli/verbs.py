@@ -15,9 +15,10 @@ from tune_btxrd.errors import ConfigError, DataError, ResultError
 
 if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
+    from tune_btxrd.labels.records import Mode
 
 
-TELLING = ("run", "search", "retrain", "train", "submit", "watch")  # say themselves how to go on after Ctrl-C
+TELLING = ("run", "search", "retrain", "train", "submit", "watch", "label")  # say themselves how to go on after Ctrl-C
 
 
 def run_verb(flags: argparse.Namespace) -> None:
@@ -273,6 +274,20 @@ def _watch(flags: argparse.Namespace) -> None:
     watch(Place(name=flags.name, storage=read.read_storage(flags)), dashboard=flags.dashboard)
 
 
+def _label(flags: argparse.Namespace) -> None:
+    from tune_btxrd.cli.label import label, read_keys
+
+    chosen: dict[Mode, bool] = {"holdout": flags.holdout, "review": flags.review, "dispute": flags.disagreements}
+    label(
+        flags.store,
+        mode=next((mode for mode, wanted in chosen.items() if wanted), "label"),
+        annotator=flags.annotator,
+        port=flags.port,
+        single_key=flags.single_key,
+        keys=read_keys(flags.key),
+    )
+
+
 def _list(flags: argparse.Namespace) -> None:
     from tune_btxrd.cli.list import list_searches, searches_document
     from tune_btxrd.console import answer
@@ -299,5 +314,6 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "space": _space,
     "report": _report,
     "watch": _watch,
+    "label": _label,
     "list": _list,
 }

@@ -1,0 +1,1 @@
+"""Page: images of a label store in the browser, labelled by keys, on loopback alone."""
