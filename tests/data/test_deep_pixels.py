@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -189,6 +190,65 @@ def test_a_dark_picture_of_8_bits_in_16_is_not_stretched(tmp_path: Path) -> None
     pixels = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) // 2 + 20
     assert same(decoded(tmp_path, png(in_bits(pixels, 16)[..., None], 16, GREY), "png"), expected(tmp_path, pixels))
     assert same(decoded(tmp_path, tiff(pixels.astype(np.float32) / 255), "tiff"), expected(tmp_path, pixels))
+
+
+WIDER = [(kind, 255) for kind in (*FLOATS, np.uint16, np.uint32, np.int16, np.int32)]
+WIDER += [(np.float32, 65_535), (np.float64, 65_535), (np.float64, 2**32 - 1)]
+
+
+@SETTINGS
+@given(pixels=PICTURES, wider=st.sampled_from(WIDER), white_is_zero=st.booleans())
+def test_whole_numbers_are_levels_whatever_type_holds_them(
+    tmp_path: Path, pixels: np.ndarray, wider: tuple[type, int], white_is_zero: bool
+) -> None:
+    kind, white = wider
+    pixels = full_range(pixels) if white_is_zero else full(pixels)
+    shares = (255 - pixels if white_is_zero else pixels).astype(np.float64) / 255
+    data = tiff(np.rint(shares * white).astype(kind), photometric="miniswhite" if white_is_zero else "minisblack")
+    assert same(decoded(tmp_path, data, "tiff"), expected(tmp_path, pixels))
+
+
+@SETTINGS
+@given(pixels=COLOURS, white=st.sampled_from([255, 256, 1023, 4095, 65_535]), kind=st.sampled_from([2, 3, 5, 6]))
+def test_netpbm_of_any_maximum(tmp_path: Path, pixels: np.ndarray, white: int, kind: int) -> None:
+    pixels = full(pixels if kind in (3, 6) else pixels[..., 0])
+    samples = np.rint(pixels.astype(np.float64) * white / 255).astype(">u2" if white > 255 else np.uint8)
+    plain = " # a remark\n".join(map(str, samples.reshape(-1))).encode()
+    header = f"P{kind} # a\n#b\n{SIDE}\t{SIDE}\n{white}\n".encode()
+    data = header + (plain if kind in (2, 3) else samples.tobytes())
+    assert same(decoded(tmp_path, data, "ppm"), expected(tmp_path, pixels))
+    assert pixel_version(tmp_path / "a.ppm") == (1 if white <= 255 else 2)
+
+
+@SETTINGS
+@given(
+    pixels=COLOURS,
+    bits=st.sampled_from([8, 10, 12, 16]),
+    channels=st.sampled_from([1, 3, 4]),
+    codec=st.sampled_from(["jp2", "j2k"]),
+)
+def test_jpeg_2000(tmp_path: Path, pixels: np.ndarray, bits: int, channels: int, codec: str) -> None:
+    pixels = full(pixels[..., 0] if channels == 1 else pixels)
+    samples = in_bits(pixels, bits).astype(np.uint8 if bits == 8 else np.uint16)
+    if channels == 4:
+        samples = np.concatenate([samples, np.full((SIDE, SIDE, 1), 2**bits - 1, dtype=samples.dtype)], axis=2)
+    data = imagecodecs.jpeg2k_encode(samples, level=0, bitspersample=bits, reversible=True, codecformat=codec)
+    assert same(decoded(tmp_path, data, codec), expected(tmp_path, pixels))
+    assert pixel_version(tmp_path / f"a.{codec}") == (1 if bits == 8 else 2)
+
+
+def test_12_bits_in_netpbm_and_jpeg_2000_of_16_are_stretched(tmp_path: Path) -> None:
+    twelve = np.linspace(100, 4000, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE, 1).repeat(3, axis=2)
+    right = stretched(twelve[..., 0].astype(np.float64)).astype(int)
+    ppm = f"P6 {SIDE} {SIDE} 65535\n".encode() + twelve.astype(">u2").tobytes()
+    assert same(decoded(tmp_path, ppm, "ppm"), right)
+    assert same(decoded(tmp_path, imagecodecs.jpeg2k_encode(twelve, level=0, reversible=True), "jp2"), right)
+
+
+@pytest.mark.parametrize("body", [b"P5 4 4 1000\n" + b"\x03" * 30, b"P5 4 4 1000\n" + b"\x0f" * 32, b"P2 2 2 300\n1 2 3"])
+def test_damaged_netpbm(tmp_path: Path, body: bytes) -> None:
+    with pytest.raises(UnreadableError, match="is damaged"):
+        decode_image(write(tmp_path / "a.pgm", body), SIDE)
 
 
 @pytest.mark.parametrize("colour", [GREY, RGB, GREY_ALPHA, RGBA])

@@ -13,15 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tune_btxrd.data.cache.deep_pixels import (
-    PNG,
-    UnknownPixelsError,
-    deep_reader,
-    is_tiff,
-    png_without_text,
-    read_tiff,
-    to_eight_bits,
-)
+from tune_btxrd.data.cache.deep_files import JPEG_2000, PNG, deep_reader, is_tiff, png_without_text, read_tiff
+from tune_btxrd.data.cache.deep_pixels import UnknownPixelsError, to_eight_bits
 from tune_btxrd.errors import DataError
 
 MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
@@ -94,7 +87,7 @@ def decode(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded
 
 
 def pixel_version(path: Path) -> int:
-    """Which version of the decoder makes the pixels of a file what they are: 1, or 2 where `deep_pixels` reads it."""
+    """Which version of the decoder makes the pixels of a file what they are: 1, or 2 where `deep_files` reads it."""
     try:
         with path.open("rb") as file:
             head = file.read(26)
@@ -102,8 +95,9 @@ def pixel_version(path: Path) -> int:
             return 2 if head[24] == 16 else 1
         if head.startswith(PLAIN_SIGNATURES):
             return 1
+        data = path.read_bytes() if head.startswith((b"P", *JPEG_2000)) else head  # their headers have no fixed length
         with Image.open(path, formats=FORMATS) as image:
-            return 2 if deep_reader(image, head) else 1
+            return 2 if deep_reader(image, data) else 1
     except UnidentifiedImageError:
         return 2 if is_tiff(head) else 1
     except Exception:  # it will be reported when it is decoded
