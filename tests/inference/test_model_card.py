@@ -11,6 +11,8 @@ from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
 from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.scoring.cells import score_cell
+from tune_btxrd.scoring.csv_tables import to_csv
+from tune_btxrd.scoring.subgroups import subgroup_table
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,15 @@ def test_scores_of_another_checkpoint_are_not_shown(cards, finished):
     finally:
         path.write_text(text)
     assert "has not been opened" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_dataset_without_subgroups_has_a_card_too(cards, finished):
+    path = finished.checkpoints / "stratified" / "evaluation" / "subgroups.csv"
+    text = path.read_text()
+    try:
+        for empty in (to_csv(subgroup_table([], [], positive_class=1)), "\n"):  # as written now, and before
+            path.write_text(empty)
+            folder = export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
+            assert "\n## Subgroups\n\nThe dataset names none" in (folder / "MODEL_CARD.md").read_text()
+    finally:
+        path.write_text(text)

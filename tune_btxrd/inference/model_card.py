@@ -195,6 +195,9 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
         yield "Not evaluated."
         return
     table = read_csv(path)
+    if table.empty:
+        yield "The dataset names none: neither centers nor views, regions, types, sex or age."
+        return
     table = table[(table["model"] == "winner") & (table["asked"] > 0)]
     yield "Winner; Clopper-Pearson intervals; * fewer than 10 images.\n"
     rows = []

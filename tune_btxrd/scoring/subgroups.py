@@ -14,6 +14,7 @@ from tune_btxrd.scoring.score_tables import Judged, proportion_columns
 
 SMALL = 10  # a share of fewer images than this is marked: its interval is wider than half of all there is
 AGE_BANDS = ((0, 20), (20, 40), (40, 60), (60, 200))  # years, from and below
+COLUMNS = ("model", "kind", "level", "images", "metric", "value")  # of the table, also where there is no subgroup
 FLAGS = {"view": VIEW_COLUMNS, "region": REGION_COLUMNS, "type": TYPE_COLUMNS}
 
 
@@ -52,7 +53,7 @@ def subgroup_table(models: Sequence[Judged], groups: Sequence[Subgroup], positiv
                 row = {"model": model.name, "kind": group.kind, "level": group.level, "images": int(group.member_N.sum())}
                 row |= {"metric": metric, "value": count.value} | proportion_columns(count)
                 rows.append(row | {"small": count.asked < SMALL})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _all_subgroups(manifest: Manifest, rows: np.ndarray) -> Iterator[Subgroup]:
