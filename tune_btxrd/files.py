@@ -38,15 +38,20 @@ def aside(path: Path) -> Iterator[Path]:
         raise
 
 
+def encodable(text: str) -> str:
+    r"""The text with an escape (`\udcfc`) for each letter that UTF-8 cannot hold: Python reads such from odd file names."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes text (UTF-8) or bytes so that the file is complete or what it was before.
+    """Writes text (UTF-8, as `encodable`; JSON reads it back as it was) or bytes: the file is whole or what it was before.
 
     Raises:
         ResultError: the folder is not writable or the disk is full.
     """
     try:
         with aside(path) as part:
-            part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            part.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise ResultError(
             f"{path} must be writable, but: {error.strerror or error}. Free space, or choose another folder."

@@ -47,6 +47,15 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["run", "--seeds", "0"], ("seeds",)),
         (["run", "--gpus-per-trial", "many"], ("--gpus-per-trial",)),
         (["run", "--phantom-count", "3"], ("18",)),
+        (["run", "--splits", "stratified,centre"], ("'centre'", "did you mean 'center'")),
+        (["run", "--splits", "common"], ("'common'",)),
+        (["search", "--split", "fold 6/5"], ("fold 6/5",)),
+        (["train", "--splits", "{}/none.csv"], ("--splits", "none.csv")),
+        (["train", "--seeds", "0"], ("seeds",)),
+        (["run", "--positive-class", "malignant"], ("Malignant", "'malignant'")),
+        (["run", "--exclude", "{}/none.txt"], ("--exclude", "none.txt")),
+        (["run", "--duplicates", "{}/none.csv"], ("--duplicates", "none.csv")),
+        (["run", "--weights", "{}/none.pt", "--data", "{}"], ("--weights", "none.pt")),
         (["run", "--address", "ray://host:10001"], ("ray://", "--address")),
         (["retrain", "none"], ("none", "list")),
         (["export", "none"], ("none", "list")),
@@ -65,11 +74,12 @@ def test_mistakes_are_one_line_with_the_cure_and_leave_nothing(
     (tmp_path / "text.yaml").write_text("space: {lr: {low: 1e-5, high: 1.0e-2}}\n" + start)
     (tmp_path / "searched.yaml").write_text("space: {batch_size: {choices: [8, 16]}}\nstart: [{batch_size: 8}]\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     line = mistake(capsys, *(argument.format(tmp_path) for argument in arguments), "--storage", str(tmp_path / "results"))
     assert line.startswith("tune-btxrd: ")
     for word in words:
         assert word in line
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "results").exists() and not (tmp_path / "caches").exists()  # nor is a phantom drawn
 
 
 def test_a_results_folder_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

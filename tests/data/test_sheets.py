@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tune_btxrd.data import sheets
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.sheets import (
@@ -76,6 +77,14 @@ def test_many_centers_show_the_largest_four():
     page = draw_sheet(cache, manifest, per_block=1)
     assert page.width == MARGIN + 4 * (THUMBNAIL + MARGIN)
     assert [grey_at(page, row=0, column=column, place=0, per_block=1) for column in range(4)] == [11, 13, 15, 17]
+
+
+def test_the_title_says_which_part_is_shown(monkeypatch):
+    cache, manifest = dataset([0, 1], centers=None)
+    texts = []
+    monkeypatch.setattr(sheets, "_write", lambda page, at, text, **look: texts.append(text))
+    draw_sheet(cache, manifest, part="train of stratified")
+    assert texts[0] == "small, train of stratified: images by class"
 
 
 def test_long_text_is_shortened():

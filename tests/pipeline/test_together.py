@@ -53,3 +53,10 @@ def test_an_unknown_backbone_ends_space_and_train_alike(tmp_path: Path) -> None:
         assert outcome.code == 2
         assert "`backbone` must be a timm model, but got 'resnet5O': did you mean 'resnet50'?" in outcome.error
     assert not (tmp_path / "r").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_backbone_that_does_not_take_the_side_ends_space_as_it_ends_a_search(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.replace("space:", "fixed: {backbone: vit_tiny_patch16_224, image_size: 64}\nspace:"))
+    outcome = run_verb("space", str(path))
+    assert outcome.code == 2 and "vit_tiny_patch16_224 takes 224 px and got image_size=64" in outcome.error

@@ -108,3 +108,22 @@ def test_another_version_is_named(tmp_path: Path) -> None:
     (tmp_path / "stub" / "search.json").write_text(json.dumps(known))
     with pytest.raises(ResultError, match=r"written by version 9\.9\.9"):
         SearchSettings.load(tmp_path / "stub")
+
+
+@pytest.mark.parametrize("names", [["HER2+", "HER2-", "none"], ["A", "B"]])
+def test_classes_that_shared_a_column_in_0_1_0_are_refused_in_every_verb(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(tmp_path / "ray_results" / "stub")
+    source = dataclasses.replace(settings.source, class_names=tuple(names), positive_class=0)
+    old = dataclasses.replace(settings.environment, tune_btxrd="0.1.0")
+    dataclasses.replace(settings, source=source, environment=old).save(tmp_path / "ray_results" / "stub")
+    if names == ["A", "B"]:
+        assert SearchSettings.load(tmp_path / "ray_results" / "stub").environment == old
+        return
+    monkeypatch.chdir(tmp_path)
+    for verb in (*VERBS, ["export", "stub"], ["evaluate", "stub", "--yes"], ["explain", "stub"], ["trial", "stub", "0"]):
+        code = main(verb)
+        said = capsys.readouterr()
+        assert code == (0 if verb == ["list"] else 2)
+        assert "version 0.1.0 kept one for HER2+ and HER2- together" in " ".join((said.out + said.err).split())

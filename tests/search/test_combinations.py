@@ -1,10 +1,7 @@
 """All combinations that a space allows of some hyperparameters, conditions kept."""
 
-import pytest
-
 from tests.support.searches import make_spec
-from tune_btxrd.errors import ConfigError
-from tune_btxrd.search.space.combinations import check_backbones, combinations
+from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 
@@ -45,11 +42,3 @@ def test_without_a_search_of_them_there_is_one() -> None:
     assert combinations(make_spec(), ["backbone", "epochs", "seed"]) == [
         {"backbone": "efficientnet_b0", "epochs": 4, "seed": 42}
     ]
-
-
-def test_an_unknown_backbone_is_refused_wherever_it_stands() -> None:
-    check_backbones(SearchSpec.from_text(TEXT))
-    with pytest.raises(ConfigError, match="`backbone` must be a timm model, but got 'resnet5O': did you mean 'resnet50'"):
-        check_backbones(SearchSpec.from_text(TEXT.replace("resnet50", "resnet5O")))
-    with pytest.raises(ConfigError, match="but got 'nosuch'"):
-        check_backbones(make_spec().override({}, {"backbone": "nosuch"}))

@@ -235,12 +235,12 @@ def _predict(flags: argparse.Namespace) -> None:
 def _space(flags: argparse.Namespace) -> None:
     from tune_btxrd.cli.show import space_document
     from tune_btxrd.console import answer, say
-    from tune_btxrd.search.space.combinations import check_backbones
+    from tune_btxrd.pipeline.together import check_models
     from tune_btxrd.search.space.describe import explain
     from tune_btxrd.search.space.spec import SearchSpec
 
     spec = SearchSpec.load(flags.file)
-    check_backbones(spec)
+    check_models(spec)
     if flags.json:
         answer(space_document(spec))
         return

@@ -24,24 +24,31 @@ BLOCK_HEIGHT = HEADING_LINE + THUMBNAIL + 2 * CAPTION_LINE + MARGIN
 
 
 def contact_sheet(
-    cache: ImageCache, manifest: Manifest, path: Path, *, ids: Collection[str] | None = None, per_block: int = 3
+    cache: ImageCache,
+    manifest: Manifest,
+    path: Path,
+    *,
+    ids: Collection[str] | None = None,
+    part: str = "",
+    per_block: int = 3,
 ) -> None:
     """Writes a PNG with a block of images per class (rows) and center (columns), whole or not at all.
 
     Args:
         ids: images to choose from, e.g. a train part; default: all of the cache. The choice is spread evenly over them.
+        part: what the title calls them, e.g. "train of stratified".
         per_block: images per class and center.
 
     Raises:
         ResultError: the file cannot be written.
     """
     data = io.BytesIO()
-    draw_sheet(cache, manifest, ids=ids, per_block=per_block).save(data, format="PNG", optimize=True)
+    draw_sheet(cache, manifest, ids=ids, part=part, per_block=per_block).save(data, format="PNG", optimize=True)
     write_whole(path, data.getvalue())
 
 
 def draw_sheet(
-    cache: ImageCache, manifest: Manifest, *, ids: Collection[str] | None = None, per_block: int = 3
+    cache: ImageCache, manifest: Manifest, *, ids: Collection[str] | None = None, part: str = "", per_block: int = 3
 ) -> Image.Image:
     """The page of `contact_sheet`."""
     chosen = set(cache.image_ids) if ids is None else set(ids) & set(cache.image_ids)
@@ -50,7 +57,7 @@ def draw_sheet(
     block_width = per_block * (THUMBNAIL + GAP) - GAP + MARGIN
     height = MARGIN + TITLE_LINE + len(manifest.class_names) * BLOCK_HEIGHT
     page = Image.new("RGB", (MARGIN + len(centers) * block_width, height), PAPER)
-    title = f"{manifest.dataset}: images by class{' and center' if manifest.centers else ''}"
+    title = f"{manifest.dataset}{f', {part}' if part else ''}: images by class{' and center' if manifest.centers else ''}"
     _write(page, (MARGIN, MARGIN), title, size=TITLE_SIZE, color=INK, width=page.width - 2 * MARGIN)
     for down, name in enumerate(manifest.class_names):
         for right, (center, center_rows) in enumerate(centers.items()):

@@ -21,6 +21,7 @@ from tune_btxrd.data.cache.decode import UnreadableError, decode_image
 from tune_btxrd.data.readers.file_rules import images_below
 from tune_btxrd.data.readers.names import is_formula
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import encodable
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model
 from tune_btxrd.scoring.csv_tables import to_csv
@@ -199,8 +200,9 @@ def rank_uncertain(predictions: Predictions, *, labelled: Collection[str] = ()) 
 
 
 def safe_text(file: Path) -> str:
-    """The path as text that no spreadsheet takes for a formula."""
-    return f"./{file}" if is_formula(str(file)) else str(file)
+    """The path as text that UTF-8 can hold and that no spreadsheet takes for a formula."""
+    text = encodable(str(file))
+    return f"./{text}" if is_formula(text) else text
 
 
 def _decoded(files: Sequence[Path], image_size: int) -> Iterator[list[tuple[Path, "np.ndarray | str"]]]:

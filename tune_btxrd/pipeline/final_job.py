@@ -21,14 +21,19 @@ from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.training.source import Source
 
 
+def require_seeds(seeds: int) -> None:
+    """Raises ConfigError for no training at all."""
+    if seeds < 1:
+        raise ConfigError(f"`seeds >= 1` must hold, but got --seeds {seeds}.")
+
+
 def plan_final_job(settings: SearchSettings, folder: Path, *, splits: Sequence[str] | None, seeds: int) -> list[RetrainJob]:
     """The trainings of a final job: winner and hand-made config, or the one config of verb `train`.
 
     Raises:
         ConfigError: no seed. ResultError: no winner yet, or a split that the search did not leave out.
     """
-    if seeds < 1:
-        raise ConfigError(f"`seeds >= 1` must hold, but got --seeds {seeds}.")
+    require_seeds(seeds)
     winner, hand_made = _configs(settings, folder)
     return plan_jobs(
         settings.checkpoints,

@@ -15,8 +15,9 @@ from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
+from tune_btxrd.data.readers.btxrd import CLASS_NAMES
 from tune_btxrd.data.readers.names import examples
-from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.readers.registry import read_dataset, require_class
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
@@ -28,6 +29,7 @@ from tune_btxrd.data.splits.splits import (
     has_own_split,
     make_split,
     repartition,
+    require_known_split,
     unavailable_splits,
 )
 from tune_btxrd.errors import ConfigError, DataError
@@ -91,6 +93,7 @@ def prepare(
     """
     request = request or DataRequest()
     image_size = usual_size(request) if image_size is None else image_size
+    require_readable(request, [*(splits or ()), *([] if searched == COMMON else [searched])])
     heading("Prepare")
     manifest = read_manifest(request)
     counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
@@ -121,6 +124,24 @@ def prepare(
     for line in found.short_lines():
         tell(f"  {line}")
     return prepared
+
+
+def require_readable(request: DataRequest, splits: Sequence[str]) -> None:
+    """Checks what can be checked before anything is drawn, read or decoded.
+
+    Raises:
+        DataError: a split of no dataset, a file that is missing, a class that the phantom does not have.
+    """
+    files = {"--exclude": request.exclude, "--duplicates": request.duplicates}
+    files |= {f"--splits {name}": Path(name) for name in splits if name.endswith(".csv")}
+    if absent := [(flag, path) for flag, path in files.items() if path is not None and not path.is_file()]:
+        flag, path = absent[0]
+        raise DataError(f"{flag} must name a file, but there is none at {path}: check the path.")
+    for name in splits:
+        if not name.endswith(".csv"):
+            require_known_split(name)
+    if request.is_phantom:
+        require_class(request.positive_class, CLASS_NAMES)
 
 
 def shipped_space(request: DataRequest) -> Path:
@@ -202,8 +223,8 @@ def write_prepared(prepared: Prepared, folder: Path, *, repeats: int = 0) -> Non
     write_whole(folder / "audit.json", json.dumps(prepared.audit.to_dict(), indent=1, ensure_ascii=False))
     write_whole(folder / "tables" / "audit.csv", prepared.audit.table().to_csv(index=False))
     if prepared.cache is not None:
-        ids = prepared.searched.parts["train"]
-        write_pictures(prepared.cache, prepared.manifest, folder / "figures", ids=ids)
+        ids, part = prepared.searched.parts["train"], f"train of {prepared.searched.name}"
+        write_pictures(prepared.cache, prepared.manifest, folder / "figures", ids=ids, part=part)
 
 
 def splits_table(prepared: Prepared) -> Table:

@@ -11,10 +11,10 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.sheets import contact_sheet
 
 
-def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: tuple[str, ...]) -> None:
-    """Contact sheets of these images: by class and center, and before and after augmentation."""
+def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: tuple[str, ...], part: str) -> None:
+    """Contact sheets of the images of a part, as `part` calls it: by class and center, and before and after augmentation."""
     folder.mkdir(parents=True, exist_ok=True)
-    contact_sheet(cache, manifest, folder / "images.png", ids=ids)
+    contact_sheet(cache, manifest, folder / "images.png", ids=ids, part=part)
     # augmentation is torch's; a process of its own keeps torch out of the driver
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(draw_augmentation, cache.path, ids[:6], folder / "augmentation.png").result()

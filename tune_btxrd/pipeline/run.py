@@ -13,7 +13,7 @@ from tune_btxrd.distributed.connect import check_address, login_hint
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.pipeline.compute import Compute, measured
-from tune_btxrd.pipeline.final_job import close, plan_final_job, run_final_job
+from tune_btxrd.pipeline.final_job import close, plan_final_job, require_seeds, run_final_job
 from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.open_search import OpenSearch
@@ -57,8 +57,7 @@ def run(
     place = _place(name, data, storage, checkpoints, resume=resume)
     words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
     again = place.command("run", *words)
-    if seeds < 1:
-        raise ConfigError(f"`seeds >= 1` must hold, but got --seeds {seeds}.")
+    require_seeds(seeds)
     with saved(place, again):
         settings = _started(
             place,
@@ -197,6 +196,7 @@ def train(
     place = _place(name, data, storage, checkpoints, resume=resume)
     words = [*words_again(data, compute), *([] if seeds == 1 else ["--seeds", str(seeds)])]
     again = place.command("train", *words)
+    require_seeds(seeds)
     with saved(place, again):
         settings = _started_training(
             place, data or DataRequest(), space or SpaceRequest(), said, splits=splits, compute=compute, resume=resume

@@ -18,6 +18,7 @@ from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
 from tune_btxrd.results.typed_json import WrongValueError, from_json
+from tune_btxrd.search.columns import class_keys
 from tune_btxrd.search.record import SETTINGS_FILE, read_settings
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
@@ -26,6 +27,7 @@ from tune_btxrd.version import __version__
 SPACE_FILE = "space.yaml"
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "scikit-learn", "numpy", "pandas", "pillow")
 UNSTARTED = {"splits", "tables", "figures", "audit.json"}  # written before a search begins
+SHARING = "0.1.0"  # version that gave classes such as `HER2+` and `HER2-` one column
 LONGEST_NAME = 200  # bytes; file systems take 255, and file names are made from it
 
 
@@ -178,6 +180,7 @@ class SearchSettings:
             writer = known.get("tune_btxrd") if isinstance(known, dict) else None
             by = f" (written by version {str(writer)[:20]})" if writer and writer != __version__ else ""
             raise ResultError(f"{folder / SETTINGS_FILE} must be whole, but {error}{by}: restore it.") from error
+        settings._require_own_columns(folder)
         return settings
 
     def _from(self, folder: Path, checkpoints_from_here: object) -> "SearchSettings":
@@ -185,6 +188,16 @@ class SearchSettings:
         source = dataclasses.replace(self.source, splits=str((folder / "splits").resolve()))
         here = checkpoints_from_here if isinstance(checkpoints_from_here, str) else None
         return dataclasses.replace(self, source=source, checkpoints=_checkpoints(self.checkpoints, here, folder))
+
+    def _require_own_columns(self, folder: Path) -> None:
+        """Raises ResultError where classes shared a column of recalls, as SHARING let them: all but the last are lost."""
+        names = self.source.class_names
+        shared = [name for name, key in zip(names, class_keys(names), strict=True) if (key,) != class_keys([name])]
+        if shared and self.environment.tune_btxrd == SHARING:
+            raise ResultError(
+                f"Every class must have its own recall, but version {SHARING} kept one for {' and '.join(shared)} together "
+                f"in {folder}: open it with that version, or search anew."
+            )
 
     def _check_meaning(self) -> None:
         """Raises WrongValueError for names that lead out of their folders (a results folder may come from anybody) and

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from tune_btxrd.files import write_whole
+from tune_btxrd.files import encodable, write_whole
 from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.listener import Listener
@@ -51,12 +51,8 @@ def epochs_table(record: SearchRecord) -> pd.DataFrame:
 def _frame(rows: Sequence[EpochRow]) -> pd.DataFrame:
     """Rows as a table. A text that is no Unicode (a reason that names a file of any bytes) is escaped: pandas takes none."""
     return pd.DataFrame(
-        [{name: _unicode(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+        [{name: encodable(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     )
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_tables(record: SearchRecord) -> None:

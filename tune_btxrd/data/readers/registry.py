@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -145,10 +145,14 @@ def _watch(manifest: Manifest, positive_class: str | None, own: bool) -> Manifes
     if positive_class is None:
         name = manifest.class_names[manifest.positive_class]
         return _noted(manifest, f"Positive class: {name}, the rarest (--positive-class names another).") if own else manifest
-    if positive_class not in manifest.class_names:
-        names = examples(manifest.class_names, 12)
-        raise DataError(f"The positive class must be one of {names}, but got {positive_class!r}: choose one of them.")
+    require_class(positive_class, manifest.class_names)
     return dataclasses.replace(manifest, positive_class=manifest.class_names.index(positive_class))
+
+
+def require_class(name: str | None, class_names: Sequence[str]) -> None:
+    """Raises DataError where a class to watch is none of these; None leaves the choice to the dataset."""
+    if name is not None and name not in class_names:
+        raise DataError(f"The positive class must be one of {examples(class_names, 12)}, but got {name!r}: choose one.")
 
 
 def _noted(manifest: Manifest, *lines: str) -> Manifest:

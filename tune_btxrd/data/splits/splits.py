@@ -20,7 +20,8 @@ PARTS = ("train", "val", "test")
 FOLDERS = "folders"  # the split that the dataset itself brings: the table's column `part`
 STRATIFIED_SHARES = (0.70, 0.15, 0.15)
 CENTER_SHARES = (0.85, 0.15)  # of the training center
-FOLD = re.compile(r"fold (\d+)/(\d+)")
+NAMED = ("stratified", "center", FOLDERS)
+FOLD, FOLD_NUMBERS = re.compile(r"fold (\d+)/(\d+)"), re.compile(r"\d+")
 SMALL_PARTS = "A part holds few images per class: dealt one group at a time."
 
 
@@ -80,6 +81,19 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
         cure = _cure(name, manifest, pairs, groups, seed=seed)
         raise DataError(lack_message(lack, name, manifest, numbers=numbers, cure=cure))
     return split
+
+
+def require_known_split(name: str) -> None:
+    """Raises DataError where no dataset has a split of that name; `common` is one that only a search sees."""
+    if name in NAMED:
+        return
+    if fold := FOLD.fullmatch(name):
+        if not (3 <= int(fold[2]) <= 50 and 1 <= int(fold[1]) <= int(fold[2])):
+            raise DataError(f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got {name}: choose others.")
+        return
+    near = difflib.get_close_matches(name, (*NAMED, "fold 1/5"), n=1, cutoff=0.3)
+    cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
+    raise DataError(f"A split must be {', '.join(NAMED)} or 'fold i/k', but got {name!r}: {cure}")
 
 
 def is_large(manifest: Manifest, groups: GroupKind) -> bool:
@@ -192,12 +206,10 @@ def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, s
         dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
     elif name == FOLDERS:
         dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
-    elif fold := FOLD.fullmatch(name):
-        dealt, note = _fold_parts(manifest, numbers, int(fold[1]), int(fold[2]), seed=seed), ""
     else:
-        near = difflib.get_close_matches(name, ("stratified", "center", "folders", "common", "fold 1/5"), n=1, cutoff=0.3)
-        cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
-        raise DataError(f"A split must be stratified, center, folders, common or 'fold i/k', but got {name!r}: {cure}")
+        require_known_split(name)
+        fold, folds = map(int, FOLD_NUMBERS.findall(name))
+        dealt, note = _fold_parts(manifest, numbers, fold, folds, seed=seed), ""
     if large or FOLD.fullmatch(name):
         note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
     return dealt, note
@@ -253,10 +265,6 @@ def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: boo
 
 
 def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
-    if not (3 <= folds <= 50 and 1 <= fold <= folds):
-        raise DataError(
-            f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got fold {fold}/{folds}: choose others."
-        )
     block = partition_groups(manifest.indicators, numbers, shares=(1 / folds,) * folds, seed=seed)
     dealt = np.zeros(len(manifest), dtype=np.int64)
     dealt[block == fold - 1] = PARTS.index("test")

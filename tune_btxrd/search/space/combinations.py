@@ -6,7 +6,6 @@ from typing import Any
 from tune_btxrd.config import FIELDS
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.search.space.spec import SearchSpec
-from tune_btxrd.training.models.names import check_backbone
 
 
 def combinations(spec: SearchSpec, names: Collection[str]) -> list[dict[str, Any]]:
@@ -24,12 +23,6 @@ def combinations(spec: SearchSpec, names: Collection[str]) -> list[dict[str, Any
     rest = {name: FIELDS[name].default for name in FIELDS} | dict(spec.fixed) | spec.whole_search
     complete = [{name: known.get(name, rest[name]) for name in names} for known in found]
     return [item for place, item in enumerate(complete) if item not in complete[:place]]
-
-
-def check_backbones(spec: SearchSpec) -> None:
-    """Raises ConfigError where timm does not know a backbone of the space; timm is not imported."""
-    for values in combinations(spec, ["backbone"]):
-        check_backbone(values["backbone"])
 
 
 def _with_parents(spec: SearchSpec, names: Collection[str]) -> set[str]:
