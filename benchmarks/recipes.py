@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tune_btxrd.config import LOSSES, TrainConfig
+from tune_btxrd.config import CLASS_LOSSES as LOSSES
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.cache.cache import build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.readers.registry import read_dataset

@@ -11,7 +11,9 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.stages import RECIPES, Stage, stages_of
 
-LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of tasks/losses.py
+CLASS_LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of tasks/losses.py
+LABEL_LOSSES = ("weighted_bce", "bce", "focal", "asymmetric")  # each a function of tasks/label_losses.py
+LOSSES = tuple(dict.fromkeys([*CLASS_LOSSES, *LABEL_LOSSES]))
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
 HEADS = ("linear", "mlp", "cosine")  # see training/models/images.py
@@ -209,12 +211,25 @@ class TrainConfig:
     hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
     crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
     erasing: float = number(0.0, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
-    loss: str = choice("weighted_ce", "what training minimises; see tasks/losses.py", choices=LOSSES, changes_prior=True)
+    loss: str = choice(
+        "weighted_ce",
+        "what training minimises; for several labels a bce, focal or asymmetric",
+        choices=LOSSES,
+        changes_prior=True,
+    )
     label_smoothing: float = number(
-        0.0, "share of a label spread over all classes; all losses but focal", at_least=0, below=1
+        0.0, "share of a label spread over all classes; not for focal and asymmetric", at_least=0, below=1
     )
     focal_gamma: float = number(
         2.0, "focal: how far easy images count less; 0 is cross-entropy", at_least=0, changes_prior=True
+    )
+    focal_alpha: float = number(
+        0.5, "focal, several labels: weight of a yes; a no has the rest", above=0, below=1, changes_prior=True
+    )
+    asymmetric_gamma_neg: float = number(4.0, "asymmetric: how far an easy no counts less", at_least=0, changes_prior=True)
+    asymmetric_gamma_pos: float = number(0.0, "asymmetric: how far an easy yes counts less", at_least=0, changes_prior=True)
+    asymmetric_clip: float = number(
+        0.05, "asymmetric: probability below which a no costs nothing", at_least=0, below=1, changes_prior=True
     )
     ldam_margin: float = number(0.5, "ldam: margin of the rarest class, in logits", at_least=0, changes_prior=True)
     ldam_scale: float = number(30.0, "ldam: factor of the logits within the loss", above=0, changes_prior=True)

@@ -7,6 +7,7 @@ from tests.support.searches import SPACE
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.search.space.effects import NEEDS, batch_notes, config_notes, space_notes
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.label_losses import LABEL_LOSSES
 from tune_btxrd.tasks.losses import LOSSES
 
 DROPOUT, START = "  dropout: {low: 0.0, high: 0.5}", "dropout: 0.2}"
@@ -31,7 +32,7 @@ def notes(*, top: str = "", searched: str = DROPOUT, start: str = START) -> str:
         ({"reload_best": True}, "reload_best=True takes no effect: it needs more than one stage."),
         (
             {"loss": "focal", "label_smoothing": 0.1},
-            "label_smoothing=0.1 takes no effect: it needs another loss than focal.",
+            "label_smoothing=0.1 takes no effect: it needs another loss than focal and asymmetric.",
         ),
         ({"min_epochs": 30}, "min_epochs=30 takes no effect"),
         ({"patience": 40}, "patience=40 takes no effect"),
@@ -60,11 +61,14 @@ def test_what_takes_effect_is_not_said(changes: dict[str, object]) -> None:
 
 
 def test_needs_agree_with_what_the_losses_read() -> None:
-    read = {name for loss in LOSSES.values() for name in loss.reads}
+    reads: dict[str, set[str]] = {}
+    for word, loss in [*LOSSES.items(), *LABEL_LOSSES.items()]:
+        reads[word] = reads.get(word, set()) | set(loss.reads)
+    read = set().union(*reads.values())
     assert read <= NEEDS.keys(), "a loss reads a field that others ignore: give it a row in NEEDS"
     for name in read:
-        for word, loss in LOSSES.items():
-            assert NEEDS[name].holds(TrainConfig(loss=word)) == (name in loss.reads), (name, word)
+        for word, fields in reads.items():
+            assert NEEDS[name].holds(TrainConfig(loss=word)) == (name in fields), (name, word)
 
 
 def test_what_a_space_searches_in_vain_is_said_with_its_share() -> None:

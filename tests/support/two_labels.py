@@ -54,6 +54,7 @@ class TwoLabels(Task):
     record: ClassVar[type[EpochMetrics]] = LabelMetrics
     watched: ClassVar[str] = "val_found"
     exclusive: ClassVar[bool] = False
+    losses: ClassVar[tuple[str, ...]] = ("weighted_ce",)  # the word of a plain config
 
     def unknown(self, count: int, classes: int) -> np.ndarray:
         return np.full((count, classes), UNKNOWN)
@@ -80,6 +81,9 @@ class TwoLabels(Task):
 
     def class_weights(self, train_counts: np.ndarray) -> np.ndarray:
         return np.ones(len(train_counts))
+
+    def loss_fields(self, loss: str) -> tuple[str, ...]:
+        return ()
 
     def terms(self, config: TrainConfig, train_counts: np.ndarray, epoch: int, device: torch.device) -> Terms:
         counts = torch.tensor(train_counts, dtype=torch.float32, device=device)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.support.toy_training import run, toy_config, toy_data
+from tune_btxrd.config import CLASS_LOSSES as WORDS
 from tune_btxrd.config import FIELDS, TrainConfig
-from tune_btxrd.config import LOSSES as WORDS
 from tune_btxrd.config import REWEIGHTING as SCHEMES
 from tune_btxrd.tasks.losses import LOSSES, Loss, Options, Terms, epoch_order, terms_of_epoch
 from tune_btxrd.tasks.weights import REWEIGHTING, epoch_weights

@@ -118,5 +118,5 @@ def test_a_source_names_its_task(tmp_path: Path) -> None:
     assert values["task"] == "multiclass" and source.training_data("common").task is MULTICLASS
     del values["task"]  # as version 0.1.0 wrote it
     assert Source.from_dict(values) == source and source.class_names == CLASSES
-    with pytest.raises(ResultError, match="A task must be one of multiclass, two_labels, but got 'regression'"):
+    with pytest.raises(ResultError, match="A task must be one of multiclass, multilabel, two_labels, but got 'regression'"):
         task_named("regression")

@@ -38,7 +38,7 @@ def explain_files(
     written: list[Path] = []
     for done, file in enumerate(files, start=1):
         image = decode_image(file, predictor.info.image_size)
-        predicted = predictor.info.task.decide(predictor.forward(image[None]))
+        predicted = predictor.info.task.decide_logits(predictor.forward(image[None]))
         heat = grad_cam(predictor, image[None], predicted)[0]
         stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
         names = (f"{stem}.png", *(f"{stem}-{number}.png" for number in range(2, len(files) + 2)))

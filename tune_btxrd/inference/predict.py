@@ -55,7 +55,7 @@ class Predictions:
         The loss of an imbalanced training counts rare classes for more, and its probabilities decide as if all classes
         were equally common. Calibration takes that back, so the most probable class can be another one.
         """
-        return self.info.task.decide(self.logits)
+        return self.info.task.decide_logits(self.logits)
 
     @property
     def probabilities(self) -> np.ndarray:

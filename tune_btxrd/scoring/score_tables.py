@@ -53,7 +53,7 @@ class Judged:
     @property
     def predicted(self) -> np.ndarray:
         """(N,) the most probable class."""
-        return self.decisions.task.decide(self.logits)
+        return self.decisions.task.decide_logits(self.logits)
 
     def interval(self, metric: Metric) -> Interval:
         """The interval that is shown: exact for a share, else of the bootstrap over groups."""

@@ -1,8 +1,8 @@
-"""What a multiclass training minimises: one function per word of `config.LOSSES`, and sampling beside it.
+"""What a multiclass training minimises: one function per word of `config.CLASS_LOSSES`, and sampling beside it.
 
-A new loss is a word in `config.LOSSES`, and here a function with its line in LOSSES. What it needs to be told is a field of
-TrainConfig; its line declares the field, and the loss finds it as `terms.options.FIELD`. Fields that are not declared
-cannot be read: what a captured training step bakes in is derived from the declared ones (`training/capture.py`).
+A new loss is a word in `config.CLASS_LOSSES`, and here a function with its line in LOSSES. What it needs to be told is a
+field of TrainConfig; its line declares the field, and the loss finds it as `terms.options.FIELD`. Fields that are not
+declared cannot be read: what a captured training step bakes in is derived from the declared ones (`training/capture.py`).
 A loss returns the sum over the batch, each image weighted by the weight of its class.
 """
 # ruff: noqa: N803, N806, N815
@@ -103,7 +103,7 @@ LOSSES: dict[str, Loss] = {
     "ldam": Loss(ldam, reads=("ldam_margin", "ldam_scale", "label_smoothing")),
     "logit_adjusted": Loss(logit_adjusted, reads=("logit_tau", "label_smoothing")),
 }
-assert tuple(LOSSES) == words.LOSSES, "every word of config.LOSSES is a loss, and the other way round"
+assert tuple(LOSSES) == words.CLASS_LOSSES, "every word of config.CLASS_LOSSES is a loss, and the other way round"
 
 
 def terms_of_epoch(config: TrainConfig, train_counts: np.ndarray, epoch: int, device: torch.device) -> Terms:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tune_btxrd.config import TrainConfig
+from tune_btxrd.config import CLASS_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
@@ -130,6 +130,7 @@ class Multiclass(Task):
     name: ClassVar[str] = "multiclass"
     record: ClassVar[type[EpochMetrics]] = MulticlassMetrics
     watched: ClassVar[str] = "val_recall"
+    losses: ClassVar[tuple[str, ...]] = CLASS_LOSSES
 
     def unknown(self, count: int, classes: int) -> np.ndarray:
         """(count,) UNKNOWN."""
@@ -171,10 +172,17 @@ class Multiclass(Task):
         """Inverse-frequency weights n / (C * n_c); all counts > 0."""
         return class_weights(train_counts)
 
+    def loss_fields(self, loss: str) -> tuple[str, ...]:
+        """The fields of TrainConfig that the loss reads."""
+        from tune_btxrd.tasks import losses
+
+        return losses.LOSSES[loss].reads
+
     def terms(self, config: TrainConfig, train_counts: np.ndarray, epoch: int, device: "torch.device") -> "Terms":
         """Class weights and counts, and the loss with its own hyperparameters."""
         from tune_btxrd.tasks.losses import terms_of_epoch
 
+        self.require_loss(config.loss)
         return terms_of_epoch(config, train_counts, epoch, device)
 
     def loss(
@@ -198,6 +206,10 @@ class Multiclass(Task):
     def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
         """The most probable class, (N,)."""
         return np.asarray(probabilities_NC.argmax(axis=1))
+
+    def decide_logits(self, logits_NC: np.ndarray) -> np.ndarray:
+        """The class of the largest logit, (N,)."""
+        return np.asarray(logits_NC.argmax(axis=1))
 
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Cross-entropy."""

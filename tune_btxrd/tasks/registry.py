@@ -2,11 +2,12 @@
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.tasks.multiclass import MULTICLASS
+from tune_btxrd.tasks.multilabel import MULTILABEL
 from tune_btxrd.tasks.record import Column
 from tune_btxrd.tasks.task import Task
 
 DEFAULT = MULTICLASS  # of what was written before tasks had names
-TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS,)}
+TASKS: dict[str, Task] = {task.name: task for task in (MULTICLASS, MULTILABEL)}
 
 
 def score_fields() -> dict[str, Column]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.tasks.record import EpochMetrics
 
 if TYPE_CHECKING:  # `data/` asks a task too, and never loads torch
@@ -27,6 +28,7 @@ class Task(ABC):
     record: ClassVar[type[EpochMetrics]]  # of an epoch: its fields are the metrics and their names
     watched: ClassVar[str]  # the field, one number per class, by which the positive class is watched
     exclusive: ClassVar[bool] = True  # an image has exactly one class; else each label is a question of its own
+    losses: ClassVar[tuple[str, ...]]  # words of `config.LOSSES` that it trains with; the first is its default
 
     # ---- targets
 
@@ -54,7 +56,11 @@ class Task(ABC):
 
     @abstractmethod
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
-        """(N, C) float64: 1 where the image has the class or label, else 0. What splits are balanced by."""
+        """(N, C) float64: 1 where the image has the class or label, else 0."""
+
+    def answers(self, targets: np.ndarray, classes: int) -> np.ndarray:
+        """(N, K) float64: 0 or 1 per image; splits keep the share of each of the K columns even."""
+        return self.indicators(targets, classes)
 
     def known(self, targets: np.ndarray, classes: int) -> np.ndarray:
         """(N, C) bool: where it is known whether the image has the class or label; elsewhere nothing may be scored."""
@@ -64,6 +70,16 @@ class Task(ABC):
         """(C,) int64: images per class or label."""
         return np.asarray(self.indicators(targets, classes).sum(axis=0), dtype=np.int64)
 
+    def train_counts(self, targets: np.ndarray, classes: int) -> np.ndarray:
+        """What weights are made of, of a train part: (C,) images per class; a task may count more."""
+        return self.counts(targets, classes)
+
+    def require_trainable(self, train_counts: np.ndarray) -> None:
+        """Raises DataError where nothing can be learned from a train part with these counts."""
+        if not train_counts.all():
+            absent = int(np.flatnonzero(train_counts == 0)[0])
+            raise DataError(f"Every class must have a training image, but class {absent} has none: check labels and split.")
+
     @abstractmethod
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(N,) bool: where the targets of two lists of images agree."""
@@ -72,11 +88,27 @@ class Task(ABC):
     def strata(self, targets: np.ndarray, class_names: Sequence[str]) -> np.ndarray | None:
         """(N,) text by which scikit-learn may stratify single images; None where an image has no single class."""
 
+    def part_notes(self, targets: np.ndarray, class_names: Sequence[str]) -> list[str]:
+        """What is to be said of a part with these targets, one line each; said once, before a training."""
+        return []
+
     # ---- training
+
+    def require_loss(self, loss: str) -> None:
+        """Raises ConfigError where this task does not train with the loss."""
+        if loss not in self.losses:
+            raise ConfigError(
+                f"{self.name.capitalize()} data are trained with one of {', '.join(self.losses)}, but got loss={loss!r}: "
+                f"choose one of them, or leave `loss` out ({self.losses[0]})."
+            )
+
+    @abstractmethod
+    def loss_fields(self, loss: str) -> tuple[str, ...]:
+        """The fields of TrainConfig that one of `losses` reads."""
 
     @abstractmethod
     def class_weights(self, train_counts: np.ndarray) -> np.ndarray:
-        """(C,) float64: the weights that a checkpoint records, from the counts of the train part."""
+        """(C,) float64: the weights that a checkpoint records, from `train_counts`."""
 
     @abstractmethod
     def terms(self, config: TrainConfig, train_counts: np.ndarray, epoch: int, device: "torch.device") -> "Terms":
@@ -100,7 +132,11 @@ class Task(ABC):
 
     @abstractmethod
     def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
-        """Targets that these probabilities stand for, where no operating point says otherwise."""
+        """Targets that probabilities stand for, where no operating point says otherwise."""
+
+    def decide_logits(self, logits_NC: np.ndarray) -> np.ndarray:
+        """Targets that logits stand for; without the rounding of probabilities where the task can."""
+        return self.decide(self.probabilities(logits_NC))
 
     @abstractmethod
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.tasks.losses import LOSSES, Terms
+from tune_btxrd.tasks.losses import Terms
 from tune_btxrd.training.models.images import Shell
 from tune_btxrd.training.pixels import TrainingData
 
@@ -33,7 +33,7 @@ def threshold_dropout(values: Tensor, noise: Tensor, rate: Tensor) -> Tensor:
 def step_key(config: TrainConfig, data: TrainingData, precision: str) -> tuple[object, ...]:
     """Equal for trainings that one capture serves."""
     shapes = (data.task, data.num_classes, data.targets.shape[1:], data.targets.dtype)
-    fields = (*BAKED, *LOSSES[config.loss].reads)
+    fields = (*BAKED, *data.task.loss_fields(config.loss))
     return (precision, *shapes, *((name, getattr(config, name)) for name in fields))
 
 

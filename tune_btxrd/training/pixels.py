@@ -35,10 +35,7 @@ class TrainingData:
         if len(self.val_rows) < 1 or len(self.train_rows) < 2:
             found = f"{len(self.train_rows)} and {len(self.val_rows)}"
             raise DataError(f"Training needs 2 images and validation 1, but the parts hold {found}: use more images.")
-        counts = self.train_counts
-        if not counts.all():
-            absent = int(np.flatnonzero(counts == 0)[0])
-            raise DataError(f"Every class must have a training image, but class {absent} has none: check labels and split.")
+        self.task.require_trainable(self.train_counts)
 
     @cached_property
     def kind(self) -> SampleKind:
@@ -52,8 +49,8 @@ class TrainingData:
 
     @cached_property
     def train_counts(self) -> np.ndarray:
-        """(C,) training images per class."""
-        return self.task.counts(self.targets[self.train_rows], self.num_classes)
+        """What weights are made of, e.g. (C,) training images per class."""
+        return self.task.train_counts(self.targets[self.train_rows], self.num_classes)
 
 
 class Pixels:

@@ -33,7 +33,14 @@ NEEDS: Mapping[str, Need] = {
     "ldam_margin": Need(words="loss: ldam", holds=lambda c: c.loss == "ldam"),
     "ldam_scale": Need(words="loss: ldam", holds=lambda c: c.loss == "ldam"),
     "logit_tau": Need(words="loss: logit_adjusted", holds=lambda c: c.loss == "logit_adjusted"),
-    "label_smoothing": Need(words="another loss than focal", holds=lambda c: c.loss != "focal"),
+    "label_smoothing": Need(
+        words="another loss than focal and asymmetric", holds=lambda c: c.loss not in ("focal", "asymmetric")
+    ),
+    "focal_alpha": Need(words="loss: focal", holds=lambda c: c.loss == "focal"),
+    **{
+        f"asymmetric_{name}": Need(words="loss: asymmetric", holds=lambda c: c.loss == "asymmetric")
+        for name in ("gamma_neg", "gamma_pos", "clip")
+    },
     "reweighting": Need(words="reweight_from <= epochs", holds=lambda c: c.reweight_from <= c.epochs),
     "reweight_from": Need(
         words="a reweighting, and reweight_from <= epochs",
