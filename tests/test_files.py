@@ -32,6 +32,10 @@ def test_of_two_processes_one_holds_a_folder_and_the_other_says_who(tmp_path: Pa
         program += "with held_alone(Path(sys.argv[1]), 'final job'): pass"
         command = [sys.executable, "-c", program, str(folder)]
         other = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-        assert f"One final job at a time may write {folder}, but process {os.getpid()} on" in other.stderr
+        assert f"One process at a time may write {folder}, but process {os.getpid()} on" in other.stderr
+        assert "(final job since 20" in other.stderr
     with held_alone(folder, "final job"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match="must be writable"), held_alone(tmp_path / "file" / "held", "export"):
         pass

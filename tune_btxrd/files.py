@@ -5,7 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -63,23 +63,28 @@ def held_alone(folder: Path, what: str) -> Iterator[None]:
     """Holds a folder for this process, so that two never write it at once.
 
     Args:
-        what: the work, as the message names it, e.g. "final job".
+        what: the work, as a second process is told, e.g. "final job".
 
     Raises:
-        ResultError: another process holds it; the text says which, and since when.
+        ResultError: another process holds it (the text says which, and since when), or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(folder / ".lock"), folder / ".lock.holder"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout as error:
         holder = note.read_text(encoding="utf-8") if note.is_file() else "another process"
-        raise ResultError(f"One {what} at a time may write {folder}, but {holder} does: wait for it, or end it.") from error
+        raise ResultError(f"One process at a time may write {folder}, but {holder} does: wait for it, or end it.") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ResultError(f"{folder} must be writable, but: {reason}. Mend it, or choose another --checkpoints.") from error
     try:
-        write_whole(note, f"process {os.getpid()} on {os.uname().nodename} (since {time.strftime('%Y-%m-%d %H:%M:%S')})")
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_whole(note, f"process {os.getpid()} on {os.uname().nodename} ({what} since {since})")
         yield
     finally:
-        note.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may have turned read-only: that is told elsewhere
+            note.unlink(missing_ok=True)
         lock.release()
 
 

@@ -107,13 +107,13 @@ def test_a_search_before_its_first_session_is_starting_not_silent_since_1970(tmp
 
 
 def test_time_left_by_hand(tmp_path: Path):
-    """One trial of 4 epochs ended, 10 s an epoch; 3 trials are to come."""
-    trial = make_trial(0, [1.0] * 4, started=0.0, ended=40.0)
+    """One trial of 4 epochs ended, 10 s an epoch after 300 s until its slot trained; 3 trials are to come."""
+    trial = make_trial(0, [1.0] * 4, started=0.0, ended=340.0, values={"train_seconds": 9.0, "val_seconds": 1.0})
     for row in trial.epochs:
-        row["time"] = 10.0 * row["epoch"]
+        row["time"] = 300.0 + 10.0 * row["epoch"]
     record = make_record(tmp_path, trial)
     record.sessions.append({"time": 0.0})
-    speed = pace(record, make_spec(trials=4, confirm=0), now=45.0)
+    speed = pace(record, make_spec(trials=4, confirm=0), now=345.0)
     assert (speed.left, speed.silence, speed.is_silent) == (120.0, 5.0, False)
 
 

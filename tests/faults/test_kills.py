@@ -24,7 +24,7 @@ def whole(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 2])  # nodes and processes, one slot; a driver and a node, two slots
 def test_kills_at_random_moments(seed: int, arena: Arena, whole: Path, tmp_path: Path) -> None:
     case = kill.make_case(seed)
     wrong, struck = kill.play(case, tmp_path / "killed", arena)

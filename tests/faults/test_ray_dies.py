@@ -79,12 +79,15 @@ def test_ray_that_does_not_start_is_one_line_with_its_cure(tmp_path: Path) -> No
         "from tune_btxrd.errors import ConfigError\n"
         "try:\n    connected(address=None, name='x').__enter__()\nexcept ConfigError as error:\n    print(error)"
     )
-    for folder, cure in (
-        (tmp_path / "file", "Set RAY_TMPDIR to a short folder that can be written."),
-        (tmp_path / ("long" * 30), "set RAY_TMPDIR=/tmp."),
-    ):
+    cures = {
+        tmp_path / "file": "Set RAY_TMPDIR to a short folder that can be written.",
+        tmp_path / ("long" * 30): "set RAY_TMPDIR=/tmp.",
+    }
+    pipe, started = subprocess.PIPE, []
+    for folder in cures:  # side by side
         environment = {**os.environ, "RAY_TMPDIR": str(folder)}
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
-        )
-        assert done.stdout.startswith("Ray must start on this machine, but: ") and done.stdout.strip().endswith(cure)
+        command = [sys.executable, "-c", program]
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=ROOT))
+    for process, cure in zip(started, cures.values(), strict=True):
+        shown, _ = process.communicate(timeout=120)
+        assert shown.startswith("Ray must start on this machine, but: ") and shown.strip().endswith(cure)

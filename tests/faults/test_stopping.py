@@ -57,8 +57,9 @@ def test_a_signal_ends_a_verb_in_order(body: str, number: int, code: int, shown:
 
 def test_a_fault_of_the_surroundings_ends_with_the_command_to_go_on() -> None:
     from tune_btxrd.distributed.failures import SurroundingsError
-    from tune_btxrd.distributed.interrupts import stoppable
+    from tune_btxrd.distributed.interrupts import advice, stoppable
 
     with pytest.raises(SurroundingsError) as told, stoppable(lambda: "Interrupted; all is saved. Go on with: this"):
+        assert advice() == "All is saved. Go on with: this"  # what a driver says that can only be ended by force
         raise SurroundingsError("The disk must have room.")
-    assert str(told.value) == "The disk must have room. All is saved. Go on with: this"
+    assert str(told.value) == "The disk must have room. All is saved. Go on with: this" and not advice()

@@ -92,7 +92,7 @@ def test_a_jobs_log_is_followed_and_its_results_appear(
         "--confirm",
         "0",
         "--slots",
-        "2",
+        "1",
     ]
     places = ["--storage", str(tmp_path / "ray_results"), "--cache", str(tmp_path / "cache"), "--splits", "stratified"]
     code, shown, told = submitted(head, capsys, "--name", "sent", *small, *short, *places)

@@ -76,5 +76,5 @@ def test_it_is_retrained_to_other_checkpoints(old: Path, tmp_path: Path) -> None
         "--cache",
         str(old / "cache"),
     ]
-    run("retrain", "old", *where)
+    run("retrain", "old", "--splits", "stratified", *where)
     assert (tmp_path / "other" / "old" / "best_stratified.pt").is_file()

@@ -1,6 +1,7 @@
 """What a search says while it runs: calm, bounded, as talkative as asked."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def test_on_a_terminal_the_time_left_stands_in_the_block_alone(large: Path, monk
     play(large, until=5)
     _, *lines = out.getvalue().splitlines()
     assert sum(line.startswith("  trial ") for line in lines) == 5 and not any("left" in line for line in lines)
+
+
+def test_the_start_of_the_slots_says_nothing_of_the_time_left(large: Path, shown: io.StringIO):
+    spec, trial = SearchSettings.load(large).spec(large), read_search(large).search_trials[0]
+    view = SearchProgress(spec, positive_class="Malignant", recall="val_recall_malignant", asked=0.0)
+    trial.epochs[-1].update(train_seconds=0.0, val_seconds=0.0)
+    view.began -= 1e7  # four months until the first slot trained
+    view.started(trial)
+    view.epoch(trial)
+    assert re.fullmatch(r"about \d+ (s|min) left", view._left())
 
 
 def test_a_resumed_search_counts_what_was_done_before(large: Path):

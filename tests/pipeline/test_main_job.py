@@ -24,7 +24,7 @@ from tune_btxrd.training.checkpoint import load_model
 pytestmark = pytest.mark.slow
 
 SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
-SHORT = ["--space", str(ROOT / "tests" / "support" / "small.yaml"), "--slots", "2"]
+SHORT = ["--space", str(ROOT / "tests" / "support" / "small.yaml"), "--slots", "1"]  # two: test_dashboard
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "COLUMNS": "200"}
 
 
@@ -121,23 +121,31 @@ def test_a_person_sees_where_the_winner_looks(
     assert len(pd.read_csv(io.StringIO(shown.out))) == 3  # nothing but the table
 
 
-def test_once_more_changes_nothing_and_a_taken_name_is_refused(job: tuple[Path, str]) -> None:
+def test_once_more_changes_nothing_and_a_taken_name_is_refused(
+    job: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = job
+    monkeypatch.chdir(folder)
     checkpoint = folder / "checkpoints" / "small" / "best_center.pt"
     before = checkpoint.read_bytes(), (folder / "ray_results" / "small" / "trials.csv").read_text()
-    shown = run(folder, "run", "--name", "small", "--resume", "--cache", str(folder / "cache"))
-    assert "Winner: trial" in shown
+    assert main(["run", "--name", "small", "--resume", "--cache", str(folder / "cache")]) == 0
+    assert "Winner: trial" in capsys.readouterr().out
     assert (checkpoint.read_bytes(), (folder / "ray_results" / "small" / "trials.csv").read_text()) == before
-    refused = start(folder, "run", "--name", "small", *SMALL, *SHORT)
-    assert "never overwritten" in refused.communicate(timeout=60)[0]
-    assert refused.returncode == 2
+    assert main(["run", "--name", "small", *SMALL, *SHORT]) == 2
+    assert "never overwritten" in capsys.readouterr().err
 
 
-def test_a_moved_folder_retrains_to_other_checkpoints(job: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_moved_folder_retrains_to_other_checkpoints(
+    job: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = job
     shutil.copytree(folder / "ray_results", tmp_path / "ray_results")
     where = ["--checkpoints", str(tmp_path / "other"), "--splits", "center"]
-    run(tmp_path, "retrain", "small", *where)
+    monkeypatch.chdir(tmp_path)
+    words = ["retrain", "small", *where]
+    monkeypatch.setattr(sys, "argv", ["tune-btxrd", *words])
+    assert main(words) == 0
+    assert f"Next:        python -m tune_btxrd report small --checkpoints {tmp_path / 'other'}" in capsys.readouterr().out
     assert (tmp_path / "other" / "small" / "best_center.pt").is_file()
     before, after = (json.loads((root / "ray_results/small/search.json").read_text()) for root in (folder, tmp_path))
     assert after["checkpoints"] == str(tmp_path / "other" / "small")
@@ -164,8 +172,12 @@ def test_ctrl_c_leaves_a_search_that_goes_on(tmp_path: Path) -> None:
     assert ended and len(record.sessions) == 2
 
 
-def test_train_and_retrain_of_one_config(tmp_path: Path) -> None:
+def test_train_and_retrain_of_one_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache = ["--cache", str(tmp_path / "cache")]
-    shown = run(tmp_path, "train", "--name", "one", *SMALL, "--epochs", "1", "--splits", "stratified", *cache)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--name", "one", *SMALL, "--epochs", "1", "--splits", "stratified", *cache]) == 0
+    shown = capsys.readouterr().out
     assert (tmp_path / "checkpoints" / "one" / "best_stratified.pt").is_file() and "hand-made" not in shown
     assert "train --name one --resume" in shown

@@ -16,6 +16,7 @@ GRACE = 8.0  # seconds from SIGTERM to the end of the process, come what may; wh
 TERMINATED = 128 + signal.SIGTERM
 
 _SAVES: list[Callable[[], None]] = []  # what should be saved at once, called from the signal's handler
+_ADVICE: list[Callable[[], str]] = []  # how to go on with the verbs that run, innermost last
 
 
 class Terminated(KeyboardInterrupt):  # an event, as its base class
@@ -34,6 +35,7 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """
     stop = _Stop(how_to_go_on)
     before = signal.signal(signal.SIGTERM, stop.on_sigterm) if _in_main_thread() else None
+    _ADVICE.append(how_to_go_on)
     try:
         yield
     except KeyboardInterrupt:
@@ -42,13 +44,19 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
             raise Terminated from None
         raise
     except SurroundingsError as error:
-        advice = how_to_go_on().removeprefix("Interrupted; ")
-        raise SurroundingsError(f"{error} {advice[:1].upper()}{advice[1:]}") from error
+        raise SurroundingsError(f"{error} {advice()}") from error
     finally:
+        _ADVICE.remove(how_to_go_on)
         if stop.timer is not None:
             stop.timer.cancel()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def advice() -> str:
+    """What to type to go on with the verb that runs, as the end of a line; empty where none said so."""
+    text = _ADVICE[-1]().removeprefix("Interrupted; ") if _ADVICE else ""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 @contextmanager

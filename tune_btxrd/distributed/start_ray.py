@@ -14,6 +14,7 @@ from typing import Any
 
 from tune_btxrd.console import is_verbose, tell
 from tune_btxrd.distributed.failures import SurroundingsError
+from tune_btxrd.distributed.interrupts import advice
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.errors import ConfigError
 
@@ -164,6 +165,6 @@ class _Watch:
                 return
 
     def _force(self) -> None:
-        sys.stderr.write(f"tune-btxrd: {self.line} Everything reported is saved: the same command with --resume goes on.\n")
+        sys.stderr.write(f"tune-btxrd: {self.line} {advice() or 'Everything reported is saved: --resume goes on.'}\n")
         sys.stderr.flush()
         os._exit(SurroundingsError.exit_code)

@@ -108,7 +108,7 @@ def export_checkpoint(
     original = with_decisions(open_checkpoint(split.winner), source=source, split=split.stem)
     samples = _samples(original, source=source, split=split.stem, images=images)
     wanted = original.logits(samples)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    aside, before = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "before"))
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -125,13 +125,17 @@ def export_checkpoint(
         )
         write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported, split.winner), indent=2) + "\n")
         write_card(aside, results=results, split_folder=split.folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(before)
         aside.replace(folder)
     except OSError as error:
         reason = error.strerror or error
         raise ResultError(f"{folder.parent} must be writable, but: {reason}. Free space or change permissions.") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if before.exists() and not folder.exists():  # stopped between the two
+            before.replace(folder)
+        for left in (aside, before):
+            shutil.rmtree(left, ignore_errors=True)
     return exported
 
 

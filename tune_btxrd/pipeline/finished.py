@@ -8,6 +8,7 @@ from tune_btxrd.console import heading, progress, say, tell
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import held_alone
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import pixels, same_manifest
@@ -47,21 +48,22 @@ def evaluate(
 
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
     settings, _, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
-    with progress("prepared") as advance:
-        sealed = seal_search(
-            settings.checkpoints,
-            results=place.folder,
-            manifest=manifest,
-            pairs=duplicates_of(request, manifest),
-            source=source,
-            splits=splits,
-            device=device,
-            progress=advance,
-        )
-    if agreed is not None:
-        agreed([item.split.name for item in sealed.splits])
-    with progress("scored") as advance:
-        return open_test_parts(sealed, progress=advance)
+    with held_alone(settings.checkpoints, "evaluation"):
+        with progress("prepared") as advance:
+            sealed = seal_search(
+                settings.checkpoints,
+                results=place.folder,
+                manifest=manifest,
+                pairs=duplicates_of(request, manifest),
+                source=source,
+                splits=splits,
+                device=device,
+                progress=advance,
+            )
+        if agreed is not None:
+            agreed([item.split.name for item in sealed.splits])
+        with progress("scored") as advance:
+            return open_test_parts(sealed, progress=advance)
 
 
 def explain(
@@ -128,7 +130,7 @@ def export_place(place: Place, settings: SearchSettings, source: Source) -> "lis
     from tune_btxrd.inference.export import export_search
 
     heading("Export")
-    with progress("exported") as advance:
+    with held_alone(settings.checkpoints, "export"), progress("exported") as advance:
         made = export_search(settings.checkpoints, results=place.folder, source=source, progress=advance)
     for item in made:
         differences = ", ".join(f"{name} {value:.1e}" for name, value in item.differences.items())

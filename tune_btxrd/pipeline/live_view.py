@@ -42,7 +42,7 @@ class SearchProgress(Listener):
         self.refresh = refresh or (lambda: None)
         self.trials: dict[str, TrialRecord] = dict(past.trials) if past else {}
         self.running: set[str] = set()  # labels of the trials that have a slot now
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # of the first epoch
         self.epochs = 0
 
     def started(self, trial: TrialRecord) -> None:
@@ -56,8 +56,9 @@ class SearchProgress(Listener):
         self.epochs += 1
         if self.epochs == 1:
             row = trial.epochs[-1]
-            seconds = row["time"] - row["train_seconds"] - row["val_seconds"] - self.asked
-            tell(f"  first training step {seconds:.1f} s after the command")
+            lasted = row["train_seconds"] + row["val_seconds"]
+            self.began = time.monotonic() - lasted  # starting the slots is over, and says nothing of the time left
+            tell(f"  first training step {row['time'] - lasted - self.asked:.1f} s after the command")
         if trial.epochs[-1]["zero_recall_epochs"] == 2 and len(trial.epochs) > 2:
             when = f"two epochs in a row (epoch {len(trial.epochs)})"
             tell(f"  trial {trial.label}: no {self.positive_class} image found in {when}")

@@ -97,8 +97,14 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     is_silent = silence > max(SILENT, 10 * max(gaps, default=0.0))
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
-    rate = (last - began) / len(news)
+    rate = (last - max(began, _first_training(record, news[0]))) / len(news)  # without the start of the slots
     return Pace(left=epochs_left(record.trials.values(), spec) * rate, silence=silence, is_silent=is_silent)
+
+
+def _first_training(record: SearchRecord, reported: float) -> float:
+    """When the epoch that was reported at this time began."""
+    rows = [row for trial in record.trials.values() for row in trial.epochs if row["time"] == reported]
+    return reported - max(row["train_seconds"] + row["val_seconds"] for row in rows)
 
 
 def _written(folder: Path) -> float:
