@@ -39,6 +39,8 @@ def test_the_cause_of_a_failure_is_one_line(text: str, reason: str) -> None:
 
 def test_memory_that_ran_out_names_what_helps() -> None:
     assert reason_in(HEAD.format(1) + OOM).startswith("out of memory: Ray stopped the process")
+    cpu = RAISED.format("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+    assert reason_in(HEAD.format(1) + cpu) == "out of memory (MemoryError): fewer --slots, or more memory"
     gpu = RAISED.format("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 139 GiB in all")
     reason = reason_in(HEAD.format(1) + gpu)
     assert (
@@ -79,6 +81,14 @@ class OutOfMemoryError(RuntimeError):
         (ResultError("a checkpoint"), Blame.SURROUNDINGS),
         (ModuleNotFoundError("timm"), Blame.SURROUNDINGS),
         (RuntimeError("can't start new thread"), Blame.SURROUNDINGS),
+        (
+            RuntimeError("CUDA error: uncorrectable ECC error encountered\nCompile with TORCH_USE_CUDA_DSA"),
+            Blame.SURROUNDINGS,
+        ),
+        (RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"), Blame.SURROUNDINGS),
+        (RuntimeError("No CUDA GPUs are available: no CUDA-capable device is detected"), Blame.SURROUNDINGS),
+        (RuntimeError("CUDA error: device-side assert triggered"), Blame.TRIAL),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 bytes"), Blame.TRIAL),
         (MemoryError(), Blame.TRIAL),
         (OutOfMemoryError("CUDA out of memory"), Blame.TRIAL),
         (RuntimeError("shapes do not match"), Blame.TRIAL),

@@ -154,7 +154,7 @@ def test_a_moved_folder_retrains_to_other_checkpoints(
 
 def test_ctrl_c_leaves_a_search_that_goes_on(tmp_path: Path) -> None:
     cache = ["--cache", str(tmp_path / "cache")]
-    process = start(tmp_path, "search", "--name", "stopped", *SMALL, *SHORT, "--confirm", "0", "--trials", "4", *cache)
+    process = start(tmp_path, "search", "--name", "stopped", *SMALL, *SHORT, "--confirm", "0", "--trials", "20", *cache)
     journal = tmp_path / "ray_results" / "stopped" / "journal.jsonl"
     limit = time.monotonic() + 240
     while not (journal.is_file() and '"event": "end"' in journal.read_text()):
@@ -168,7 +168,7 @@ def test_ctrl_c_leaves_a_search_that_goes_on(tmp_path: Path) -> None:
     ended = [t.label for t in read_search(journal.parent).search_trials if t.ended]
     run(tmp_path, *command[1].split(), *cache)
     record = read_search(journal.parent)
-    assert len(record.search_trials) == 4 and all(trial.ended for trial in record.search_trials)
+    assert len(record.search_trials) == 20 and all(trial.ended for trial in record.search_trials)
     assert ended and len(record.sessions) == 2
 
 

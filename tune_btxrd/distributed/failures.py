@@ -40,6 +40,11 @@ PLACES = (  # whatever fails in these was read or written, not computed
 )
 BUGS = (AssertionError, AttributeError, NameError, NotImplementedError, TypeError)
 GPU_MEMORY = re.compile(r"(?:torch\.)?(?:cuda\.)?OutOfMemoryError: (.{0,80})")
+CPU_MEMORY = re.compile(r"DefaultCPUAllocator: can't allocate memory")  # torch's own MemoryError
+GPU_LOST = re.compile(  # a device, its driver or its memory fails: whatever config runs there would
+    r"no CUDA-capable device|busy or unavailable|uncorrectable|hardware (?:stack|error)|CUDA driver|driver initialization"
+    r"|Unable to determine the device|unspecified launch failure|CUDA error: unknown error|NVML"
+)
 FAULT = re.compile(r"^tune_btxrd\.distributed\.failures\.SurroundingsError: (.*)$")
 
 
@@ -61,7 +66,11 @@ def blame(error: BaseException) -> Blame:
         return Blame.TRIAL
     if isinstance(error, DataError | ResultError | ImportError) or any(isinstance(item, OSError) for item in _causes(error)):
         return Blame.SURROUNDINGS
+    if CPU_MEMORY.search(str(error)):
+        return Blame.TRIAL
     if any(place.startswith(PLACES) for place in _places(error)) or "can't start new thread" in str(error):
+        return Blame.SURROUNDINGS
+    if isinstance(error, RuntimeError) and GPU_LOST.search(str(error)):
         return Blame.SURROUNDINGS
     return Blame.OURS if isinstance(error, BUGS) else Blame.TRIAL
 
@@ -113,7 +122,7 @@ def reason_in(text: str) -> str:
         return "the trial's process ended without a word"
     if found := GPU_MEMORY.search(last):
         return f"out of GPU memory ({found[1].strip()}): smaller --batch-size or --image-size, or more --gpus-per-trial"
-    if lines[-1].startswith("MemoryError"):
+    if lines[-1].startswith("MemoryError") or CPU_MEMORY.search(last):
         return "out of memory (MemoryError): fewer --slots, or more memory"
     is_own = re.search(r'^\s*File "', last, flags=re.MULTILINE)  # an exception of the trial's code speaks for itself
     causes = [] if is_own else [line for words, line in CAUSES if words in last]
