@@ -104,7 +104,7 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
 def _first_training(record: SearchRecord, reported: float) -> float:
     """When the epoch that was reported at this time began."""
     rows = [row for trial in record.trials.values() for row in trial.epochs if row["time"] == reported]
-    return reported - max(row["train_seconds"] + row["val_seconds"] for row in rows)
+    return reported - max(float(row["train_seconds"]) + float(row["val_seconds"]) for row in rows)
 
 
 def _written(folder: Path) -> float:
