@@ -80,7 +80,7 @@ def test_pictures_and_summary_are_there(evaluation, finished):
     for split in evaluation.splits:
         names = {path.name for path in split.folder.iterdir()}
         assert {"confusion.png", "roc.png", "pr.png", "reliability.png", "summary.json"} <= names
-        rows = summary_rows(split, evaluation.class_names, evaluation.positive_class)
+        rows = summary_rows(split, evaluation.class_names)
         assert rows[0][0] == "accuracy" and rows[-1][0] == "average precision Malignant" and len(rows[0]) == 4
         json.loads((split.folder / "summary.json").read_text(), parse_constant=pytest.fail)
 

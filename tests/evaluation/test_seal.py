@@ -104,7 +104,7 @@ def test_screen_report_card_and_file_show_the_same_cells(search: Finished):
     names, positive = found.class_names, found.positive_class
     reported = {part.split: part for part in read_opened_parts(search.checkpoints, names[positive])}
     for split in found.splits:
-        screen = {row[0]: row[1:] for row in summary_rows(split, names, positive)}
+        screen = {row[0]: row[1:] for row in summary_rows(split, names)}
         report = {row["metric"]: tuple(list(row.values())[1:]) for row in reported[split.split].rows}
         assert screen == report
         card = (search.checkpoints / split.split / "export" / "MODEL_CARD.md").read_text()

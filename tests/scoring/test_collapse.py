@@ -24,7 +24,7 @@ def row(metric: str, value: float, low: float, high: float, **more: Any) -> dict
 
 
 def of(*rows: dict[str, Any]) -> list[str]:
-    return collapse_warnings(pd.DataFrame(rows), "M")
+    return collapse_warnings(pd.DataFrame(rows), ["M"])
 
 
 def test_warnings_by_hand():

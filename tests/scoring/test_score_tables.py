@@ -5,10 +5,11 @@ import pytest
 from tune_btxrd.evaluation.reference import reference_for
 from tune_btxrd.scoring.calibration import Calibration
 from tune_btxrd.scoring.decisions import Decisions
+from tune_btxrd.scoring.fitted_tables import calibration_table, operating_table
 from tune_btxrd.scoring.intervals import draw_weights
 from tune_btxrd.scoring.metrics import Metric
 from tune_btxrd.scoring.operating_points import OperatingPoint
-from tune_btxrd.scoring.score_tables import Judged, calibration_table, difference_table, judge, operating_table, score_table
+from tune_btxrd.scoring.score_tables import Judged, difference_table, judge, score_table
 from tune_btxrd.scoring.subgroups import Subgroup, subgroup_table
 
 NAMES = ("Normal", "Malignant")
@@ -61,7 +62,7 @@ def test_paired_interval_is_narrower_than_an_unpaired_one():
 
 def test_operating_point_applied_by_hand():
     """At 0.3: positives 0.4, 0.7, 0.9 found of 4; negatives 0.4, 0.6 called of 6."""
-    table = operating_table([judged("winner", POSITIVE)], positive_class=1)
+    table = operating_table([judged("winner", POSITIVE)], NAMES)
     assert [(r["metric"], r["found"], r["asked"]) for _, r in table.iterrows()] == [
         ("sensitivity", 3, 4),
         ("specificity", 4, 6),
@@ -72,7 +73,7 @@ def test_operating_point_applied_by_hand():
 
 
 def test_identity_calibration_changes_nothing():
-    before, after = (r for _, r in calibration_table([judged("winner", POSITIVE)]).iterrows())
+    before, after = (r for _, r in calibration_table([judged("winner", POSITIVE)], NAMES).iterrows())
     for name in ("log_loss", "brier", "calibration_error"):
         assert before[name] == pytest.approx(after[name])
     assert before["brier"] == pytest.approx(2 * np.mean((POSITIVE - TARGETS) ** 2))
@@ -81,7 +82,7 @@ def test_identity_calibration_changes_nothing():
 def test_subgroups_are_counted_and_small_cells_marked():
     every = Subgroup(kind="sex", level="all", member_N=np.ones(10, dtype=bool))
     last = Subgroup(kind="sex", level="last five", member_N=np.arange(10) >= 5)
-    table = subgroup_table([judged("winner", POSITIVE)], [every, last], positive_class=1)
+    table = subgroup_table([judged("winner", POSITIVE)], [every, last], NAMES)
     whole = row(table, level="all", metric="accuracy")
     assert (whole["found"], whole["asked"], whole["small"]) == (7, 10, False)
     part = row(table, level="last five", metric="specificity")

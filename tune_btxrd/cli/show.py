@@ -23,7 +23,7 @@ def show_evaluation(found: "Evaluation") -> None:
     from tune_btxrd.evaluation.evaluate import summary_rows
 
     for item in found.splits:
-        rows = summary_rows(item, found.class_names, found.positive_class)
+        rows = summary_rows(item, found.class_names)
         columns = ("metric", "winner", "hand-made", "difference")[: len(rows[0])]
         for warning in item.warnings:
             warn(f"{item.split}: {warning}")
@@ -80,12 +80,19 @@ def show_predictions(found: "Predictions", *, form: str, output: Path | None) ->
 
 
 def _prediction_table(found: "Predictions") -> "Table":
-    """What fits a terminal: file, class, the probability per class that decided it, calls as yes or no."""
-    from tune_btxrd.inference.predict import RULE
-
-    names = found.info.class_names
+    """What fits a terminal: file, class, the probability per class that decided it, calls as yes or no; of independent
+    labels yes or no of each, with the probability that decided it.
+    """
+    names, table = found.info.class_names, found.table
+    title = f"{len(found.files)} image(s), {found.info.backbone}; predicted: {found.rule}"
+    if not found.info.task.exclusive:
+        chances = found.probabilities if found.calibrated is None else found.calibrated
+        rows = [
+            (file.name, *(f"{'yes' if yes else 'no'} {chance:.3f}" for yes, chance in zip(said, own, strict=True)))
+            for file, said, own in zip(found.files, found.predicted, chances, strict=True)
+        ]
+        return make_table(title, ("file", *names), rows)
     values = found.probabilities
-    table = found.table
     calls = [str(name) for name in table if " at " in str(name)]
     columns_of = {name: table[name].tolist() for name in ("predicted", *calls)}
     rows = [
@@ -98,4 +105,4 @@ def _prediction_table(found: "Predictions") -> "Table":
         for index, file in enumerate(found.files)
     ]
     columns = ("file", "predicted", *(f"probability {name}" for name in names), *calls)
-    return make_table(f"{len(rows)} image(s), {found.info.backbone}; predicted: {RULE}", columns, rows)
+    return make_table(title, columns, rows)

@@ -4,6 +4,7 @@ checkpoints/<name>/<split>/evaluation/
     test_log.json                                every opening of the test part: when, checkpoints, split, count
     scores.csv differences.csv                   metrics with intervals; winner minus hand-made, paired
     operating_points.csv calibration.csv         fitted on validation, applied here
+    labels.csv                                   of independent labels: known yes, known no, unknown
     subgroups.csv seeds.csv                      by center, view, region, sex, age, type; further seeds of the winner
     predictions.csv predictions_hand_made.csv    one row per test image
     confusion.png roc.png pr.png reliability.png explain/
@@ -43,14 +44,12 @@ from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.cells import score_rows
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
-from tune_btxrd.scoring.metrics import scores
-from tune_btxrd.scoring.score_tables import (
-    gap_table,
-)
+from tune_btxrd.scoring.score_tables import drawn_scores, gap_table
 from tune_btxrd.training.source import Source
 
 Progress = Callable[[int, int], None]
 """Called with (images scored, images in all)."""
+SHOWN_OF_LABELS = ("sensitivity", "specificity", "auc", "average_precision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +159,16 @@ def open_test_parts(search: SealedSearch, *, progress: Progress | None = None) -
     )
 
 
-def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str], positive_class: int) -> list[tuple[str, ...]]:
-    """For the screen: metric, winner, hand-made, difference, each with its 95 % interval; of the classes, the positive."""
-    tables = evaluation.tables
-    rows = score_rows(tables["scores"], tables.get("differences"), classes=[class_names[positive_class]])
-    return [tuple(row.values()) for row in rows]
+def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str]) -> list[tuple[str, ...]]:
+    """For the screen: metric, winner, hand-made, difference, each with its 95 % interval.
+
+    Of the classes the positive one; of independent labels all, by SHOWN_OF_LABELS.
+    """
+    scores, decisions = evaluation.tables["scores"], evaluation.winner.decisions
+    if decisions.labels:
+        scores = scores[(scores["class"] == "") | scores["metric"].isin(SHOWN_OF_LABELS)]
+    asked = [class_names[index] for index in decisions.asked]
+    return [tuple(row.values()) for row in score_rows(scores, evaluation.tables.get("differences"), classes=asked)]
 
 
 def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: SplitJob) -> pd.DataFrame:
@@ -177,7 +181,8 @@ def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: Spl
     draws = {}
     for item, own in zip(evaluated, rows, strict=True):
         columns = np.searchsorted(union, own)
-        draws[item.split] = scores(item.winner.probabilities, item.winner.targets, weights_RN[:, columns])
+        winner = item.winner
+        draws[item.split] = drawn_scores(winner.logits, winner.targets, weights_RN[:, columns], decisions=winner.decisions)
     return gap_table({item.split: item.winner for item in evaluated}, draws, job.manifest.class_names)
 
 

@@ -21,6 +21,7 @@ from tune_btxrd.errors import ResultError, TuneBtxrdError, first_line
 from tune_btxrd.evaluation.notes import (
     chosen_note,
     interval_notes,
+    label_notes,
     opening_note,
     plain_scores,
     prediction_table,
@@ -34,16 +35,11 @@ from tune_btxrd.results.checkpoints import WINNER, FinishedSplit
 from tune_btxrd.scoring.collapse import collapse_warnings
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
+from tune_btxrd.scoring.fitted_tables import calibration_table, operating_table
 from tune_btxrd.scoring.intervals import draw_weights
-from tune_btxrd.scoring.metrics import Metric, ones, scores
-from tune_btxrd.scoring.score_tables import (
-    Judged,
-    calibration_table,
-    difference_table,
-    judge,
-    operating_table,
-    score_table,
-)
+from tune_btxrd.scoring.label_metrics import label_table
+from tune_btxrd.scoring.metrics import Metric
+from tune_btxrd.scoring.score_tables import Judged, difference_table, judge, part_scores, score_table
 from tune_btxrd.scoring.subgroups import subgroup_table, subgroups
 from tune_btxrd.search.record import read_settings
 from tune_btxrd.training.source import Source
@@ -58,7 +54,7 @@ class SplitEvaluation:
     Attributes:
         split: its name; folder: where tables and pictures lie.
         opened: how often this test part has been opened for this search, this time included.
-        counts: test images per class.
+        images: of the test part; counts: those with each class or label.
         models: the winner and, where it is another config, the hand-made one.
         tables: file stem ("scores", "differences", ...) -> table.
         notes: what a reader must know beside the numbers, one line each.
@@ -69,6 +65,7 @@ class SplitEvaluation:
     split: str
     folder: Path
     opened: int
+    images: int
     counts: tuple[int, ...]
     models: tuple[Judged, ...]
     tables: dict[str, pd.DataFrame]
@@ -181,7 +178,8 @@ def open_split(sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
     tables = _tables(models, sealed.rows, job) | _seeds(sealed, models[0], job)
     for table in tables.values():
         table["opened"] = opened
-    names, positive = job.manifest.class_names, job.manifest.positive_class
+    names, decisions = job.manifest.class_names, models[0].decisions
+    asked = [names[index] for index in decisions.asked]
     evaluation = SplitEvaluation(
         split=sealed.split.name,
         folder=sealed.folder,
@@ -189,8 +187,9 @@ def open_split(sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
         counts=tuple(job.manifest.task.counts(sealed.targets, len(names)).tolist()),
         models=tuple(models),
         tables=tables,
-        notes=(opening_note(sealed.split, opened), *sealed.notes),
-        warnings=tuple(collapse_warnings(tables["scores"], names[positive])),
+        images=len(sealed.rows),
+        notes=(opening_note(sealed.split, opened), *label_notes(models[0], names), *sealed.notes),
+        warnings=tuple(collapse_warnings(tables["scores"], asked)),
     )
     return _written(evaluation, job)
 
@@ -201,7 +200,7 @@ def illustrate(evaluation: SplitEvaluation, sealed: SealedSplit, job: SplitJob) 
 
     names, failures, notes = job.manifest.class_names, list(evaluation.failures), list(evaluation.notes)
     times = "once" if evaluation.opened == 1 else f"{evaluation.opened} times"
-    title = f"{job.manifest.dataset}, test part of {evaluation.split} (n = {sum(evaluation.counts)}, opened {times})"
+    title = f"{job.manifest.dataset}, test part of {evaluation.split} (n = {evaluation.images}, opened {times})"
     try:
         positive = job.manifest.positive_class
         draw_figures(evaluation.models, evaluation.folder, title=title, class_names=names, positive_class=positive)
@@ -235,9 +234,9 @@ def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:
     logits = _logits(predictor, split, "val", job)
     targets = manifest.targets[manifest.rows(split.parts["val"])]
     decisions = fit_decisions(logits, targets, positive_class=manifest.positive_class, task=manifest.task)
-    point = scores(manifest.task.probabilities(logits), targets, ones(len(targets)), task=manifest.task)
-    validation = {metric: float(values[0]) for metric, values in point.items()}
-    return Candidate(predictor=predictor, decisions=decisions, validation=validation)
+    validation = part_scores(logits, targets, decisions=decisions)
+    fitted = replace(predictor, info=replace(info, decisions=decisions))
+    return Candidate(predictor=fitted, decisions=decisions, validation=validation)
 
 
 def _judged(name: str, candidate: Candidate, sealed: SealedSplit, weights: np.ndarray, job: SplitJob) -> Judged:
@@ -259,13 +258,15 @@ def _logits(predictor: Predictor, split: Split, part: str, job: SplitJob) -> np.
 
 
 def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[str, pd.DataFrame]:
-    names, positive = job.manifest.class_names, job.manifest.positive_class
+    names = job.manifest.class_names
     tables = {
         "scores": score_table(models, names),
-        "operating_points": operating_table(models, positive),
-        "calibration": calibration_table(models),
-        "subgroups": subgroup_table(models, subgroups(job.manifest, rows), positive),
+        "operating_points": operating_table(models, names),
+        "calibration": calibration_table(models, names),
+        "subgroups": subgroup_table(models, subgroups(job.manifest, rows), names),
     }
+    if models[0].decisions.labels:
+        tables["labels"] = label_table(models[0].answers, names)
     if len(models) == 2:
         tables["differences"] = difference_table(models[0], models[1], names)
     for model in models:
@@ -278,7 +279,7 @@ def _seeds(sealed: SealedSplit, winner: Judged, job: SplitJob) -> dict[str, pd.D
     """The winner's scores for each seed, where it was retrained with more than one."""
     if not sealed.seeds:
         return {}
-    names, one = job.manifest.class_names, ones(len(sealed.rows))
+    names, one = job.manifest.class_names, np.ones((1, len(sealed.rows)))
     judged = {name: _judged("seed", candidate, sealed, one, job) for name, candidate in sealed.seeds.items()}
     rows = [{"seed": "first", **plain_scores(winner.point, names)}]
     rows += [{"seed": name, **plain_scores(item.point, names)} for name, item in judged.items()]

@@ -1,14 +1,14 @@
 """explain NAME: where a model looks. Grad-CAM overlays and, where lesions are annotated, how often the peak lies in one.
 
 checkpoints/<name>/<split>/explain/     on the validation part; `evaluate` alone does the same on the test part
-    sheet.png                           the most confident right and wrong images of every class
+    sheet.png                           the most confident right and wrong images of every class or label
     pointing.json pointing.csv          the pointing game, in all and per image
 """
 # (shape suffixes: N = images, C = classes, S = side in px)
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,9 @@ from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet
 from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.annotations import Lesion, read_lesions
+from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.scoring.csv_tables import to_csv
+from tune_btxrd.scoring.decisions import decide, fit_decisions
 from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
 from tune_btxrd.training.source import Source
 
@@ -51,7 +53,8 @@ class Part:
 
     Attributes:
         images: (rows of a cache) uint8 (N, S, S) or (N, S, S, 3); image_ids: N ids.
-        logits: (N, C); targets: (N,).
+        logits: (N, C); targets: N, in the form of the task.
+        positive_class: index of the class or label to watch.
         annotations: LabelMe file per image or None; files: image files or None.
     """
 
@@ -60,6 +63,7 @@ class Part:
     image_ids: tuple[str, ...]
     logits: np.ndarray
     targets: np.ndarray
+    positive_class: int
     annotations: tuple[Path | None, ...]
     files: tuple[Path | None, ...]
 
@@ -86,6 +90,9 @@ def explain_search(
         predictor = open_checkpoint(item.winner, device=device)
         logits = predictor.logits(cache.images, cache.rows(split.parts["val"]))
         part = part_of("val", split.parts["val"], logits, cache=cache, manifest=manifest)
+        if not manifest.task.exclusive:  # what decides each label, as `evaluate` fits it
+            decisions = fit_decisions(logits, part.targets, positive_class=part.positive_class, task=manifest.task)
+            predictor = replace(predictor, info=replace(predictor.info, decisions=decisions))
         title = f"{manifest.dataset}, validation part of {split.name}"
         explained.append(
             explain_part(predictor, part, item.folder / "explain", split=split.name, title=title, progress=progress)
@@ -102,6 +109,7 @@ def part_of(name: str, ids: Sequence[str], logits: np.ndarray, *, cache: ImageCa
         image_ids=tuple(ids),
         logits=logits,
         targets=manifest.targets[rows],
+        positive_class=manifest.positive_class,
         annotations=tuple(manifest.annotations[row] for row in rows),
         files=tuple(manifest.files[row] for row in rows),
     )
@@ -110,8 +118,9 @@ def part_of(name: str, ids: Sequence[str], logits: np.ndarray, *, cache: ImageCa
 def explain_part(
     predictor: Predictor, part: Part, folder: Path, *, split: str, title: str, progress: Progress | None = None
 ) -> Explained:
-    """Writes sheet and pointing game of a part into `folder`. Heat in the sheet is for the predicted class, in the game
-    for the true one.
+    """Writes sheet and pointing game of a part into `folder`. Heat in the sheet is for the predicted class, in the game for
+    the true one. Of independent labels a row of the sheet has the heat for its label, and the game is played with the label
+    to watch, on images that have it.
 
     Raises: as `explain_search`.
     """
@@ -119,9 +128,9 @@ def explain_part(
     read = read_lesions(part.annotations, part.files, predictor.info.image_size)
     lesions = read.found
     game = _pointing_game(predictor, part, lesions, folder, progress=progress)
+    info, most_confident = predictor.info, _classes if predictor.info.task.exclusive else _labels
     rows = [
-        (name, [_tile(predictor, part, lesions, index) for index in chosen])
-        for name, chosen in _most_confident(part, predictor.info)
+        (name, [_tile(predictor, part, lesions, place) for place in chosen]) for name, chosen in most_confident(part, info)
     ]
     sheet = folder / "sheet.png"
     draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
@@ -131,8 +140,15 @@ def explain_part(
 def _pointing_game(
     predictor: Predictor, part: Part, lesions: dict[int, Lesion], folder: Path, *, progress: Progress | None
 ) -> PointingGame | None:
-    chosen = np.array(sorted(lesions), dtype=np.int64)
-    heat = grad_cam(predictor, part.images[chosen], part.targets[chosen], progress=progress)
+    task, classes = predictor.info.task, len(predictor.info.class_names)
+    has = task.indicators(part.targets, classes) > 0
+    if task.exclusive:
+        chosen = np.array(sorted(lesions), dtype=np.int64)
+        asked = has[chosen].nonzero()[1]
+    else:
+        chosen = np.array([index for index in sorted(lesions) if has[index, part.positive_class]], dtype=np.int64)
+        asked = np.full(len(chosen), part.positive_class)
+    heat = grad_cam(predictor, part.images[chosen], asked, progress=progress)
     pointed: list[Pointed] = [
         point(part.image_ids[index], own, lesions[index]) for index, own in zip(chosen.tolist(), heat, strict=True)
     ]
@@ -143,24 +159,57 @@ def _pointing_game(
     return game
 
 
-def _most_confident(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[int]]]:
+Place = tuple[int, int, str] | None  # image in the part, class whose heat is drawn, caption; None: empty
+
+
+def _classes(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
     """Per true class: the SHOWN right images with the highest probability, then the SHOWN wrong ones likewise."""
     probabilities = info.task.probabilities(part.logits)
     predicted = info.task.decide(probabilities)
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    has = info.task.indicators(part.targets, len(info.class_names)) > 0
+    right = info.task.same(predicted, part.targets)
+
+    def place(index: int) -> Place:
+        said = int(predicted[index])
+        return index, said, f"{info.class_names[said]} {probabilities[index, said]:.2f}"
+
     for index, name in enumerate(info.class_names):
-        own = order[part.targets[order] == index]
-        right, wrong = own[predicted[own] == index], own[predicted[own] != index]
-        yield name, [*right[:SHOWN].tolist(), *[-1] * max(0, SHOWN - len(right)), *wrong[:SHOWN].tolist()]
+        own = order[has[order, index]]
+        yield name, _row([place(i) for i in own[right[own]]], [place(i) for i in own[~right[own]]])
 
 
-def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], index: int) -> Tile | None:
-    if index < 0:
+def _labels(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
+    """Per label: the SHOWN rightly found images with the highest probability, then the SHOWN images of which the model is
+    most surely wrong, missed or called in vain.
+    """
+    probabilities = info.task.probabilities(part.logits)
+    decided = decide(part.logits, task=info.task, decisions=info.decisions)
+    answers = Answers.of(part.targets, decided, len(info.class_names), task=info.task)
+    for index, name in enumerate(info.class_names):
+        chance, truth = probabilities[:, index], answers.yes_NC[:, index]
+        known, called = answers.known_NC[:, index], answers.called_NC[:, index]
+        found = np.flatnonzero(known & truth & called)
+        wrong = np.flatnonzero(known & (truth != called))
+
+        def place(at: int, index: int = index, chance: np.ndarray = chance, truth: np.ndarray = truth) -> Place:
+            return at, index, f"{chance[at]:.2f}, {'yes' if truth[at] else 'no'}"
+
+        by_found = found[np.argsort(-chance[found], kind="stable")]
+        by_wrong = wrong[np.argsort(np.where(truth[wrong], chance[wrong], 1 - chance[wrong]), kind="stable")]
+        yield name, _row([place(i) for i in by_found], [place(i) for i in by_wrong])
+
+
+def _row(right: Sequence[Place], wrong: Sequence[Place]) -> list[Place]:
+    """The first SHOWN of both; empty places where there are fewer right ones, so that wrong ones stand below each other."""
+    return [*right[:SHOWN], *[None] * max(0, SHOWN - len(right)), *wrong[:SHOWN]]
+
+
+def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], place: Place) -> Tile | None:
+    if place is None:
         return None
-    image, task = part.images[index], predictor.info.task
-    probabilities = task.probabilities(part.logits[index : index + 1])
-    predicted, probabilities = int(task.decide(probabilities)[0]), probabilities[0]
-    caption = (part.image_ids[index], f"{predictor.info.class_names[predicted]} {probabilities[predicted]:.2f}")
-    heat = grad_cam(predictor, image[None], np.array([predicted]))[0]
+    index, asked, said = place
+    image = part.images[index]
+    heat = grad_cam(predictor, image[None], np.array([asked]))[0]
     lesion = lesions.get(index)
-    return Tile(image=image, heat=heat, caption=caption, lesion=lesion.mask if lesion else None)
+    return Tile(image=image, heat=heat, caption=(part.image_ids[index], said), lesion=lesion.mask if lesion else None)

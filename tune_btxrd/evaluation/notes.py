@@ -11,25 +11,43 @@ from tune_btxrd.data.readers.btxrd_facts import check_facts, is_complete
 from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.evaluation.reference import reference_for
 from tune_btxrd.scoring.cells import FOOTNOTE
+from tune_btxrd.scoring.decisions import listed
+from tune_btxrd.scoring.label_metrics import label_table
 from tune_btxrd.scoring.metrics import Metric
 from tune_btxrd.scoring.score_tables import Judged
+from tune_btxrd.search.columns import class_keys
 
 
 def prediction_table(model: Judged, rows: np.ndarray, manifest: Manifest) -> pd.DataFrame:
-    """One row per test image: label, prediction, logits, probabilities, calibrated ones, calls at operating points."""
-    names = manifest.class_names
-    columns: dict[str, np.ndarray | list[str]] = {
-        "image_id": [manifest.image_ids[row] for row in rows],
-        "label": manifest.task.texts(model.targets, names),
-        "predicted": manifest.task.texts(model.predicted, names),
-    }
+    """One row per test image: target, decision, logits, probabilities, calibrated ones, calls at operating points."""
+    names, labels = manifest.class_names, bool(model.decisions.labels)
     calibrated = model.decisions.calibration.probabilities(model.logits)
-    for prefix, values in (("logit", model.logits), ("probability", model.probabilities), ("calibrated", calibrated)):
-        columns |= {f"{prefix}_{name}": values[:, index] for index, name in enumerate(names)}
-    columns |= {
-        f"{names[manifest.positive_class]} at {name}": call for name, call in model.decisions.calls(model.logits).items()
-    }
-    return pd.DataFrame(columns)
+    columns: dict[str, np.ndarray | list[str]] = {"image_id": [manifest.image_ids[row] for row in rows]}
+    if labels:
+        keys, answers = class_keys(names), model.answers
+        true = np.where(answers.known_NC, answers.yes_NC.astype(int).astype(str), "")
+        columns |= {f"label_{key}": true[:, index].tolist() for index, key in enumerate(keys)}
+        columns |= {f"decision_{key}": answers.called_NC[:, index].astype(int) for index, key in enumerate(keys)}
+    else:
+        keys = tuple(names)
+        columns["label"] = manifest.task.texts(model.targets, names)
+        columns["predicted"] = manifest.task.texts(model.predicted, names)
+    probability = "prob" if labels else "probability"
+    for prefix, values in (("logit", model.logits), (probability, model.probabilities), ("calibrated", calibrated)):
+        columns |= {f"{prefix}_{key}": values[:, index] for index, key in enumerate(keys)}
+    return pd.DataFrame(columns | model.decisions.named_calls(model.logits, names))
+
+
+def label_notes(model: Judged, class_names: Sequence[str]) -> Iterator[str]:
+    """Of independent labels: what decides, and which are left out of the means."""
+    if not model.decisions.labels:
+        return
+    yield f"Decisions: {model.decisions.rule}. What is unknown of an image adds to no score."
+    table = label_table(model.answers, class_names)
+    left = table[~table["in_means"]]
+    if len(left):
+        told = [f"{row['class']} ({row['yes']} yes, {row['no']} no)" for _, row in left.iterrows()]
+        yield f"Left out of every mean over labels, since the test part knows no yes or no no of them: {listed(told)}."
 
 
 def plain_scores(point: dict[Metric, float], names: Sequence[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 # (shape suffixes: N = images, C = classes)
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,19 +21,29 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # blue, vermilion, green
 LONGEST_NAME, LONGEST_TITLE = 24, 300  # characters; a title is wrapped
 STYLES = ("-", "--")
 MARKERS = ("o", "s", "^")
+MOST_ACROSS = 4  # panels in a row
+MOST_LABELS = 24  # independent labels in a picture: the first ones; the tables have all
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 7.5}
 
 
 def draw_figures(
     models: Sequence[Judged], folder: Path, *, title: str, class_names: Sequence[str], positive_class: int
 ) -> None:
-    """Writes confusion.png, roc.png, pr.png, reliability.png; `title` stands above each of them."""
-    class_names = [figure_text(name, longest=LONGEST_NAME) for name in class_names]
+    """Writes confusion.png, roc.png, pr.png, reliability.png; `title` stands above each of them.
+
+    Of independent labels the confusion is yes and no of each, and each has its own reliability.
+    """
+    names = [figure_text(name, longest=LONGEST_NAME) for name in class_names]
+    labels = bool(models[0].decisions.labels)
+    if labels and len(names) > MOST_LABELS:
+        title, names = f"{title}; the first {MOST_LABELS} of {len(names)} labels", names[:MOST_LABELS]
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are plain rc names
-        _save(_confusion_figure(models, class_names), folder / "confusion.png", title)
-        _save(_curves(models, class_names, positive_class, kind="roc"), folder / "roc.png", title)
-        _save(_curves(models, class_names, positive_class, kind="pr"), folder / "pr.png", title)
-        _save(_reliability(models, class_names, positive_class), folder / "reliability.png", title)
+        confusion = _label_confusions(models, names) if labels else _confusion_figure(models, names)
+        _save(confusion, folder / "confusion.png", title)
+        _save(_curves(models, names, kind="roc"), folder / "roc.png", title)
+        _save(_curves(models, names, kind="pr"), folder / "pr.png", title)
+        reliability = _label_reliability(models[0], names) if labels else _reliability(models, names, positive_class)
+        _save(reliability, folder / "reliability.png", title)
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:
@@ -41,8 +52,13 @@ def _save(figure: Figure, path: Path, title: str) -> None:
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width * count, height + 0.35), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+    across = min(count, MOST_ACROSS)
+    down = -(-count // across)
+    figure = Figure(figsize=(width * across, height * down + 0.35), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
 
 
 def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> Figure:
@@ -50,32 +66,53 @@ def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> F
     figure, panels = _panels(len(models), 3.6, 3.3)
     for axis, model in zip(panels, models, strict=True):
         counts = confusions(model.targets, model.predicted, len(class_names), ones(len(model.targets)))[0]
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(counts.shape):
-            colour = "white" if share[row, column] > 0.6 else "black"
-            text = f"{counts[row, column]:.0f}\n{share[row, column]:.0%}"
-            axis.text(column, row, text, ha="center", va="center", color=colour)
-        ticks = range(len(class_names))
-        axis.set_xticks(ticks, class_names)
-        axis.set_yticks(ticks, class_names, rotation=90, va="center")
-        axis.set(xlabel="predicted", ylabel="true", title=figure_text(model.name))
-        axis.spines[:].set_visible(False)
+        _matrix(axis, counts, class_names, title=figure_text(model.name))
     return figure
 
 
-def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class: int, *, kind: str) -> Figure:
-    """One panel per class against the rest, every model, operating points on the positive class's panel."""
+def _label_confusions(models: Sequence[Judged], names: Sequence[str]) -> Figure:
+    """Yes and no of each label, of the images of which it is known; one panel per model."""
+    figure, panels = _panels(len(models) * len(names), 2.4, 2.4)
+    for (model, index), axis in zip(product(models, range(len(names))), panels, strict=True):
+        _, yes, called = model.answers.one(index)
+        counts = np.array([[np.sum((yes == row) & (called == column)) for column in (0, 1)] for row in (0, 1)])
+        _matrix(axis, counts, ("no", "yes"), title=f"{figure_text(model.name)}: {names[index]}")
+    return figure
+
+
+def _matrix(axis: Axes, counts: np.ndarray, names: Sequence[str], *, title: str) -> None:
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if share[row, column] > 0.6 else "black"
+        text = f"{counts[row, column]:.0f}\n{share[row, column]:.0%}"
+        axis.text(column, row, text, ha="center", va="center", color=colour)
+    ticks = range(len(names))
+    axis.set_xticks(ticks, names)
+    axis.set_yticks(ticks, names, rotation=90, va="center")
+    axis.set(xlabel="predicted", ylabel="true", title=title)
+    axis.spines[:].set_visible(False)
+
+
+def _curves(models: Sequence[Judged], class_names: Sequence[str], *, kind: str) -> Figure:
+    """One panel per class against the rest, or per label; every model, with the winner's operating points."""
     figure, panels = _panels(len(class_names), 3.2, 3.7)
+    rest = "" if models[0].decisions.labels else " against the rest"
     for index, axis in enumerate(panels):
+        known, positive, _ = models[0].answers.one(index)
+        axis.set_title(f"{class_names[index]}{rest}")
+        if positive.all() or not positive.any():
+            axis.text(0.5, 0.5, "no curve without a yes and a no", ha="center", va="center")
+            axis.set_axis_off()
+            continue
         for number, model in enumerate(models):
-            positive = model.targets == index
+            chance = model.probabilities[known, index]
             metric = Metric("auc" if kind == "roc" else "average_precision", index)
             label = f"{figure_text(model.name)} {model.point[metric]:.3f} ({model.interval(metric)})"
             if kind == "roc":
-                xs, ys, _ = roc_curve(positive, model.probabilities[:, index])
+                xs, ys, _ = roc_curve(positive, chance)
             else:
-                ys, xs, _ = precision_recall_curve(positive, model.probabilities[:, index])
+                ys, xs, _ = precision_recall_curve(positive, chance)
             axis.plot(
                 xs,
                 ys,
@@ -85,17 +122,16 @@ def _curves(models: Sequence[Judged], class_names: Sequence[str], positive_class
                 label=label,
                 linewidth=1.6,
             )
-        if index == positive_class:
-            _mark_points(axis, models[0], positive_class, kind)
-        _frame(axis, kind, share=float((models[0].targets == index).mean()))
-        axis.set_title(f"{class_names[index]} against the rest")
+        _mark_points(axis, models[0], index, kind)
+        _frame(axis, kind, share=float(positive.mean()))
         axis.legend(loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False)  # below: no curve runs there
     return figure
 
 
-def _mark_points(axis: Axes, model: Judged, positive_class: int, kind: str) -> None:
-    positive = model.targets == positive_class
-    for marker, (name, called) in zip(MARKERS, model.decisions.calls(model.logits).items(), strict=True):
+def _mark_points(axis: Axes, model: Judged, index: int, kind: str) -> None:
+    known, positive, _ = model.answers.one(index)
+    for marker, (name, calls) in zip(MARKERS, model.decisions.calls(model.logits, index=index).items(), strict=False):
+        called = calls[known]
         sensitivity, false_rate = float(called[positive].mean()), float(called[~positive].mean())
         if kind == "pr" and not called.any():
             continue
@@ -119,16 +155,36 @@ def _reliability(models: Sequence[Judged], class_names: Sequence[str], positive_
     figure, panels = _panels(2, 3.8, 3.4)
     stages = {"before": model.probabilities, "after calibration": after}
     for number, (stage, probabilities) in enumerate(stages.items()):
-        top, right = probabilities.max(axis=1), model.decisions.task.decide(probabilities) == model.targets
-        _bins(panels[0], top, right, number, stage)
-        _bins(panels[1], probabilities[:, positive_class], model.targets == positive_class, number, stage)
+        right = model.decisions.task.same(model.decisions.task.decide(probabilities), model.targets)
+        _bins(panels[0], probabilities.max(axis=1), right, number, stage)
+        _bins(panels[1], probabilities[:, positive_class], model.answers.yes_NC[:, positive_class], number, stage)
     name = figure_text(model.name)
     titles = (f"{name}: predicted class", f"{name}: {class_names[positive_class]}")
     for axis, title in zip(panels, titles, strict=True):
-        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-        axis.set(xlabel="probability", ylabel="share that is so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title)
+        _diagonal(axis, title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
+
+
+def _label_reliability(model: Judged, names: Sequence[str]) -> Figure:
+    """The same of the winner's labels, each over the images of which it is known."""
+    stages = {
+        "before": model.probabilities,
+        "after calibration": model.decisions.calibration.probabilities(model.logits),
+    }
+    figure, panels = _panels(len(names), 3.0, 2.9)
+    for index, axis in enumerate(panels):
+        known, yes, _ = model.answers.one(index)
+        for number, (stage, probabilities) in enumerate(stages.items()):
+            _bins(axis, probabilities[known, index], yes, number, stage)
+        _diagonal(axis, f"{figure_text(model.name)}: {names[index]}")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def _diagonal(axis: Axes, title: str) -> None:
+    axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    axis.set(xlabel="probability", ylabel="share that is so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title)
 
 
 def _bins(axis: Axes, probability_N: np.ndarray, true_N: np.ndarray, number: int, label: str) -> None:

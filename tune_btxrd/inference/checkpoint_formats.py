@@ -12,6 +12,7 @@ from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.model_info import INFO_KEY, WEIGHTS_KEY, ModelInfo, check_info, read_object
 from tune_btxrd.tasks.registry import DEFAULT, task_named
+from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
 from tune_btxrd.training.models.images import create
@@ -45,7 +46,7 @@ def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
     found = {key: values[name] for key, names in ASKED.items() for name in names[::-1] if name in values}
     if absent := [key for key in ASKED if key not in found]:
         raise ResultError(f"A checkpoint must hold {', '.join(ASKED)}, but {path} has no {absent[0]!r}: use another.")
-    info = _info(found, path, sha256)
+    info = _info(found, path, sha256, task=task_named(str(values.get("task", DEFAULT.name))))
     return _model(info, found["model_state_dict"], path), info
 
 
@@ -102,7 +103,7 @@ def _require_agreement(values: Mapping[str, object], info: ModelInfo, config: Pa
             )
 
 
-def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:
+def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> ModelInfo:
     config = values["config"]
     backbone = _find(config, BACKBONE_NAMES, str)
     image_size = _find(config, SIZE_NAMES, int | list | tuple)
@@ -118,7 +119,7 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str) -> ModelInfo:
         std=std,
         class_names=_names(values["class_names"], path),
         checkpoint_sha256=sha256,
-        task=task_named(str(values.get("task", DEFAULT.name))),
+        task=task,
     )
     check_info(info, path)
     return info

@@ -17,6 +17,7 @@ from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.open_model import Predictor, network_input
 from tune_btxrd.inference.overlays import save_overlay
+from tune_btxrd.scoring.decisions import decide
 from tune_btxrd.training.augment.images import IMAGES
 
 CAM_BATCH = 8  # images; gradients need more memory than answers
@@ -28,7 +29,7 @@ def explain_files(
     predictor: Predictor, files: Sequence[Path], folder: Path, *, progress: Progress | None = None
 ) -> list[Path]:
     """An overlay for the predicted class of each image file, beside the image, as `<file>_<class>.png` into `folder`;
-    a second file of the same name gets a number.
+    a second file of the same name gets a number. Of independent labels it is for the label to watch, whatever is predicted.
 
     Raises:
         ResultError: an ONNX model, or a backbone without feature maps.
@@ -38,15 +39,23 @@ def explain_files(
     written: list[Path] = []
     for done, file in enumerate(files, start=1):
         image = decode_image(file, predictor.info.image_size)
-        predicted = predictor.info.task.decide_logits(predictor.forward(image[None]))
-        heat = grad_cam(predictor, image[None], predicted)[0]
-        stem = safe_name(f"{file.stem}_{predictor.info.class_names[int(predicted[0])]}")
+        asked = _asked(predictor, image)
+        heat = grad_cam(predictor, image[None], np.array([asked]))[0]
+        stem = safe_name(f"{file.stem}_{predictor.info.class_names[asked]}")
         names = (f"{stem}.png", *(f"{stem}-{number}.png" for number in range(2, len(files) + 2)))
         written.append(next(folder / name for name in names if folder / name not in written))
         save_overlay(image, heat, written[-1])
         if progress is not None:
             progress(done, len(files))
     return written
+
+
+def _asked(predictor: Predictor, image: np.ndarray) -> int:
+    """The class whose heat is drawn: the predicted one; of independent labels the one to watch, else the first."""
+    info = predictor.info
+    if not info.task.exclusive:
+        return info.decisions.positive_class if info.decisions else 0
+    return int(decide(predictor.forward(image[None]), task=info.task, decisions=info.decisions)[0])
 
 
 def grad_cam(

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.data.splits.splits import PARTS
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
-from tune_btxrd.scoring.cells import score_rows
+from tune_btxrd.results.checkpoints import WINNER
+from tune_btxrd.scoring.cells import class_rows, score_rows
 from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
 from tune_btxrd.search.record import HAND_MADE_NUMBER, read_search, read_settings, states_line
+from tune_btxrd.tasks.task import Task
 
 CARD_FILE = "MODEL_CARD.md"
 BTXRD = (
@@ -114,17 +117,47 @@ def _use(facts: CardFacts) -> Iterator[str]:
         yield f"Its {facts.info.head} head is none of timm's, so there is no timm folder.\n"
     yield f"Input: {facts.info.preprocessing}\n"
     yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
-    decisions = facts.info.decisions
+    if facts.info.task.exclusive:
+        yield from _class_use(facts.info)
+    else:
+        yield from _label_use(facts.info)
+
+
+def _class_use(info: ModelInfo) -> Iterator[str]:
+    decisions = info.decisions
     if decisions is not None:
         bias = ", ".join(f"{value:+.3f}" for value in decisions.calibration.bias)
-        yield f"\nCalibrated: softmax(logits / {decisions.calibration.temperature:.3f} + [{bias}]), fitted on validation."
+        temperature = decisions.calibration.temperatures[0]
+        yield f"\nCalibrated: softmax(logits / {temperature:.3f} + [{bias}]), fitted on validation."
         for point in decisions.operating_points:
             yield (
-                f"- {facts.info.class_names[decisions.positive_class]}, {point.name}: calibrated probability >= "
+                f"- {info.class_names[decisions.positive_class]}, {point.name}: calibrated probability >= "
                 f"{point.threshold:.4f} (on validation: sensitivity {point.val_sensitivity:.3f}, "
                 f"specificity {point.val_specificity:.3f})"
             )
-        yield from (f"- {note}" for note in decisions.notes(facts.info.class_names))
+        yield from (f"- {note}" for note in decisions.notes(info.class_names))
+
+
+def _label_use(info: ModelInfo) -> Iterator[str]:
+    """Independent labels: a table with what was fitted for each."""
+    yield "The labels do not exclude each other: the probability of each is sigmoid(logit)."
+    decisions = info.decisions
+    if decisions is None:
+        return
+    yield "\nCalibrated: sigmoid(logit / temperature + bias). Thresholds are on the calibrated probability; in brackets"
+    yield "sensitivity and specificity on validation, where all of this was fitted.\n"
+    yield f"Decision: {decisions.rule}.\n"
+    points = list(dict.fromkeys(point.name for label in decisions.labels for point in label.operating_points))
+    rows = []
+    for index, (name, label) in enumerate(zip(info.class_names, decisions.labels, strict=True)):
+        fitted = [f"{decisions.calibration.temperatures[index]:.3f}", f"{decisions.calibration.bias[index]:+.3f}"]
+        cells = {
+            p.name: f"{p.threshold:.4f} ({p.val_sensitivity:.2f}, {p.val_specificity:.2f})" for p in label.operating_points
+        }
+        rows.append([name, label.images, *fitted, *(cells.get(point, "-") for point in points)])
+    yield from _table(["label", "validation images", "temperature", "bias", *points], rows)
+    yield ""
+    yield from (f"- {note}" for note in decisions.notes(info.class_names))
 
 
 def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
@@ -134,9 +167,19 @@ def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
     yield f"Trained on {about}. Identity of table and labels: sha256 `{dataset.get('sha256', 'unknown')}`.\n"
     names, task = facts.info.class_names, facts.info.task
     table = read_split(facts.results / "splits", facts.stem, names, task=task)
-    counts = {part: task.counts(table.targets[table.parts == part], len(names)).tolist() for part in PARTS}
-    yield f"Split `{facts.split}` ({len(set(table.groups))} groups, none in two parts):\n"
+    counts = {part: _counts(table.targets[table.parts == part], len(names), task) for part in PARTS}
+    answers = "" if task.exclusive else "; images with a known yes, a known no, unknown"
+    yield f"Split `{facts.split}` ({len(set(table.groups))} groups, none in two parts{answers}):\n"
     yield from _table(["part", *names], [[part, *row] for part, row in counts.items()])
+
+
+def _counts(targets: np.ndarray, classes: int, task: Task) -> list[str]:
+    """A cell per class: its images; of an independent label those with yes, no and unknown."""
+    yes = task.counts(targets, classes)
+    if task.exclusive:
+        return [str(count) for count in yes]
+    known = task.known(targets, classes).sum(axis=0)
+    return [f"{one} yes, {total - one} no, {len(targets) - total} unknown" for one, total in zip(yes, known, strict=True)]
 
 
 def _audit(results: Path) -> Iterator[str]:
@@ -184,9 +227,14 @@ def _results(facts: CardFacts) -> Iterator[str]:
     yield from (f"- **{warning}**" for warning in summary.get("warnings", ()))
     yield from (f"- {note}" for note in summary["notes"])
     yield ""
-    rows = score_rows(scores, None)
+    labels = not facts.info.task.exclusive
+    rows = score_rows(scores, None, classes=() if labels else None)
     models = [name for name in rows[0] if name != "metric"]
     yield from _table(["test part, 95 % interval", *models], [list(row.values()) for row in rows])
+    if labels:
+        by_label = class_rows(scores, WINNER, head="label, test part, 95 % interval")
+        yield ""
+        yield from _table(list(by_label[0]), [list(row.values()) for row in by_label])
 
 
 def _subgroups(facts: CardFacts) -> Iterator[str]:
@@ -198,13 +246,18 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
     if table.empty:
         yield "The dataset names none: neither centers nor views, regions, types, sex or age."
         return
-    table = table[(table["model"] == "winner") & (table["asked"] > 0)]
+    table = table[(table["model"] == WINNER) & (table["asked"] > 0)]
     yield "Winner; Clopper-Pearson intervals; * fewer than 10 images.\n"
+    labels = "class" in table
+    heads = ["by", "level", "images", "label"] if labels else ["by", "level", "images"]
+    metrics = ["sensitivity", "specificity"] if labels else ["accuracy", "sensitivity", "specificity"]
+    table = table[table["metric"].isin(metrics)]
     rows = []
-    for (kind, level, images), group in table.groupby(["kind", "level", "images"], sort=False):
+    for place, group in table.groupby(["kind", "level", "images", *(["class"] if labels else [])], sort=False):
         cells = {row["metric"]: _count_cell(row) for _, row in group.iterrows()}
-        rows.append([kind, level, images, *(cells.get(name, "-") for name in ("accuracy", "sensitivity", "specificity"))])
-    yield from _table(["by", "level", "images", "accuracy", "sensitivity (positive class)", "specificity"], rows)
+        rows.append([*place, *(cells.get(name, "-") for name in metrics)])
+    shown = metrics if labels else ["accuracy", "sensitivity (positive class)", "specificity"]
+    yield from _table([*heads, *shown], rows)
 
 
 def _limits(settings: Mapping[str, Any]) -> Iterator[str]:

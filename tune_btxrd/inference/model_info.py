@@ -116,8 +116,9 @@ def check_info(info: ModelInfo, source: object) -> None:
     names, given = info.class_names, (*info.mean, *info.std)
     if not low <= info.image_size <= high:
         _refuse(source, f"`{low} <= image_size <= {high}` must hold, but got {info.image_size}")
-    if not 2 <= len(names) <= MOST_CLASSES:
-        _refuse(source, f"a model must have 2 to {MOST_CLASSES} classes, but got {len(names)}")
+    fewest = 2 if info.task.exclusive else 1
+    if not fewest <= len(names) <= MOST_CLASSES:
+        _refuse(source, f"a model must have {fewest} to {MOST_CLASSES} classes, but got {len(names)}")
     if len(set(names)) < len(names) or not all(0 < len(name) <= LONGEST_NAME for name in (*names, info.backbone)):
         _refuse(source, f"class names must differ and have 1 to {LONGEST_NAME} characters, and so must the backbone's name")
     if info.head not in HEADS:
@@ -126,7 +127,7 @@ def check_info(info: ModelInfo, source: object) -> None:
         _refuse(source, "mean and std must be three numbers each, one per channel")
     if not all(-1 <= mean <= 2 and 0 < std <= 2 for mean, std in zip(info.mean, info.std, strict=True)):
         _refuse(source, f"mean and std must be those of pixels in [0, 1], but got {list(info.mean)} and {list(info.std)}")
-    if info.decisions is not None and not _is_usable(info.decisions, len(names)):
+    if info.decisions is not None and not _is_usable(info.decisions, info.task, len(names)):
         _refuse(source, "calibration and operating points must be finite numbers that fit the classes")
 
 
@@ -167,11 +168,13 @@ def check_exported(path: Path) -> None:
             raise ResultError(f"{file} must be what was exported, but its SHA-256 is not that in {manifest}: export again.")
 
 
-def _is_usable(decisions: Decisions, classes: int) -> bool:
-    calibration, points = decisions.calibration, decisions.operating_points
-    numbers: Sequence[float] = (calibration.temperature, *calibration.bias, *(point.threshold for point in points))
-    fits = len(calibration.bias) == classes and 0 <= decisions.positive_class < classes
-    return fits and all(map(math.isfinite, numbers)) and calibration.temperature > 0
+def _is_usable(decisions: Decisions, task: Task, classes: int) -> bool:
+    calibration, labels = decisions.calibration, decisions.labels
+    points = [*decisions.operating_points, *(point for label in labels for point in label.operating_points)]
+    numbers: Sequence[float] = (*calibration.temperatures, *calibration.bias, *(point.threshold for point in points))
+    fits = len(calibration.bias) == len(calibration.temperatures) == classes and 0 <= decisions.positive_class < classes
+    fits &= calibration.task is task and len(labels) == (0 if task.exclusive else classes)
+    return fits and all(map(math.isfinite, numbers)) and min(calibration.temperatures) > 0
 
 
 def _refuse(source: object, what: str) -> None:

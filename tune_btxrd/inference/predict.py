@@ -6,6 +6,8 @@
 
 CHECKPOINT may be a `.pt`, an exported timm folder or an `.onnx` file; the last is used without torch.
 """
+# ruff: noqa: N803
+# (shape suffixes: probabilities_NC)
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,8 +27,9 @@ from tune_btxrd.files import encodable
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model
 from tune_btxrd.scoring.csv_tables import to_csv
+from tune_btxrd.scoring.decisions import RULE, decide, rule_of
+from tune_btxrd.search.columns import class_keys
 
-RULE = "largest probability before calibration, as evaluate scores it"  # what decides `predicted`
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
 
 
@@ -50,12 +53,17 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) class index by RULE: the one decision of training, evaluation and prediction.
+        """What the model says by `rule`, in the form of the task's targets: the one decision of evaluation and prediction.
 
-        The loss of an imbalanced training counts rare classes for more, and its probabilities decide as if all classes
-        were equally common. Calibration takes that back, so the most probable class can be another one.
+        Of exclusive classes: the loss of an imbalanced training counts rare classes for more, and its probabilities decide
+        as if all classes were equally common. Calibration takes that back, so the most probable class can be another one.
         """
-        return self.info.task.decide_logits(self.logits)
+        return decide(self.logits, task=self.info.task, decisions=self.info.decisions)
+
+    @property
+    def rule(self) -> str:
+        """What decides `predicted`, in words."""
+        return rule_of(self.info.task, self.info.decisions)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -70,20 +78,22 @@ class Predictions:
     @property
     def table(self) -> pd.DataFrame:
         """Per readable file: predicted class and its rule, probabilities, calibrated ones, yes or no at each operating
-        point.
+        point. Of independent labels `decision_<label>` is 1 for yes, and `prob_<label>` the probability.
         """
-        names, decisions = self.info.class_names, self.info.decisions
-        columns: dict[str, np.ndarray | list[str] | str] = {
-            "file": [safe_text(file) for file in self.files],
-            "predicted": [names[index] for index in self.predicted],
-            "rule": RULE,
-        }
-        for prefix, values in (("probability", self.probabilities), ("calibrated", self.calibrated)):
+        names, decisions, predicted = self.info.class_names, self.info.decisions, self.predicted
+        columns: dict[str, np.ndarray | list[str] | str] = {"file": [safe_text(file) for file in self.files]}
+        if self.info.task.exclusive:
+            keys, probability = tuple(names), "probability"
+            columns["predicted"] = self.info.task.texts(predicted, names)
+        else:
+            keys, probability = class_keys(names), "prob"
+            columns |= {f"decision_{key}": predicted[:, index] for index, key in enumerate(keys)}
+        columns["rule"] = self.rule
+        for prefix, values in ((probability, self.probabilities), ("calibrated", self.calibrated)):
             if values is not None:
-                columns |= {f"{prefix}_{name}": values[:, index] for index, name in enumerate(names)}
+                columns |= {f"{prefix}_{key}": values[:, index] for index, key in enumerate(keys)}
         if decisions is not None:
-            positive = names[decisions.positive_class]
-            columns |= {f"{positive} at {name}": called for name, called in decisions.calls(self.logits).items()}
+            columns |= decisions.named_calls(self.logits, names)
         return pd.DataFrame(columns)
 
     def to_csv(self) -> str:
@@ -94,7 +104,7 @@ class Predictions:
         """{"model": ..., "rule": ..., "notes": [...], "images": [...], "broken": [...]}."""
         content = {
             "model": self.info.to_dict(),
-            "rule": RULE,
+            "rule": self.rule,
             "notes": self.notes,
             "images": json.loads(self.table.drop(columns="rule").to_json(orient="records")),
             "broken": [{"file": str(file), "reason": reason} for file, reason in self.broken],
@@ -143,7 +153,12 @@ def predict_files(
 
 
 def _disagreement(found: Predictions) -> Iterator[str]:
-    """Says for how many images calibration makes another class the most probable one."""
+    """Says for how many images calibration makes another class the most probable one. Labels are decided by calibrated
+    probabilities alone; of them only what was not fitted is said.
+    """
+    if not found.info.task.exclusive:
+        yield from found.info.decisions.unfitted(found.info.class_names) if found.info.decisions else ()
+        return
     if found.calibrated is None or not len(found.files):
         return
     other = int((found.info.task.decide(found.calibrated) != found.predicted).sum())
@@ -176,27 +191,43 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 def rank_uncertain(predictions: Predictions, *, labelled: Collection[str] = ()) -> pd.DataFrame:
     """The images to label first: by entropy of the (calibrated) probabilities, highest first, then by the smallest margin.
 
-    Entropy is in nats; the margin is the difference between the two most probable classes. `label` is empty, to be
+    Entropy is in nats; the margin is the difference between the two most probable classes. Of independent labels the entropy
+    is the sum over labels and the margin the smallest difference between yes and no. The columns of labels are empty, to be
     filled in. Source: Settles, Active Learning Literature Survey, 2009, section 3.1.
 
     Args:
         labelled: names of files to leave out, since their label is known.
     """
-    probabilities = predictions.calibrated if predictions.calibrated is not None else predictions.probabilities
-    ordered = np.sort(probabilities, axis=1)
+    info, probabilities = predictions.info, predictions.calibrated
+    probabilities = predictions.probabilities if probabilities is None else probabilities
+    entropy, margin = _uncertainty(probabilities, exclusive=info.task.exclusive)
+    empty = info.task.write(info.task.unknown(0, len(info.class_names)), info.class_names)
     table = pd.DataFrame(
         {
             "file": [safe_text(file) for file in predictions.files],
-            "label": "",
-            "entropy": -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(axis=1),
-            "margin": ordered[:, -1] - ordered[:, -2],
-            "predicted": [predictions.info.class_names[index] for index in predictions.predicted],
+            **dict.fromkeys(empty, ""),
+            "entropy": entropy,
+            "margin": margin,
+            "predicted": info.task.texts(predictions.predicted, info.class_names),
         }
     )
     table = table[[file.name not in labelled for file in predictions.files]]
     ranked = table.sort_values(["entropy", "margin"], ascending=[False, True], kind="stable", ignore_index=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked
+
+
+def _uncertainty(probabilities_NC: np.ndarray, *, exclusive: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) entropy and margin."""
+    if exclusive:
+        ordered = np.sort(probabilities_NC, axis=1)
+        return -_p_log_p(probabilities_NC).sum(axis=1), ordered[:, -1] - ordered[:, -2]
+    terms = _p_log_p(probabilities_NC) + _p_log_p(1 - probabilities_NC)
+    return -terms.sum(axis=1), np.abs(2 * probabilities_NC - 1).min(axis=1)
+
+
+def _p_log_p(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(probabilities * np.log(np.maximum(probabilities, 1e-300)))
 
 
 def safe_text(file: Path) -> str:

@@ -20,6 +20,8 @@ from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.selection import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.registry import task_named
+from tune_btxrd.training.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +153,16 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
         visits=rung_visits(record, spec) if spec else (),
         slots=slot_use(record),
         trainings=trainings,
-        opened_parts=read_opened_parts(found, settings.source.class_names[settings.source.positive_class]) if found else (),
+        opened_parts=_opened_parts(found, settings.source) if found else (),
         findings=audit.findings if audit else None,
         audit=audit,
         gaps=tuple(gaps),
     )
+
+
+def _opened_parts(checkpoints: Path, source: Source) -> tuple[OpenedPart, ...]:
+    names, exclusive = source.class_names, task_named(source.task).exclusive
+    return read_opened_parts(checkpoints, names[source.positive_class], labels=() if exclusive else names)
 
 
 def find_checkpoints(folder: Path, noted: Path) -> Path | None:

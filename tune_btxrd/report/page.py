@@ -33,6 +33,7 @@ WORDY = {
     "state",
     "config",
     "metric",
+    "label",
     "operating point",
     "split",
     "verdict",
@@ -186,6 +187,7 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable |
     wanted = (
         "final_job",
         "test_scores",
+        "test_labels",
         "operating_points",
         "confirmation",
         "rungs",

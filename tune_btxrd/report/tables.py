@@ -53,8 +53,8 @@ class Sheet:
 
 def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
-    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _point_sheet(material)]
-    made += [_importance_sheet(found), _pareto_sheet(material)]
+    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _label_sheet(material)]
+    made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material)]
     made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
 
@@ -117,10 +117,18 @@ def _test_sheet(material: Material) -> Sheet | None:
     return Sheet(name="test_scores", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 
+def _label_sheet(material: Material) -> Sheet | None:
+    """The winner on the test parts, label by label; only of independent labels."""
+    rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.label_rows]
+    title = "Test parts, winner by label: score (95 % interval, counts of a share)"
+    return Sheet(name="test_labels", title=title, frame=pd.DataFrame(rows)) if rows else None
+
+
 def _point_sheet(material: Material) -> Sheet | None:
     """Operating points of both configs on the test parts."""
     rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.points]
-    title = f"Operating points for {material.positive_class}, chosen on validation, on the test parts (exact 95 % intervals)"
+    asked = "each label" if rows and "label" in rows[0] else material.positive_class
+    title = f"Operating points for {asked}, chosen on validation, on the test parts (exact 95 % intervals)"
     return Sheet(name="operating_points", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 

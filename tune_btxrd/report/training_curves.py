@@ -17,6 +17,7 @@ LOSSES = {
     "val_criterion": "validation (as trained)",
 }
 RATES = {"lr": "head", "lr_backbone": "last layers of the backbone"}
+SECOND = ("val_acc", "val_macro_auc")  # the panel beside the loss: the first of these that the task reports
 MARKS = "os^Dv*PX" * 8
 
 
@@ -24,12 +25,13 @@ def draw_curves(job: RetrainJob, source: Source) -> None:
     """`loss_curve.png`, `recall_curve.png` and `training_curves.png` of a job, the best epoch marked."""
     recalls = class_columns(task_named(source.task).watched, source.class_names)
     titles = score_columns(source.class_names, task=source.task)
+    second = next(name for name in SECOND if name in titles)
     one = "validation recall"
     _draw(job, {"cross-entropy": LOSSES}, job.folder / "loss_curve.png")
     _draw(job, {one: recalls}, job.folder / "recall_curve.png")
     panels: dict[str, Mapping[str, str]] = {
         "loss": LOSSES,
-        "validation accuracy": {"val_acc": "accuracy"},
+        f"validation {titles[second]}": {second: titles[second]},
         "validation macro-F1 and recalls": {name: titles[name] for name in ("val_macro_f1", *recalls)},
         "learning rate": RATES,
     }

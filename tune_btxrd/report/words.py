@@ -12,6 +12,7 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.record import best_trial, states_line
 from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.tasks.registry import task_named
 
 
 class NotedEnvironment(TypedDict, total=False):
@@ -189,7 +190,8 @@ def head_lines(material: Material) -> list[str]:
     """Under the title: which data, when, how far."""
     dataset, environment = material.settings.dataset, settings_environment(material)
     source = material.settings.source
-    lines = [f"{dataset.name}, {dataset.images:,} images; classes {', '.join(source.class_names)}"]
+    kind = "classes" if task_named(source.task).exclusive else "labels"
+    lines = [f"{dataset.name}, {dataset.images:,} images; {kind} {', '.join(source.class_names)}"]
     created = str(environment.get("created", ""))[:16].replace("T", " ")
     begun = f", begun {created}" if created else ""
     if material.spec is None:

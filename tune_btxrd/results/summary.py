@@ -15,10 +15,11 @@ from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.results.search_json import SearchSettings
-from tune_btxrd.search.columns import recall_columns
+from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import best_trial
 from tune_btxrd.search.selection import Selection
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source
 
 FILE = "summary.json"
@@ -115,8 +116,8 @@ class _Training:
         self.job, self.log = job, job.log()
         self.best = best_row(self.log)
         names = source.class_names
-        columns = zip(names, recall_columns(names), strict=True)
-        self.recalls = {name: float(self.best[column]) for name, column in columns}
+        columns = class_columns(task_named(source.task).watched, names)
+        self.recalls = {name: float(self.best[column]) for column, name in columns.items()}
         self.positive = names[source.positive_class]
         monitor = MONITORS[job.config.monitor]
         shown = {monitor.label: (float(self.best[monitor.column]), 4), "val macro-F1": (float(self.best["val_macro_f1"]), 2)}

@@ -1,4 +1,4 @@
-"""Calibration: one temperature and one bias per class, fitted on validation. N = images, C = classes."""
+"""Calibration: a temperature and one bias per class, fitted on validation. N = images, C = classes or labels."""
 # ruff: noqa: N803
 # (shape suffixes: logits_NC)
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
 
@@ -23,41 +24,63 @@ class Calibration:
     """The task's probabilities of logits / temperature + bias.
 
     Class weights in the training loss shift the log odds between classes, which a temperature alone cannot undo; the bias
-    can (vector scaling with a common scale; Guo et al., ICML 2017, section 4.2).
+    can (vector scaling with a common scale; Guo et al., ICML 2017, section 4.2). Independent labels have a temperature each,
+    which is Platt's scaling of each (Platt, 1999) with a slope that cannot turn round.
     """
 
-    temperature: float
-    bias: tuple[float, ...]  # nats, one per class, mean 0
+    temperature: float | tuple[float, ...]  # one for all classes; of independent labels one each
+    bias: tuple[float, ...]  # nats, one per class; mean 0 where classes exclude each other
     task: Task = DEFAULT
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """One per class or label."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,) * len(self.bias)
 
     def probabilities(self, logits_NC: np.ndarray) -> np.ndarray:
         """(N, C) calibrated probabilities, float64."""
-        return self.task.probabilities(logits_NC.astype(np.float64) / self.temperature + np.asarray(self.bias))
+        return self.task.probabilities(logits_NC.astype(np.float64) / np.asarray(self.temperature) + np.asarray(self.bias))
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
-        return {"temperature": self.temperature, "bias": list(self.bias), "task": self.task.name}
+        temperature = list(self.temperature) if isinstance(self.temperature, tuple) else self.temperature
+        return {"temperature": temperature, "bias": list(self.bias), "task": self.task.name}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
         """The inverse of `to_dict`."""
-        task = task_named(values.get("task", DEFAULT.name))
-        return cls(temperature=float(values["temperature"]), bias=tuple(map(float, values["bias"])), task=task)
+        task, given = task_named(values.get("task", DEFAULT.name)), values["temperature"]
+        temperature = tuple(map(float, given)) if isinstance(given, list) else float(given)
+        return cls(temperature=temperature, bias=tuple(map(float, values["bias"])), task=task)
 
 
-def fit_calibration(logits_NC: np.ndarray, targets_N: np.ndarray, *, task: Task = DEFAULT) -> Calibration:
-    """Temperature and biases that minimise the unweighted cross-entropy with a prior around "no change".
+def fit_calibration(logits_NC: np.ndarray, targets: np.ndarray, *, task: Task = DEFAULT) -> Calibration:
+    """Temperature and biases that minimise the unweighted loss of the task with a prior around "no change".
 
     The prior (normal in log temperature and biases, SPREAD) weighs as much as a few images: with thousands it is not
-    felt, and 34 that are all right do not make a model sure to 23 digits.
+    felt, and 34 that are all right do not make a model sure to 23 digits. Independent labels are fitted one by one; one
+    that validation knows no yes or no no of stays as it is.
     """
+    if task.exclusive:
+        temperature, bias = _fitted(logits_NC, targets, task=task)
+        return Calibration(temperature=temperature, bias=tuple((bias - bias.mean()).tolist()), task=task)
+    answers, pairs = Answers.of(targets, targets, logits_NC.shape[1], task=task), []
+    for index, two_sided in enumerate(answers.two_sided_C):
+        known, own = answers.known_NC[:, index], slice(index, index + 1)
+        logits, asked = logits_NC[known, own], targets[known, own]
+        pairs.append(_fitted(logits, asked, task=task) if two_sided else (1.0, np.zeros(1)))
+    return Calibration(temperature=tuple(t for t, _ in pairs), bias=tuple(float(b[0]) for _, b in pairs), task=task)
+
+
+def _fitted(logits_NC: np.ndarray, targets: np.ndarray, *, task: Task) -> tuple[float, np.ndarray]:
+    """A temperature, and a bias per column."""
     classes = logits_NC.shape[1]
     logits = logits_NC.astype(np.float64)
     spread = np.array([SPREAD[0], *[SPREAD[1]] * classes])
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, bias = np.exp(-parameters[0]), parameters[1:]
-        total, error = task.log_loss(logits * scale + bias, targets_N)
+        total, error = task.log_loss(logits * scale + bias, targets)
         slope_temperature = -scale * np.sum(error * logits)
         pull = parameters / spread**2
         slope = np.append(slope_temperature, error.sum(axis=0)) + pull
@@ -65,5 +88,4 @@ def fit_calibration(logits_NC: np.ndarray, targets_N: np.ndarray, *, task: Task 
 
     bounds = [(-LOG_TEMPERATURE_BOUND, LOG_TEMPERATURE_BOUND), *[(-BIAS_BOUND, BIAS_BOUND)] * classes]
     found = optimize.minimize(loss, np.zeros(classes + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
-    bias = found[1:] - found[1:].mean()
-    return Calibration(temperature=float(np.exp(found[0])), bias=tuple(float(value) for value in bias), task=task)
+    return float(np.exp(found[0])), found[1:]

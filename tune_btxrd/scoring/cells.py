@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.scoring.intervals import NOT_ESTIMABLE, Interval
-from tune_btxrd.scoring.metrics import CALIBRATION_BINS, PER_CLASS
+from tune_btxrd.scoring.metrics import CALIBRATION_BINS
 
 EXACT, BOOTSTRAP = "Clopper-Pearson", "bootstrap"
 FOOTNOTE = (
@@ -31,7 +31,7 @@ def score_rows(
     """
     rows = []
     for metric, name in scores[["metric", "class"]].drop_duplicates().itertuples(index=False):
-        if classes is not None and metric in PER_CLASS and name not in classes:
+        if classes is not None and name and name not in classes:
             continue
         mine = scores[(scores["metric"] == metric) & (scores["class"] == name)]
         row = {"metric": metric_label(metric, name)}
@@ -41,6 +41,15 @@ def score_rows(
             row["difference"] = difference_cell(dict(same.iloc[0])) if len(same) else ""
         rows.append(row)
     return rows
+
+
+def class_rows(scores: pd.DataFrame, model: str, *, head: str) -> list[dict[str, str]]:
+    """One row per class of one model: its name in a column `head`, then a cell per metric of a class."""
+    own = scores[(scores["model"] == model) & (scores["class"] != "")]
+    return [
+        {head: str(name)} | {metric_label(str(row["metric"])): score_cell(dict(row)) for _, row in group.iterrows()}
+        for name, group in own.groupby("class", sort=False)
+    ]
 
 
 def metric_label(metric: str, class_name: str = "") -> str:

@@ -1,6 +1,6 @@
 """A test result that collapses: rules by which a reader is warned before anything else. They read `scores.csv`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pandas as pd
@@ -13,14 +13,15 @@ AREAS = ("macro_auc", "auc")
 HEADLINE = ("macro_auc", "sensitivity")
 
 
-def collapse_warnings(scores: pd.DataFrame, positive_class: str) -> list[str]:
+def collapse_warnings(scores: pd.DataFrame, classes: Collection[str]) -> list[str]:
     """Of the winner (the first model): an area that may be chance, too few found, validation that promised more.
 
     Args:
         scores: one split's table; `validation` holds the winner's own scores on its validation part where it is known.
+        classes: those that the model is asked about: the positive class; of independent labels all.
     """
     winner = scores[scores["model"] == scores["model"].iloc[0]] if len(scores) else scores
-    return [line for _, row in winner.iterrows() for line in _of_row(row, positive_class)]
+    return [line for _, row in winner.iterrows() for line in _of_row(row, classes)]
 
 
 def headline(scores: pd.DataFrame, positive_class: str) -> str:
@@ -33,9 +34,9 @@ def headline(scores: pd.DataFrame, positive_class: str) -> str:
     return ", ".join(told)
 
 
-def _of_row(row: "pd.Series[Any]", positive_class: str) -> Iterator[str]:
+def _of_row(row: "pd.Series[Any]", classes: Collection[str]) -> Iterator[str]:
     metric, interval = str(row["metric"]), shown_interval(dict(row))
-    if row["class"] not in ("", positive_class):
+    if row["class"] and row["class"] not in classes:
         return
     said = f"{metric_label(metric, str(row['class']))} {score_cell(dict(row))}"
     if pd.isna(interval.low):

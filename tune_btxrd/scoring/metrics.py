@@ -1,5 +1,6 @@
-"""Every number of the evaluation, for many weightings of the images at once: the point estimate and all bootstrap draws.
+"""Metrics of exclusive classes, for many weightings of the images at once: the point estimate and all bootstrap draws.
 
+What independent labels have of their own stands in `label_metrics.py`.
 R = weightings, N = images, C = classes, L = distinct scores. A weighting says how often each image counts.
 """
 # ruff: noqa: N803, N806
@@ -24,7 +25,7 @@ class Metric(NamedTuple):
 
 OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "calibration_error")
 PER_CLASS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
-PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")  # found / asked, hence with exact intervals
+PROPORTIONS = ("accuracy", "exact_match", "sensitivity", "specificity", "ppv", "npv")  # found / asked: exact intervals
 LOWER_IS_BETTER = ("brier", "calibration_error")
 
 
@@ -47,7 +48,7 @@ def scores(
         found[Metric("auc", index)] = auc(probabilities_NC[:, index], positive, weights_RN)
         found[Metric("average_precision", index)] = average_precision(probabilities_NC[:, index], positive, weights_RN)
     trace = np.trace(counts_RCC, axis1=1, axis2=2)
-    found[Metric("accuracy")] = _ratio(trace, counts_RCC.sum(axis=(1, 2)))
+    found[Metric("accuracy")] = ratio(trace, counts_RCC.sum(axis=(1, 2)))
     found[Metric("balanced_accuracy")] = _class_mean(found, "sensitivity", classes)
     found[Metric("macro_f1")] = np.mean([np.nan_to_num(found[Metric("f1", i)]) for i in range(classes)], axis=0)
     found[Metric("macro_auc")] = _class_mean(found, "auc", classes)
@@ -76,14 +77,18 @@ def class_rates(counts_RCC: np.ndarray) -> dict[str, np.ndarray]:
     """sensitivity, specificity, ppv, npv, f1 of every class against the rest: (R, C) each."""
     hit = np.diagonal(counts_RCC, axis1=1, axis2=2)
     real, called = counts_RCC.sum(axis=2), counts_RCC.sum(axis=1)
-    total = counts_RCC.sum(axis=(1, 2))[:, None]
+    return rates(hit, real, called, counts_RCC.sum(axis=(1, 2))[:, None])
+
+
+def rates(hit: np.ndarray, real: np.ndarray, called: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """The same from weights: positives that are called, all positives, all that are called, all images."""
     rest_right = total - real - called + hit
     return {
-        "sensitivity": _ratio(hit, real),
-        "specificity": _ratio(rest_right, total - real),
-        "ppv": _ratio(hit, called),
-        "npv": _ratio(rest_right, total - called),
-        "f1": _ratio(2 * hit, real + called),
+        "sensitivity": ratio(hit, real),
+        "specificity": ratio(rest_right, total - real),
+        "ppv": ratio(hit, called),
+        "npv": ratio(rest_right, total - called),
+        "f1": ratio(2 * hit, real + called),
     }
 
 
@@ -91,7 +96,7 @@ def auc(score_N: np.ndarray, positive_N: np.ndarray, weights_RN: np.ndarray) -> 
     """(R,) area under the ROC curve: how often a positive scores above a negative, ties counting half."""
     yes_RL, no_RL = _by_level(score_N, positive_N, weights_RN)
     below = np.cumsum(no_RL, axis=1) - no_RL / 2
-    return _ratio((yes_RL * below).sum(axis=1), yes_RL.sum(axis=1) * no_RL.sum(axis=1))
+    return ratio((yes_RL * below).sum(axis=1), yes_RL.sum(axis=1) * no_RL.sum(axis=1))
 
 
 def average_precision(score_N: np.ndarray, positive_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
@@ -99,7 +104,7 @@ def average_precision(score_N: np.ndarray, positive_N: np.ndarray, weights_RN: n
     yes_RL, no_RL = (level[:, ::-1] for level in _by_level(score_N, positive_N, weights_RN))
     hits, calls = np.cumsum(yes_RL, axis=1), np.cumsum(yes_RL + no_RL, axis=1)
     precision = np.divide(hits, calls, out=np.zeros_like(hits), where=calls > 0)
-    return _ratio((yes_RL * precision).sum(axis=1), yes_RL.sum(axis=1))
+    return ratio((yes_RL * precision).sum(axis=1), yes_RL.sum(axis=1))
 
 
 def brier(
@@ -107,7 +112,7 @@ def brier(
 ) -> np.ndarray:
     """(R,) mean over images of the sum over classes of (probability - truth) squared, in [0, 2]."""
     error = probabilities_NC - task.indicators(targets_N, probabilities_NC.shape[1])
-    return _ratio(weights_RN @ (error**2).sum(axis=1), weights_RN.sum(axis=1))
+    return ratio(weights_RN @ (error**2).sum(axis=1), weights_RN.sum(axis=1))
 
 
 def calibration_error(
@@ -116,8 +121,13 @@ def calibration_error(
     """(R,) expected calibration error of the predicted class: |share right - mean confidence|, averaged over bins."""
     confidence = probabilities_NC.max(axis=1)
     right = task.same(task.decide(probabilities_NC), targets_N)
-    gaps_RB = weights_RN @ (np.eye(CALIBRATION_BINS)[bin_of(confidence)] * (right - confidence)[:, None])
-    return _ratio(np.abs(gaps_RB).sum(axis=1), weights_RN.sum(axis=1))
+    return ratio(bin_gaps(confidence, right, weights_RN), weights_RN.sum(axis=1))
+
+
+def bin_gaps(probability_N: np.ndarray, true_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+    """(R,) weight of the images in a bin * |share that is true - mean probability|, summed over CALIBRATION_BINS bins."""
+    gaps_RB = weights_RN @ (np.eye(CALIBRATION_BINS)[bin_of(probability_N)] * (true_N - probability_N)[:, None])
+    return np.asarray(np.abs(gaps_RB).sum(axis=1))
 
 
 def bin_of(probability_N: np.ndarray) -> np.ndarray:
@@ -148,6 +158,7 @@ def _class_mean(found: dict[Metric, np.ndarray], name: str, classes: int) -> np.
     return np.asarray(np.mean(present, axis=0) if present else columns[0])
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-    return ratio
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole; NaN where the whole is 0."""
+    share: np.ndarray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return share

@@ -1,27 +1,22 @@
-"""The tables of an evaluation, as data frames: scores, differences, gap, operating points, calibration."""
-# ruff: noqa: N803, N806
+"""Judged: a model on a test part; and the tables of its scores: all of them, differences, the gap between splits."""
+# ruff: noqa: N803
 # (shape suffixes: N = images, R = bootstrap draws, C = classes)
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.scoring.cells import BOOTSTRAP, EXACT
 from tune_btxrd.scoring.decisions import Decisions
 from tune_btxrd.scoring.intervals import NOT_ESTIMABLE, Interval, Proportion, bootstrap_interval, percentile_interval
-from tune_btxrd.scoring.metrics import (
-    PROPORTIONS,
-    Metric,
-    brier,
-    calibration_error,
-    confusions,
-    log_loss,
-    ones,
-    scores,
-)
+from tune_btxrd.scoring.label_metrics import label_scores
+from tune_btxrd.scoring.metrics import PROPORTIONS, Metric, ones, scores
+from tune_btxrd.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +25,7 @@ class Judged:
 
     Attributes:
         name: "winner" or "hand-made".
-        logits: (N, C); targets: (N,).
+        logits: (N, C); targets: N, in the form of the task.
         decisions: fitted on the validation part of the same split.
         point: metric -> value on the whole part; draws: metric -> (R,) values, one per bootstrap draw.
         validation: metric -> value on the validation part; empty where nobody asked.
@@ -47,37 +42,57 @@ class Judged:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(N, C), not calibrated: what decides the predicted class and every score but those of `calibration_table`."""
+        """(N, C), not calibrated: what every score is of but those of `calibration_table`."""
         return self.decisions.task.probabilities(self.logits)
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) the most probable class."""
-        return self.decisions.task.decide_logits(self.logits)
+        """What the model says by `decisions.rule`, in the form of the targets."""
+        return self.decisions.decide(self.logits)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """Targets and decisions as yes and no per class."""
+        return Answers.of(self.targets, self.predicted, self.logits.shape[1], task=self.decisions.task)
 
     def interval(self, metric: Metric) -> Interval:
         """The interval that is shown: exact for a share, else of the bootstrap over groups."""
         if metric.name in PROPORTIONS:
-            return proportions(self.targets, self.predicted, self.logits.shape[1])[metric].clopper_pearson
+            return proportions(self.answers, task=self.decisions.task)[metric].clopper_pearson
         return bootstrap_interval(self.draws[metric])
 
 
 def judge(
-    name: str, logits_NC: np.ndarray, targets_N: np.ndarray, weights_RN: np.ndarray, *, decisions: Decisions, sha256: str
+    name: str, logits_NC: np.ndarray, targets: np.ndarray, weights_RN: np.ndarray, *, decisions: Decisions, sha256: str
 ) -> Judged:
     """Scores a model's logits on the whole part and on every bootstrap draw."""
-    task = decisions.task
-    probabilities = task.probabilities(logits_NC)
-    point = scores(probabilities, targets_N, ones(len(targets_N)), task=task)
     return Judged(
         name=name,
         checkpoint_sha256=sha256,
         logits=logits_NC,
-        targets=targets_N,
+        targets=targets,
         decisions=decisions,
-        point={metric: float(values[0]) for metric, values in point.items()},
-        draws=scores(probabilities, targets_N, weights_RN, task=task),
+        point=part_scores(logits_NC, targets, decisions=decisions),
+        draws=drawn_scores(logits_NC, targets, weights_RN, decisions=decisions),
     )
+
+
+def part_scores(logits_NC: np.ndarray, targets: np.ndarray, *, decisions: Decisions) -> dict[Metric, float]:
+    """Metric -> value on the whole part."""
+    drawn = drawn_scores(logits_NC, targets, ones(len(targets)), decisions=decisions)
+    return {metric: float(values[0]) for metric, values in drawn.items()}
+
+
+def drawn_scores(
+    logits_NC: np.ndarray, targets: np.ndarray, weights_RN: np.ndarray, *, decisions: Decisions
+) -> dict[Metric, np.ndarray]:
+    """Metric -> (R,) values of what the decisions make of the logits, one per weighting of the images."""
+    task, decided = decisions.task, decisions.decide(logits_NC)
+    probabilities = task.probabilities(logits_NC)
+    if task.exclusive:
+        return scores(probabilities, targets, weights_RN, task=task)
+    answers = Answers.of(targets, decided, logits_NC.shape[1], task=task)
+    return label_scores(probabilities, answers, weights_RN)
 
 
 def score_table(models: Sequence[Judged], class_names: Sequence[str]) -> pd.DataFrame:
@@ -87,7 +102,7 @@ def score_table(models: Sequence[Judged], class_names: Sequence[str]) -> pd.Data
     """
     rows = []
     for model in models:
-        counts = proportions(model.targets, model.predicted, len(class_names))
+        counts = proportions(model.answers, task=model.decisions.task)
         for metric, value in model.point.items():
             row = {"model": model.name, **_named(metric, class_names), "value": value}
             row["validation"] = model.validation.get(metric, math.nan)
@@ -109,22 +124,26 @@ def difference_table(first: Judged, second: Judged, class_names: Sequence[str]) 
     return pd.DataFrame(rows)
 
 
-def proportions(targets_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> dict[Metric, Proportion]:
+def proportions(answers: Answers, *, task: Task) -> dict[Metric, Proportion]:
     """Every metric that is found / asked, as counts."""
-    counts_CC = confusions(targets_N, predicted_N, classes, ones(len(targets_N)))[0].astype(int)
-    total, found = int(counts_CC.sum()), {}
-    found[Metric("accuracy")] = Proportion(found=int(np.trace(counts_CC)), asked=total)
-    for index in range(classes):
-        hit, real, called = (int(v) for v in (counts_CC[index, index], counts_CC[index].sum(), counts_CC[:, index].sum()))
-        cells = {
-            "sensitivity": (hit, real),
-            "specificity": (total - real - called + hit, total - real),
-            "ppv": (hit, called),
-            "npv": (total - real - called + hit, total - called),
-        }
-        found |= {Metric(name, index): Proportion(found=k, asked=n) for name, (k, n) in cells.items()}
-    assert {metric.name for metric in found} == set(PROPORTIONS)
+    overall = Metric("accuracy" if task.exclusive else "exact_match")
+    found = {overall: Proportion(found=int(answers.right_N.sum()), asked=int(answers.whole_N.sum()))}
+    for index in range(answers.yes_NC.shape[1]):
+        _, yes, called = answers.one(index)
+        found |= {Metric(name, index): count for name, count in yes_no_counts(yes, called).items()}
+    assert {metric.name for metric in found} <= set(PROPORTIONS)
     return found
+
+
+def yes_no_counts(yes_N: np.ndarray, called_N: np.ndarray) -> dict[str, Proportion]:
+    """sensitivity, specificity, ppv and npv of one question as counts; (N,) bool each."""
+    pairs = {
+        "sensitivity": (called_N, yes_N),
+        "specificity": (~called_N, ~yes_N),
+        "ppv": (yes_N, called_N),
+        "npv": (~yes_N, ~called_N),
+    }
+    return {name: Proportion(found=int((k & n).sum()), asked=int(n.sum())) for name, (k, n) in pairs.items()}
 
 
 def proportion_columns(count: Proportion | None) -> dict[str, float]:
@@ -133,45 +152,6 @@ def proportion_columns(count: Proportion | None) -> dict[str, float]:
         return {}
     columns: dict[str, float] = {"found": count.found, "asked": count.asked}
     return columns | _ends("clopper_pearson", count.clopper_pearson) | _ends("wilson", count.wilson)
-
-
-def operating_table(models: Sequence[Judged], positive_class: int) -> pd.DataFrame:
-    """Every operating point: what was asked and achieved on validation, and what it achieves here."""
-    rows = []
-    for model in models:
-        positive = model.targets == positive_class
-        calls = model.decisions.calls(model.logits)
-        for point in model.decisions.operating_points:
-            called = calls[point.name]
-            counts = {
-                "sensitivity": Proportion(found=int((called & positive).sum()), asked=int(positive.sum())),
-                "specificity": Proportion(found=int((~called & ~positive).sum()), asked=int((~positive).sum())),
-                "ppv": Proportion(found=int((called & positive).sum()), asked=int(called.sum())),
-                "npv": Proportion(found=int((~called & ~positive).sum()), asked=int((~called).sum())),
-            }
-            chosen = {"val_sensitivity": point.val_sensitivity, "val_specificity": point.val_specificity}
-            for name, count in counts.items():
-                row = {"model": model.name, "operating_point": point.name, "threshold": point.threshold, **chosen}
-                rows.append(row | {"metric": name, "value": count.value} | proportion_columns(count))
-    return pd.DataFrame(rows)
-
-
-def calibration_table(models: Sequence[Judged]) -> pd.DataFrame:
-    """log_loss, brier and calibration_error before and after the calibration fitted on validation."""
-    rows = []
-    for model in models:
-        after = model.decisions.calibration.probabilities(model.logits)
-        for stage, probabilities in (("before", model.probabilities), ("after", after)):
-            weights = ones(len(model.targets))
-            values = {
-                "log_loss": log_loss(probabilities, model.targets),
-                "brier": float(brier(probabilities, model.targets, weights, task=model.decisions.task)[0]),
-                "calibration_error": float(
-                    calibration_error(probabilities, model.targets, weights, task=model.decisions.task)[0]
-                ),
-            }
-            rows.append({"model": model.name, "calibration": stage, **values} | _fitted(model.decisions, stage))
-    return pd.DataFrame(rows)
 
 
 def gap_table(
@@ -192,13 +172,6 @@ def gap_table(
             row |= {"second_value": other.point[metric], "gap": value - other.point[metric]}
             rows.append(row | _bootstrapped(drawn))
     return pd.DataFrame(rows)
-
-
-def _fitted(decisions: Decisions, stage: str) -> dict[str, float | str]:
-    if stage == "before":
-        return {}
-    bias = " ".join(f"{value:+.3f}" for value in decisions.calibration.bias)
-    return {"temperature": decisions.calibration.temperature, "bias": bias, "fitted_on": decisions.images}
 
 
 def _named(metric: Metric, class_names: Sequence[str]) -> dict[str, str]:

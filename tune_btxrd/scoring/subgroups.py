@@ -32,28 +32,36 @@ def subgroups(manifest: Manifest, rows: np.ndarray) -> list[Subgroup]:
     return [group for group in _all_subgroups(manifest, rows) if group.member_N.any()]
 
 
-def subgroup_table(models: Sequence[Judged], groups: Sequence[Subgroup], positive_class: int) -> pd.DataFrame:
-    """Per model and subgroup: accuracy, sensitivity and specificity of the positive class, as counts with intervals.
+def subgroup_table(models: Sequence[Judged], groups: Sequence[Subgroup], class_names: Sequence[str]) -> pd.DataFrame:
+    """Per model and subgroup: accuracy, and sensitivity and specificity of the positive class, as counts with intervals.
 
-    `small` marks a share of fewer than SMALL images.
+    Of independent labels: exact match, and sensitivity and specificity of each, named in a column `class`. `small` marks a
+    share of fewer than SMALL images.
     """
     rows: list[dict[str, object]] = []
     for model in models:
-        right, positive = model.predicted == model.targets, model.targets == positive_class
-        called = model.predicted == positive_class
-        asked = {
-            "accuracy": (right, np.ones_like(right)),
-            "sensitivity": (called, positive),
-            "specificity": (~called, ~positive),
-        }
+        questions = list(_questions(model, class_names))
         for group in groups:
-            for metric, (found, whole) in asked.items():
+            for named, metric, found, whole in questions:
                 among = whole & group.member_N
                 count = Proportion(found=int((found & among).sum()), asked=int(among.sum()))
                 row = {"model": model.name, "kind": group.kind, "level": group.level, "images": int(group.member_N.sum())}
-                row |= {"metric": metric, "value": count.value} | proportion_columns(count)
+                row |= named | {"metric": metric, "value": count.value} | proportion_columns(count)
                 rows.append(row | {"small": count.asked < SMALL})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+
+
+Question = tuple[dict[str, str], str, np.ndarray, np.ndarray]  # label's name, metric, (N,) found, (N,) asked
+
+
+def _questions(model: Judged, class_names: Sequence[str]) -> Iterator[Question]:
+    answers, labels = model.answers, model.decisions.labels
+    yield {"class": ""} if labels else {}, "exact_match" if labels else "accuracy", answers.right_N, answers.whole_N
+    for index in model.decisions.asked:
+        named = {"class": class_names[index]} if labels else {}
+        known, yes, called = (item[:, index] for item in (answers.known_NC, answers.yes_NC, answers.called_NC))
+        yield named, "sensitivity", called, yes & known
+        yield named, "specificity", ~called, ~yes & known
 
 
 def _all_subgroups(manifest: Manifest, rows: np.ndarray) -> Iterator[Subgroup]:
