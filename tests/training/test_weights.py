@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 
 from tests.support.paths import SHARED
 from tests.support.toy_training import run, toy_config, toy_data
@@ -43,6 +44,9 @@ FORMS = {
         "state_dict": {f"module.{name}": value for name, value in tensors.items()},
     },
     "ours.pt": lambda tensors: {"model_state_dict": tensors, "class_names": ["a"]},
+    "lightning.ckpt": lambda tensors: {
+        "state_dict": {f"net.{name}": value for name, value in tensors.items()} | {"loss.weight": torch.ones(3)},
+    },
     "wrapped.pt": lambda tensors: {f"model.{name}": value for name, value in tensors.items()},
 }
 
@@ -56,6 +60,16 @@ def test_a_file_gives_all_but_the_head(name: str, tmp_path: Path):
     for key, value in state.model.state_dict().items():
         expected = random[key] if key.startswith("classifier") else tensors[key]
         assert torch.equal(value, expected), key  # the head comes from the seed, as without weights
+
+
+def test_torchvision_s_names_of_the_same_backbone_are_understood(tmp_path: Path):
+    with seeded(0, torch.device("cpu")):
+        theirs, ours = torchvision.models.efficientnet_b0(num_classes=5).eval(), timm.create_model("efficientnet_b0").eval()
+    tensors = pretrained_tensors(ours, "efficientnet_b0", write(tmp_path / "tv.pth", theirs.state_dict()))
+    ours.load_state_dict(tensors, strict=False)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.forward_features(images), theirs.features(images), atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path):

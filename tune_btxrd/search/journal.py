@@ -10,12 +10,12 @@ import math
 import os
 import time
 from collections.abc import Iterator, Set
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import held_alone
 from tune_btxrd.search.events import Event
 
 FILE = "journal.jsonl"
@@ -34,23 +34,16 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        self._lock = FileLock(folder / ".journal.lock")
-        try:
-            self._lock.acquire(blocking=False)
-            _cut_unreadable_end(self.path)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        except Timeout as error:
-            raise ResultError(
-                f"One session at a time may write a search, but {folder.name!r} is running already: `watch` shows it."
-            ) from error
-        except OSError as error:
-            self._lock.release()
-            raise ResultError(
-                f"The results folder must be writable, but {self.path}: {error.strerror}. Choose another --storage."
-            ) from error
-        except ResultError:
-            self._lock.release()
-            raise
+        with ExitStack() as held:
+            try:
+                held.enter_context(held_alone(folder, "search"))
+                _cut_unreadable_end(self.path)
+                self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise ResultError(
+                    f"The results folder must be writable, but {self.path}: {error.strerror}. Choose another --storage."
+                ) from error
+            self._held = held.pop_all()
 
     def write(self, event: str, **content: Any) -> Event:
         """Appends one event with the present time and returns it."""
@@ -71,7 +64,7 @@ class Journal:
         """Makes what was written survive a power cut, and closes the file."""
         os.fsync(self._file)
         os.close(self._file)
-        self._lock.release()
+        self._held.close()
 
 
 class JournalReader:

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor
+
+Value = TypeVar("Value")
 
 COUNTER = "num_batches_tracked"  # of a batch norm; old files lack it
 _BLOCK = {  # torchvision's place in a block that expands -> timm's name
@@ -29,7 +32,7 @@ _IN_BLOCK = re.compile(r"^block\.(\d+\.\w+)\.(.+)$")
 _HEAD = re.compile(r"^(.*?)classifier\.1\.(weight|bias)$")
 
 
-def under_own_names(tensors: Mapping[str, object], own: Mapping[str, Tensor]) -> dict[str, object]:
+def under_own_names(tensors: Mapping[str, Value], own: Mapping[str, Tensor]) -> dict[str, Value]:
     """The entries that belong to a model of these names, under its names; all entries where none fits as a whole.
 
     A wrapper's prefix (`model.`, Lightning's `net.`, `module.`) is taken off; entries outside of it, such as a loss's

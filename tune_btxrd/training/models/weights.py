@@ -18,11 +18,11 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, first_line
+from tune_btxrd.training.models.key_names import COUNTER, under_own_names
 from tune_btxrd.training.models.names import weights_file
 
 PROBE_SECONDS = 4.0  # huggingface_hub itself retries for 46 s before it says that there is no network
 WRAPPERS = ("model_state_dict", "state_dict", "state_dict_ema", "model")
-PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
 def pretrained_tensors(model: nn.Module, backbone: str, file: str | None) -> dict[str, Tensor]:
@@ -119,10 +119,10 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
 
 def _fitting(tensors: Mapping[str, Tensor], model: nn.Module, *, source: str) -> dict[str, Tensor]:
     """The tensors under the model's names, classifier dropped, every other name and shape checked."""
-    found = {_bare(name): value for name, value in tensors.items()}
     head = classifier_prefixes(model)
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(head)}
-    absent = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    found = under_own_names(tensors, wanted)
+    absent = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
     if absent:
         near = difflib.get_close_matches(absent[0], found, n=1)
         hint = f" (nearest: {near[0]})" if near else ""
@@ -135,9 +135,3 @@ def _fitting(tensors: Mapping[str, Tensor], model: nn.Module, *, source: str) ->
     if extra:
         raise ConfigError(f"Weights must be of this backbone, but {source} also has {extra[0]!r}: change --backbone.")
     return {name: found[name].to(value.dtype) if name in found else value.clone() for name, value in wanted.items()}
-
-
-def _bare(name: str) -> str:
-    while name.startswith(PREFIXES):
-        name = name.split(".", maxsplit=1)[1]
-    return name
