@@ -67,3 +67,9 @@ def test_one_cell_far_below_is_refused_before_it_fills_the_memory(tmp_path: Path
     book.save(root / "dataset.xlsx")
     with pytest.raises(DataError, match="at most 500,000 rows, but sheet 'Sheet1' of"):
         read_dataset(root)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_csv_of_another_country_is_read_by_its_own_separator(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "a.csv").write_text(f"image_id{separator}label\r\n1.png{separator}a\r\n", encoding="utf-8-sig")
+    assert read_table(tmp_path / "a.csv").to_dict("list") == {"image_id": ["1.png"], "label": ["a"]}

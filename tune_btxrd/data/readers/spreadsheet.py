@@ -150,9 +150,16 @@ def _rows_of(sheet: Any, path: Path) -> Rows:
 
 def _read_csv(path: Path) -> Rows:
     try:
-        return list(csv.reader(io.StringIO(_read_text(path), newline=""), strict=True))
+        text = _read_text(path)
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_separator(text)))
     except csv.Error as error:
         raise DataError(f"{path} must be a readable CSV file, but it is not ({error}): save it again.") from error
+
+
+def _separator(text: str) -> str:
+    """A comma, or what spreadsheets of other countries write where the first line has none: a semicolon or a tab."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    return next((sign for sign in ",;\t" if sign in first), ",")
 
 
 def _read_text(path: Path) -> str:
