@@ -309,6 +309,8 @@ def test_what_is_not_understood_or_too_large_is_said(tmp_path: Path) -> None:
     place = odd.index(tag) + len(tag)
     with pytest.raises(UnreadableError, match="is not understood: a TIFF of photometric kind 32845"):
         decode_image(write(tmp_path / "a.tif", odd[:place] + struct.pack("<H", 32_845) + odd[place + 2 :]), 8)
+    with pytest.raises(UnreadableError, match="is not understood: a TIFF of complex numbers"):
+        decode_image(write(tmp_path / "c.tif", tiff(np.ones((4, 4), dtype=np.complex64))), 8)
     two = tiff(np.zeros((2, 4, 4), dtype=np.float64), photometric="minisblack")
     with pytest.raises(UnreadableError, match="holds 2 pictures instead of one"):
         decode_image(write(tmp_path / "b.tif", two), 8)

@@ -86,6 +86,24 @@ def test_a_mean_of_bytes_with_std_one_is_understood(tmp_path: Path):
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
+def test_a_task_that_is_not_known_is_never_taken_for_another(tmp_path: Path):
+    with pytest.raises(ResultError, match=r"A task must be one of multiclass.*, but got 'segmentation'"):
+        logits(tmp_path / "a.pt", foreign(task="segmentation"))
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # files of it are there all the same
+@pytest.mark.parametrize("kind", ["quantized", "complex"])
+def test_weights_that_are_no_plain_numbers_are_refused(tmp_path: Path, kind: str):
+    ways = {
+        "quantized": lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        "complex": lambda tensor: tensor.to(torch.complex64),
+    }
+    tensors = foreign()["model_state_dict"]
+    tensors["model.classifier.weight"] = ways[kind](tensors["model.classifier.weight"])
+    with pytest.raises(ResultError, match=r"'classifier.weight' is no plain tensor instead of"):
+        logits(tmp_path / "a.pt", foreign(model_state_dict=tensors))
+
+
 def test_every_flipped_bit_of_the_zips_end_is_called_damage(tmp_path: Path):
     torch.save(foreign(), tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
@@ -227,6 +227,11 @@ def _model(info: ModelInfo, tensors: object, path: Path) -> nn.Module:
     return model
 
 
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of plain numbers: no sparse, quantized or complex one."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_complex())
+
+
 def _fitting(found: Mapping[str, object], own: Mapping[str, Tensor], *, path: Path, backbone: str) -> dict[str, Tensor]:
     """The tensors, checked one by one against the model's. Raises: ResultError."""
     must = f"A checkpoint's weights must fit {backbone}, but in {path}"
@@ -236,8 +241,8 @@ def _fitting(found: Mapping[str, object], own: Mapping[str, Tensor], *, path: Pa
         raise ResultError(f"{must} there is also {extra[0][:80]!r}: name the backbone that it is of.")
     fitting = {}
     for name, value in found.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.shape != own[name].shape:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else "no tensor"
+        if not _is_plain(value) or value.shape != own[name].shape:
+            shape = tuple(value.shape) if _is_plain(value) else "no plain tensor"
             raise ResultError(f"{must} {name!r} is {shape} instead of {tuple(own[name].shape)}: name its backbone.")
         fitting[name] = value
     if sum(value.numel() * value.element_size() for value in fitting.values()) > 2 * path.stat().st_size:

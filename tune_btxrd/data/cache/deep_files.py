@@ -114,6 +114,8 @@ def read_tiff(data: bytes) -> Samples:
         colormap = page.colormap
     if pixels.ndim != 3:
         raise UnknownPixelsError(f"a TIFF with axes {page.axes}")
+    if pixels.dtype.kind == "c":
+        raise UnknownPixelsError("a TIFF of complex numbers")
     is_unsigned = pixels.dtype.kind == "u"
     white = float(2**bits - 1) if is_unsigned else _supposed_white(pixels)
     colour, others = _colour(kind, pixels, white, colormap)
