@@ -82,7 +82,9 @@ def test_killed_build_leaves_nothing_half_usable_and_goes_on(tmp_path: Path, mon
     np.testing.assert_array_equal(cache.images, np.stack([pixels_of(file) for file in files]))
 
 
-@pytest.mark.parametrize("damage", ["no states", "no images", "other images", "cut images", "cut states"])
+@pytest.mark.parametrize(
+    "damage", ["no states", "no images", "other images", "cut images", "cut states", "another pixel", "another state"]
+)
 def test_a_damaged_partial_cache_is_started_over(tmp_path: Path, damage: str) -> None:
     manifest = manifest_of(write_pictures(tmp_path / "images", grey=6))
 
@@ -102,6 +104,10 @@ def test_a_damaged_partial_cache_is_started_over(tmp_path: Path, damage: str) ->
         np.save(images, np.zeros((6, 8, 8), dtype=np.uint8))
     elif damage == "cut images":
         os.truncate(images, 500)
+    elif damage == "another pixel":
+        images.write_bytes(images.read_bytes()[:130] + bytes(value ^ 1 for value in images.read_bytes()[130:]))
+    elif damage == "another state":
+        states.write_bytes(b"\x01" * 6 + states.read_bytes()[6:])
     else:
         os.truncate(states, 2)
     cache = build(manifest, tmp_path / "cache")
@@ -120,7 +126,7 @@ def test_a_waiting_process_shows_the_progress_of_the_writer(tmp_path: Path) -> N
     manifest = manifest_of(write_pictures(tmp_path / "images", grey=3))
     path = tmp_path / "cache" / cache_name(16, list(hashes_of(manifest).items()))
     partial.partial_folder(path).mkdir(parents=True)
-    (partial.partial_folder(path) / partial.STATES).write_bytes(bytes([1, 0, 2]))
+    (partial.partial_folder(path) / partial.STATES).write_bytes(bytes([1, 0, 2]) + bytes(3 * 4))  # and no checksum yet
     seen: list[tuple[int, int]] = []
     other = FileLock(path.with_name(f"{path.name}.lock"))
     other.acquire()

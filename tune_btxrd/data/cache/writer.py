@@ -6,6 +6,7 @@ Rows are written as plain file writes, not through a memory map: a full disk is 
 import errno
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ IMAGES, INDEX, STATES = "images.npy", "index.json", "states.bin"
 SUMS = "crc32"  # the index's key for the checksums of the pixels
 PARTIAL = ".partial"
 TODO, GREY, COLOUR = 0, 1, 2  # state of a row
+CRC = np.dtype("<u4")
 FLUSH_EVERY = 64  # rows; a power cut costs at most these
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -37,6 +39,7 @@ class PartialCache:
         self._path, self._folder, self._size = path, partial_folder(path), image_size
         self._sha256_of = sha256_of
         self._states = np.zeros(len(sha256_of), dtype=np.uint8)
+        self._sums = np.zeros(len(sha256_of), dtype=CRC)  # of each row's pixels; what a kill leaves is not believed unread
         self._unflushed = 0
         self._notes: dict[str, str] = {}
         self._folder.mkdir(exist_ok=True)
@@ -88,7 +91,7 @@ class PartialCache:
         os.fsync(self._file.fileno())
         if self._notes:
             self._write_index()
-        _write(self._folder / STATES, self._states.tobytes())
+        _write(self._folder / STATES, self._states.tobytes() + self._sums.tobytes())
         self._unflushed = 0
 
     def finish(self) -> None:
@@ -112,18 +115,18 @@ class PartialCache:
     def _continue(self) -> int | None:
         """Channels of the rows that an interrupted run left, their states read; None where there are none to use."""
         try:
-            states = np.frombuffer((self._folder / STATES).read_bytes(), dtype=np.uint8)
-            shape = np.load(self._folder / IMAGES, mmap_mode="r").shape
+            images = np.load(self._folder / IMAGES, mmap_mode="r")
+            states, sums = _written_rows(self._folder, images)
         except (OSError, ValueError):
-            return None  # killed before the first flush
-        channels = {self._shape(1): 1, self._shape(3): 3}.get(shape)
-        if channels is None or len(states) != len(self._states):
+            return None  # killed before the first flush, or damaged
+        channels = {self._shape(1): 1, self._shape(3): 3}.get(images.shape)
+        if channels is None:
             return None
         try:
             self._notes = dict(read_index(self._folder / INDEX).get("notes", {}))
         except (OSError, ValueError):
             return None
-        self._states[:] = states
+        self._states[:], self._sums[:] = states, sums
         return channels
 
     def _start(self, *, channels: int) -> int:
@@ -153,7 +156,9 @@ class PartialCache:
             pixels = np.repeat(pixels[..., None], 3, axis=-1)
         assert pixels.dtype == np.uint8 and pixels.shape == self._shape(self._channels)[1:]
         self._file.seek(self._offset + row * pixels.nbytes)
-        self._file.write(pixels.tobytes())
+        data = pixels.tobytes()
+        self._sums[row] = zlib.crc32(data)
+        self._file.write(data)
 
     def _shape(self, channels: int) -> tuple[int, ...]:
         shape = (len(self._states), self._size, self._size)
@@ -178,13 +183,12 @@ def _held(folder: Path) -> Iterator[tuple[str, np.ndarray, str]]:
     """
     try:
         index = read_index(folder / INDEX)
-        if folder.suffix == PARTIAL:  # its states first: what they promise is in the images opened after them
-            states = np.frombuffer((folder / STATES).read_bytes(), dtype=np.uint8)
+        images = np.load(folder / IMAGES, mmap_mode="r")
+        if folder.suffix == PARTIAL:
+            states, _ = _written_rows(folder, images)
         else:
             colour_ids = set(index["colour_ids"])
             states = np.array([COLOUR if image_id in colour_ids else GREY for image_id in index["image_ids"]])
-        images = np.load(folder / IMAGES, mmap_mode="r")
-        if folder.suffix != PARTIAL:
             check_pixels(folder / IMAGES, images, index[SUMS])
     except (OSError, ValueError, KeyError, TypeError):
         return
@@ -196,11 +200,36 @@ def _held(folder: Path) -> Iterator[tuple[str, np.ndarray, str]]:
             yield sha256, pixels[..., 0] if state == GREY and pixels.ndim == 3 else pixels, notes.get(image_id, "")
 
 
+def _written_rows(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """State and CRC-32 of every row of a partial cache; a row whose pixels are not what was noted is TODO.
+
+    Raises:
+        OSError, ValueError: nothing is noted, or of another number of rows.
+    """
+    states, sums = _noted(folder)
+    if len(states) != len(images):
+        raise ValueError(f"{len(states)} rows are noted, {len(images)} are there")
+    checked = states.copy()
+    for row in np.flatnonzero(states != TODO):
+        if zlib.crc32(np.ascontiguousarray(images[row]).data) != sums[row]:
+            checked[row] = TODO
+    return checked, sums
+
+
+def _noted(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What a partial cache notes of its rows: states, CRC-32s."""
+    content = (folder / STATES).read_bytes()
+    rows = len(content) // (1 + CRC.itemsize)
+    if len(content) != rows * (1 + CRC.itemsize):
+        raise ValueError(f"{STATES} is cut off")
+    return np.frombuffer(content[:rows], dtype=np.uint8), np.frombuffer(content[rows:], dtype=CRC)
+
+
 def count_done(path: Path) -> int:
     """Rows of the cache `path` that are safely written, as its writer last noted; 0 where none is noted."""
     try:
-        return len((partial_folder(path) / STATES).read_bytes().replace(bytes([TODO]), b""))
-    except OSError:
+        return int(np.count_nonzero(_noted(partial_folder(path))[0] != TODO))
+    except (OSError, ValueError):
         return 0
 
 
