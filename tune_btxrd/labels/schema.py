@@ -9,7 +9,7 @@ current     view of `held` with names; `opinions_by_name` the same per annotator
 Triggers alone write `opinions`, `decisions` and `held`, from events: whatever tool appends an event leaves them right.
 """
 
-APPLICATION_ID = 0x54424C53  # "TBLS": `file` and we ourselves know a label store by it
+from tune_btxrd.data.readers.store_file import STORE_VERSION
 
 REFRESH = """
   DELETE FROM held WHERE image = NEW.image;
@@ -79,6 +79,7 @@ CREATE INDEX images_confident ON images (confidence DESC) WHERE open = 1 AND hol
 CREATE INDEX images_twice ON images (holdout, shuffle) WHERE twice = 1 AND readers = 1 AND bad = 0;
 CREATE INDEX images_disputed ON images (holdout, shuffle) WHERE disputed = 1;
 CREATE INDEX images_missing ON images (missing) WHERE missing = 1;
+CREATE INDEX images_reread ON images (readers) WHERE readers > 1;
 CREATE INDEX images_counted ON images (holdout, open);
 CREATE INDEX images_group ON images (group_name);
 CREATE INDEX images_path ON images (path);
@@ -204,4 +205,4 @@ CREATE VIEW label_events AS
 """
 
 MIGRATIONS = (FIRST,)  # never edit one that was released; append the next
-VERSION = len(MIGRATIONS)
+assert len(MIGRATIONS) == STORE_VERSION
