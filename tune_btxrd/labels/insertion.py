@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from tune_btxrd.data.readers.names import LONGEST_NAME
 from tune_btxrd.labels.acts import now
-from tune_btxrd.labels.database import Database
+from tune_btxrd.labels.database import Database, Row
 from tune_btxrd.labels.records import NewImage
 
 
@@ -18,14 +18,9 @@ def insert_images(
     new, time = [], now()
     with database.writing():
         for image in images:
-            known = database.one("SELECT image FROM images WHERE sha256 = ?", (image.sha256,))
-            if known is not None:
-                database.run(
-                    "UPDATE images SET path = ?, size = ?, mtime = ?, missing = 0 WHERE image = ?",
-                    (image.path, image.size, image.mtime, known[0]),
-                )
+            if database.one("SELECT 1 FROM images WHERE sha256 = ?", (image.sha256,)) is not None:
                 continue
-            group = image.group or f"alone {image.sha256[:16]}"
+            group = image.group or alone(image.sha256)
             holdout = fraction(salt, "hold-out", group) < holdout_share
             twice = fraction(salt, "twice", image.sha256) < double_share
             shuffle = int(fraction(salt, "order", image.sha256) * 2**53)
@@ -40,6 +35,18 @@ def insert_images(
                 )
             )
     return new
+
+
+def relocate_images(database: Database, images: Sequence[NewImage]) -> None:
+    """As `LabelStore.relocate_images`."""
+    rows: list[Row] = [(image.path, image.size, image.mtime, image.sha256) for image in images]
+    with database.writing():
+        database.run_many("UPDATE images SET path = ?, size = ?, mtime = ?, missing = 0 WHERE sha256 = ?", rows)
+
+
+def alone(sha256: str) -> str:
+    """The group of an image that stands alone."""
+    return f"sha256:{sha256}"
 
 
 def fraction(salt: str, purpose: str, text: str) -> float:

@@ -157,12 +157,16 @@ class LabelStore:
     def insert_images(self, images: Sequence[NewImage]) -> list[int]:
         """Adds images in one transaction and returns the numbers of those that are new.
 
-        An image is its content: one that is known already only gets its present path. Hold-out and double reading are
-        decided here, once, by a keyed hash of the group and of the content: whatever comes later changes neither.
+        An image is its content: one that is known already stays as it is. Hold-out and double reading are decided here,
+        once, by a keyed hash of the group and of the content: whatever comes later changes neither.
         """
         return insertion.insert_images(
             self.database, images, salt=self.salt, holdout_share=self.holdout_share, double_share=self.double_share
         )
+
+    def relocate_images(self, images: Sequence[NewImage]) -> None:
+        """Notes where the files of known images (by `sha256`) lie now."""
+        insertion.relocate_images(self.database, images)
 
     def image(self, number: int) -> StoredImage:
         """Raises: DataError where the store has no such image."""

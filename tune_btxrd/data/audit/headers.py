@@ -40,14 +40,15 @@ def image_headers(manifest: Manifest, *, progress: Callable[[int, int], None] | 
     Image.init()  # before the threads, which would all do it
     with warnings.catch_warnings(), ThreadPoolExecutor(WORKERS) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for image_id, header in zip(files, pool.map(_read_header, files.values()), strict=True):
+        for image_id, header in zip(files, pool.map(read_header, files.values()), strict=True):
             headers[image_id] = header
             if progress is not None:
                 progress(len(headers), len(files))
     return headers
 
 
-def _read_header(file: Path) -> ImageHeader:
+def read_header(file: Path) -> ImageHeader:
+    """The header of one file, or why it is unreadable; `Image.init` comes before threads."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would never end
