@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tune_btxrd.cli import flags
+from tune_btxrd.cli import flags, labels
 from tune_btxrd.cli.flags import Parser
 from tune_btxrd.version import __version__
 
@@ -184,4 +184,5 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "watch": ("live view of a search, from any terminal", _watch),
     "label": ("label the images of a label store in the browser", _label),
     "list": ("show the searches at hand", _list),
+    "labels": ("make and feed a label store: init, add, import, export, status", labels.declare),
 }

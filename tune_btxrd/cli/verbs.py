@@ -299,6 +299,12 @@ def _list(flags: argparse.Namespace) -> None:
         list_searches(storage)
 
 
+def _labels(flags: argparse.Namespace) -> None:
+    from tune_btxrd.cli.labels import run
+
+    run(flags)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "submit": _submit,
@@ -316,4 +322,5 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "watch": _watch,
     "label": _label,
     "list": _list,
+    "labels": _labels,
 }

@@ -38,6 +38,7 @@ class Manifest:
         table: the released columns, one row per image (index 0..N-1), for audit and subgroup tables. It never reaches
             the model.
         annotations: LabelMe file per image or None.
+        event: of a label store: the last event that counts; None for every other dataset.
         notes: what the reader decided or noticed, one line each, for the user.
     """
 
@@ -54,6 +55,7 @@ class Manifest:
     annotations: tuple[Path | None, ...]
     notes: tuple[str, ...] = ()
     task: Task = DEFAULT
+    event: int | None = None
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)

@@ -25,6 +25,7 @@ class DataRequest:
         layout: what the folders of a dataset without a table mean; default: decided by their names.
         phantom: how the phantom is drawn.
         seed: decides the splits; default: SEED.
+        event: of a label store: the last event that counts, so that labels that come later change nothing.
     """
 
     data: Path | None = None
@@ -38,6 +39,7 @@ class DataRequest:
     table_only: bool = False
     phantom: PhantomSpec | None = None
     seed: int | None = None
+    event: int | None = None
 
     @property
     def is_phantom(self) -> bool:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,12 @@ from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
-    FOLDERS,
+    OWN,
     Split,
     common_split,
     has_own_split,
     make_split,
+    own_split,
     repartition,
     require_known_split,
     unavailable_splits,
@@ -96,6 +97,7 @@ def prepare(
     require_readable(request, [*(splits or ()), *([] if searched == COMMON else [searched])])
     heading("Prepare")
     manifest = read_manifest(request)
+    request = replace(request, event=manifest.event)  # labels that come later change nothing here
     counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
     tell(f"{len(manifest)} images in {manifest.root}: {counts}")
     for note in manifest.notes:
@@ -181,6 +183,7 @@ def read_manifest(request: DataRequest) -> Manifest:
         accept_revision=request.accept_revision,
         exclude=read_ids(request.exclude) if request.exclude else (),
         layout=request.layout,
+        event=request.event,
     )
 
 
@@ -264,7 +267,7 @@ def _splits(
     skipped = missing if names is None else {}
     if names is None:
         names = tuple(name for name in DEFAULT_SPLITS if name not in missing)
-        names = (FOLDERS,) if has_own_split(manifest) else names
+        names = (own_split(manifest),) if has_own_split(manifest) else names
     return {name: _split(name, manifest, request, pairs) for name in names}, skipped
 
 
@@ -273,7 +276,7 @@ def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair
         numbers = group_numbers(manifest, pairs, request.kept_together)
         return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
     split = make_split(name, manifest, pairs=pairs, groups=request.kept_together, seed=request.split_seed)
-    if name == FOLDERS:  # others keep groups together as they are made
+    if name in OWN:  # others keep groups together as they are made
         require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.kept_together))
     return split
 

@@ -14,8 +14,10 @@ from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, 
 from tune_btxrd.data.readers.class_folders import read_class_folders
 from tune_btxrd.data.readers.file_rules import account
 from tune_btxrd.data.readers.folder_layout import is_class_folders
+from tune_btxrd.data.readers.label_store import read_label_store
 from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
 from tune_btxrd.data.readers.paths import FileFinder
+from tune_btxrd.data.readers.store_file import is_store
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.tasks.registry import DEFAULT
@@ -30,8 +32,10 @@ def read_dataset(
     accept_revision: bool = False,
     exclude: Collection[str] = (),
     layout: str | None = None,
+    event: int | None = None,
 ) -> Manifest:
-    """The dataset in `data_dir`: with manifest.csv, with a folder per class, or in BTXRD layout. `notes` say what was done.
+    """The dataset in `data_dir`: with manifest.csv, a folder per class, BTXRD layout, or a label store. `notes` say what was
+    done.
 
     Args:
         dataset: its short name; "phantom" says that BTXRD's facts are not asked of it. Default: "btxrd" for BTXRD's
@@ -41,18 +45,21 @@ def read_dataset(
         accept_revision: go on where BTXRD's facts do not hold (`--accept-revision`).
         exclude: ids to leave out (`--exclude`, see `spreadsheet.read_ids`).
         layout: what the folders of a dataset without a table mean (`--layout`); None: decided by their names.
+        event: of a label store: the last event that counts; None: all.
 
     Raises:
         DataError: in one line what is wrong with the folder and what mends it.
     """
-    _require_folder(data_dir)
-    name = dataset or safe_name(data_dir.resolve().name)
-    reader = _reader(data_dir, layout)
+    store = is_store(data_dir)
+    if not store:
+        _require_folder(data_dir)
+    name = dataset or safe_name(data_dir.resolve().stem if store else data_dir.resolve().name)
+    reader = _store_reader(data_dir, layout, event) if store else _reader(data_dir, layout)
     own = reader is not read_btxrd
     manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
     if not own and name != "phantom":
         manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
-    if not table_only:
+    if not table_only and not store:
         manifest = _noted(manifest, _account(manifest))
     if exclude:
         manifest = _without(manifest, exclude)
@@ -84,6 +91,12 @@ def _reader(data_dir: Path, layout: str | None) -> Callable[..., Manifest]:
     if layout or is_class_folders(data_dir):
         return partial(read_class_folders, layout=layout)
     return read_btxrd
+
+
+def _store_reader(path: Path, layout: str | None, event: int | None) -> Callable[..., Manifest]:
+    if layout:
+        raise ConfigError(f"--layout is for folders without a table, but {path} is a label store: leave it away.")
+    return partial(read_label_store, event=event)
 
 
 def _account(manifest: Manifest) -> str:

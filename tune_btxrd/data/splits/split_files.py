@@ -10,7 +10,7 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.spreadsheet import read_table, require_columns, require_values
-from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, require_classes
+from tune_btxrd.data.splits.splits import FOLD, PARTS, Split, holdout_ids, is_store, require_classes
 from tune_btxrd.errors import DataError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.tasks.registry import DEFAULT
@@ -136,7 +136,11 @@ def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = N
     members = {part: tuple(i for i, p in zip(ids, parts, strict=True) if p == part) for part in PARTS}
     split = Split(name=name or split_name(path.stem), parts=members)
     _check_labels(table, manifest, path)
-    filled = PARTS if split.parts["test"] else PARTS[:2]
+    if seen := holdout_ids(manifest) & {*split.parts["train"], *split.parts["val"]}:
+        raise DataError(
+            f"The hold-out of a label store is only tested on, but {path} trains or validates on {min(seen)}: remove it."
+        )
+    filled = PARTS if split.parts["test"] and not is_store(manifest) else PARTS[:2]
     require_classes(split, manifest, filled, cure="give {part} an image of {name} in that file")
     for groups in (_own_groups(table, manifest), numbers):
         if groups is not None:

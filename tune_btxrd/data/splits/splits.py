@@ -18,9 +18,11 @@ from tune_btxrd.errors import DataError
 
 PARTS = ("train", "val", "test")
 FOLDERS = "folders"  # the split that the dataset itself brings: the table's column `part`
+HOLDOUT = "holdout"  # the same of a label store: its hold-out is the test part
+OWN = (FOLDERS, HOLDOUT)
 STRATIFIED_SHARES = (0.70, 0.15, 0.15)
 CENTER_SHARES = (0.85, 0.15)  # of the training center
-NAMED = ("stratified", "center", FOLDERS)
+NAMED = ("stratified", "center", *OWN)
 FOLD, FOLD_NUMBERS = re.compile(r"fold (\d+)/(\d+)"), re.compile(r"\d+")
 SMALL_PARTS = "A part holds few images per class: dealt one group at a time."
 
@@ -59,11 +61,12 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     """The split of that name.
 
     `stratified` is 70/15/15. `center` trains and validates (85/15) on the center with the most images and tests on the
-    others. `folders` is the dataset's own (train, val, test folders); without val, 15 % of train validates. `fold i/k`
-    tests on the i-th of k parts, validates on the next and trains on the rest. With `duplicates` (and
-    seed 42) the first two equal BTXRD's published splits: one image per group is dealt by scikit-learn's
-    `train_test_split`, stratified by class name, and the others follow it. Larger groups (`patients`, or given by the
-    dataset) are dealt by `partition_groups`, which keeps the class shares; the note says how well.
+    others. `folders` is the dataset's own (train, val, test folders); without val, 15 % of train validates; of a label
+    store it is called `holdout`, and no other split holds an image of the hold-out. `fold i/k` tests on the i-th of k
+    parts, validates on the next and trains on the rest. With `duplicates` (and seed 42) the first two equal BTXRD's
+    published splits: one image per group is dealt by scikit-learn's `train_test_split`, stratified by class name, and the
+    others follow it. Larger groups (`patients`, or given by the dataset) are dealt by `partition_groups`, which keeps the
+    class shares; the note says how well.
 
     Args:
         pairs: duplicate images (`groups.duplicate_pairs`).
@@ -74,10 +77,13 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
         DataError: an unknown name, no second center, a class that a part would lack.
     """
     pairs = list(pairs)
+    if name not in OWN and (held := holdout_ids(manifest)):
+        rest = [pair for pair in pairs if held.isdisjoint(pair)]
+        return make_split(name, manifest.without(held), pairs=rest, groups=groups, seed=seed)
     numbers = group_numbers(manifest, pairs, groups)
     dealt, note = _dealt(name, manifest, numbers, large=is_large(manifest, groups), seed=seed)
     split = _split(name, manifest, dealt, note)
-    if lack := lacking(split.counts(manifest), _filled(split)):
+    if lack := lacking(split.counts(manifest), _filled(split, manifest)):
         cure = _cure(name, manifest, pairs, groups, seed=seed)
         raise DataError(lack_message(lack, name, manifest, numbers=numbers, cure=cure))
     return split
@@ -120,7 +126,23 @@ def unavailable_splits(manifest: Manifest) -> dict[str, str]:
 def has_own_split(manifest: Manifest) -> bool:
     """Whether the dataset brings a split: a train part, and a part to validate or to test on."""
     parts = set(manifest.table["part"]) if "part" in manifest.table else set()
-    return "train" in parts and len(parts) > 1 and parts <= set(PARTS)
+    return "train" in parts and (len(parts) > 1 or is_store(manifest)) and parts <= set(PARTS)
+
+
+def own_split(manifest: Manifest) -> str:
+    """What the split that a dataset brings is called."""
+    return HOLDOUT if is_store(manifest) else FOLDERS
+
+
+def is_store(manifest: Manifest) -> bool:
+    """Whether a dataset is a label store."""
+    return manifest.event is not None
+
+
+def holdout_ids(manifest: Manifest) -> frozenset[str]:
+    """Ids of a label store's hold-out, which nothing but the test part of its own split may hold."""
+    held = manifest.table["part"] == "test" if is_store(manifest) else []
+    return frozenset(image_id for image_id, is_held in zip(manifest.image_ids, held, strict=False) if is_held)
 
 
 def training_center(manifest: Manifest) -> str:
@@ -145,7 +167,7 @@ def common_split(
         DataError: a class that train or val would lack.
     """
     pairs = list(pairs)
-    given = [split for split in splits if split.name in ("stratified", FOLDERS)]
+    given = [split for split in splits if split.name in ("stratified", *OWN)]
     base = given[0] if given else make_split("stratified", manifest, pairs=pairs, groups=groups, seed=seed)
     numbers = group_numbers(manifest, pairs, groups)
     tested = manifest.rows(image_id for split in splits for image_id in split.parts["test"])
@@ -204,7 +226,7 @@ def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, s
         dealt, note = _deal(manifest, numbers, rows, shares=STRATIFIED_SHARES, seed=seed, large=large)
     elif name == "center":
         dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
-    elif name == FOLDERS:
+    elif name in OWN:
         dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
     else:
         require_known_split(name)
@@ -256,11 +278,12 @@ def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: boo
             "use --splits stratified."
         )
     dealt = np.array([PARTS.index(part) for part in manifest.table["part"]], dtype=np.int64)
+    how = "the hold-out tests" if is_store(manifest) else "as the dataset's folders have it"
+    rest = "" if (dealt == PARTS.index("test")).any() else "; there is no test part"
     if (dealt == PARTS.index("val")).any():
-        rest = "" if (dealt == PARTS.index("test")).any() else "; there is no test part"
-        return dealt, f"as the dataset's folders have it{rest}"
+        return dealt, f"{how}{rest}"
     inner, note = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
-    told = " ".join(filter(None, ("as the dataset's folders have it; 15 % of train validates", note)))
+    told = " ".join(filter(None, (f"{how}{rest}; 15 % of train validates", note)))
     return np.where(dealt == 0, inner, dealt), told
 
 
@@ -289,7 +312,7 @@ def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *
         except DataError:
             return False  # no cure then
         split = _split(other, manifest, dealt, "")
-        return lacking(split.counts(manifest), _filled(split)) is None
+        return lacking(split.counts(manifest), _filled(split, manifest)) is None
 
     kinds: tuple[GroupKind, ...] = ("duplicates", "none")
     for kind in kinds[kinds.index(groups) + 1 :] if groups in kinds else kinds:
@@ -305,9 +328,10 @@ def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *
     return additions(manifest, group_numbers(manifest, pairs, groups), parts=parts)
 
 
-def _filled(split: Split) -> tuple[str, ...]:
-    """The parts that must hold every class: all, but a dataset's own folders may have no test part."""
-    return PARTS[:2] if split.name == FOLDERS and not split.parts["test"] else PARTS
+def _filled(split: Split, manifest: Manifest) -> tuple[str, ...]:
+    """The parts that must hold every class: all, but folders may have no test part, and a hold-out is as it was drawn."""
+    own = split.name in OWN and (not split.parts["test"] or is_store(manifest))
+    return PARTS[:2] if own else PARTS
 
 
 def _split(name: str, manifest: Manifest, dealt: np.ndarray, note: str) -> Split:

@@ -1,0 +1,240 @@
+"""`labels init|add|import|export|status STORE`: flags, and what is printed of a label store."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tune_btxrd.cli.flags import Parser, add_json, add_talk
+from tune_btxrd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tune_btxrd.labels.grouping import Grouping
+    from tune_btxrd.labels.status import Status
+    from tune_btxrd.labels.store import LabelStore
+
+
+def declare(verb: Parser) -> None:
+    """The verbs of `labels`, each with its flags."""
+    verbs = verb.add_subparsers(
+        dest="labels_verb", required=True, metavar="VERB", parser_class=Parser, help="what is done with the store"
+    )
+    for name, (meaning, add, _) in VERBS.items():
+        one = verbs.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
+        one.add_argument("store", type=Path, metavar="STORE", help="the label store, a .db file")
+        add(one)
+        add_json(one)
+        add_talk(one)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Runs the verb of `labels` that was typed."""
+    VERBS[flags.labels_verb][2](flags)
+
+
+def _add_init(verb: Parser) -> None:
+    verb.add_argument("--labels", metavar="A,B,C", help="names of the labels or classes, comma-separated")
+    verb.add_argument("--label", action="append", metavar="NAME", help="one label; may be repeated; for names with a comma")
+    verb.add_argument(
+        "--task", choices=("multilabel", "multiclass"), help="yes or no per label, or one class (default: multilabel)"
+    )
+    verb.add_argument("--key", action="append", metavar="NAME=K", help="key of a label on the page; may be repeated")
+    verb.add_argument("--holdout-share", type=float, metavar="P", help="groups that are never trained on (default: 0.10)")
+    verb.add_argument("--double-share", type=float, metavar="P", help="images that two annotators see (default: 0.05)")
+
+
+def _init(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer, say
+    from tune_btxrd.labels.store import LabelStore
+
+    names = [part.strip() for part in (flags.labels or "").split(",") if part.strip()] + (flags.label or [])
+    if not names:
+        raise ConfigError("A store needs labels, but none is said: --labels A,B,C.")
+    given = {"holdout_share": flags.holdout_share, "double_share": flags.double_share, "task": flags.task}
+    said = {name: value for name, value in given.items() if value is not None}
+    with LabelStore.create(flags.store, names, keys=_keys(flags.key or ()), **said) as store:
+        if flags.json:
+            labels = [{"label": label.name, "key": label.key} for label in store.labels]
+            answer(
+                json.dumps({"store": str(store.path), "task": store.task, "labels": labels}, ensure_ascii=False, indent=1)
+            )
+            return
+        shown = ", ".join(f"{label.name} (key {label.key})" for label in store.labels)
+        say(f"{store.path}: {store.task}, {shown}; hold-out share {store.holdout_share:g}.")
+        say(f"Next: python -m tune_btxrd labels add {flags.store} FOLDER")
+
+
+def _keys(texts: "list[str] | tuple[()]") -> dict[str, str]:
+    keys = {}
+    for text in texts:
+        name, sign, key = text.rpartition("=")
+        if not sign or not name:
+            raise ConfigError(f"--key must read NAME=K, but got {text!r}.")
+        keys[name] = key
+    return keys
+
+
+def _add_add(verb: Parser) -> None:
+    verb.add_argument("folder", type=Path, metavar="FOLDER", help="images, at any depth")
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument(
+        "--group-table", type=Path, metavar="FILE", help="table with path or image_id, and the group of each image"
+    )
+    how.add_argument("--group-pattern", metavar="REGEX", help="finds the group in an image's path, e.g. 'patient(\\d+)'")
+    verb.add_argument("--group-column", metavar="NAME", help="column of the table (default: group)")
+
+
+def _add(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer, progress, say, warn
+    from tune_btxrd.labels.add import add_folder, require_all_read
+
+    if flags.group_column is not None and flags.group_table is None:
+        raise ConfigError("--group-column names a column of --group-table, but there is no table: add one.")
+    with _open(flags.store) as store:
+        grouping = _grouping(flags)
+        with progress("added") as advance:
+            added = add_folder(store, flags.folder, grouping=grouping, progress=advance)
+        if flags.json:
+            answer(json.dumps(dataclasses.asdict(added), ensure_ascii=False, indent=1))
+        else:
+            say(f"{added.files:,} image files below {flags.folder}: {added.new:,} new ({added.holdout:,} in the hold-out).")
+            told = {
+                "found at another path than before": added.moved,
+                "the same bytes as another that is there: one image": added.copies,
+                "not named by the table: not added": added.unnamed,
+            }
+            for text, count in told.items():
+                if count:
+                    say(f"  {count:,} {text}")
+            if added.missing:
+                warn(f"{added.missing:,} image(s) that were here are gone: restore them, or add the folder they lie in now.")
+            if added.regrouped:
+                warn(
+                    f"{added.regrouped:,} image(s) keep the group they were first added with, although another is said now."
+                )
+    require_all_read(added, flags.folder)
+
+
+def _grouping(flags: argparse.Namespace) -> "Grouping | None":
+    from tune_btxrd.labels.grouping import by_pattern, by_table
+
+    if flags.group_table is not None:
+        return by_table(flags.group_table, flags.group_column or "group", flags.folder.resolve())
+    return by_pattern(flags.group_pattern, flags.folder.resolve()) if flags.group_pattern is not None else None
+
+
+def _add_import(verb: Parser) -> None:
+    verb.add_argument("table", type=Path, metavar="TABLE", help="CSV or Excel file with label:NAME columns, or label")
+    verb.add_argument("--annotator", metavar="NAME", help="whose answers they are (default: import)")
+
+
+def _import(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer, say
+    from tune_btxrd.labels.exchange import import_labels
+    from tune_btxrd.labels.records import IMPORTED
+
+    with _open(flags.store) as store:
+        found = import_labels(store, flags.table, annotator=IMPORTED if flags.annotator is None else flags.annotator)
+    if flags.json:
+        answer(json.dumps(dataclasses.asdict(found), indent=1))
+        return
+    say(f"{found.rows:,} rows: {found.recorded:,} images recorded, {found.unchanged:,} as before, {found.blank:,} blank.")
+
+
+def _add_export(verb: Parser) -> None:
+    verb.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="FOLDER",
+        help="where manifest.csv goes (default: the folder above all images)",
+    )
+
+
+def _export(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer, say
+    from tune_btxrd.labels.exchange import export_labels
+
+    with _open(flags.store, read_only=True) as store:
+        found = export_labels(store, flags.folder)
+    if flags.json:
+        answer(json.dumps({"file": str(found.file), "images": found.images, "event": found.event}, indent=1))
+        return
+    say(f"{found.file}: {found.images:,} labelled images as of event {found.event}; the hold-out is its test part.")
+
+
+def _no_flags(verb: Parser) -> None:
+    pass
+
+
+def _status(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer
+    from tune_btxrd.labels.status import status
+
+    with _open(flags.store, read_only=True) as store:
+        found = status(store)
+    if flags.json:
+        answer(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    else:
+        show_status(found)
+
+
+def show_status(found: "Status") -> None:
+    """A store for people: images, labels, agreement, annotators, looks at the hold-out."""
+    from tune_btxrd.console import make_table, say, show, warn
+
+    left = f"{found.to_label:,} to label, and {found.holdout_to_label:,} of the {found.holdout:,} in the hold-out"
+    say(f"{found.store}: {found.task}, {found.images:,} images of {found.groups:,} groups, event {found.event:,}; {left}.")
+    rows = [
+        (item.label, item.key, item.yes, item.no, item.unknown, item.disputed, f"{item.holdout_yes}/{item.holdout_no}")
+        for item in found.labels
+    ]
+    show(make_table("Labels", ("label", "key", "yes", "no", "unknown", "disputed", "hold-out yes/no"), rows))
+    if found.agreement:
+        agreed = [
+            (
+                item.label,
+                " and ".join(item.annotators) if item.annotators else "all",
+                item.images,
+                f"{item.agree / item.images:.3f}",
+                "-" if item.kappa is None else f"{item.kappa:.3f}",
+            )
+            for item in found.agreement
+        ]
+        show(make_table("Agreement on images read twice", ("label", "annotators", "images", "agree", "kappa"), agreed))
+    if found.annotators:
+        people = [
+            (
+                *(item.name, item.labelled, item.unsure, item.bad, item.skipped, item.undone, item.today),
+                "-" if item.median_seconds is None else f"{item.median_seconds:.1f} s",
+            )
+            for item in found.annotators
+        ]
+        columns = ("annotator", "labelled", "unsure", "bad", "skipped", "undone", "today (UTC)", "median pace")
+        show(make_table("Annotators: numbers of acts", columns, people))
+    say(f"Predictions: {found.model or 'none'}; ranked by: {found.acquisition or 'nothing, so images come at random'}.")
+    for count, what in ((found.disputed, "annotators differ on"), (found.bad, "called bad"), (found.missing, "missing")):
+        if count:
+            warn(f"{count:,} image(s): {what}.")
+    say(f"The hold-out has been opened {len(found.openings)} time(s).")
+    for opening in found.openings:
+        say(
+            f"  {opening.time}: {opening.search}, split {opening.split}, {opening.images} images as of event {opening.event}"
+        )
+
+
+def _open(path: Path, *, read_only: bool = False) -> "LabelStore":
+    from tune_btxrd.labels.store import LabelStore
+
+    return LabelStore(path, read_only=read_only)
+
+
+VERBS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {
+    "init": ("make an empty label store", _add_init, _init),
+    "add": ("add the images of a folder; again: only what is new or has moved", _add_add, _add),
+    "import": ("record the labels of a table", _add_import, _import),
+    "export": ("write the labels as manifest.csv", _add_export, _export),
+    "status": ("tell how labelling stands: counts, agreement, pace, looks at the hold-out", _no_flags, _status),
+}
