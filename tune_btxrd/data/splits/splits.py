@@ -141,8 +141,10 @@ def is_store(manifest: Manifest) -> bool:
 
 def holdout_ids(manifest: Manifest) -> frozenset[str]:
     """Ids of a label store's hold-out, which nothing but the test part of its own split may hold."""
-    held = manifest.table["part"] == "test" if is_store(manifest) else []
-    return frozenset(image_id for image_id, is_held in zip(manifest.image_ids, held, strict=False) if is_held)
+    if not is_store(manifest):
+        return frozenset()
+    held = np.flatnonzero(manifest.table["part"] == "test")
+    return frozenset(manifest.image_ids[row] for row in held)
 
 
 def training_center(manifest: Manifest) -> str:
