@@ -30,7 +30,7 @@ KEYS = ("bright", "left_side", "rare")
 LABEL_CONFIG = CONFIG.replace(image_size=SIZE, epochs=6, loss="bce", batch_size=16)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_labels(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return build(tmp_path_factory.getbasetemp() / "finished_labels")
 
