@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ SPACE_FILE = "space.yaml"
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "scikit-learn", "numpy", "pandas", "pillow")
 UNSTARTED = {"splits", "tables", "figures", "audit.json"}  # written before a search begins
 SHARING = "0.1.0"  # version that gave classes such as `HER2+` and `HER2-` one column
+HALF_PAIR = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # what no file system can write
 LONGEST_NAME = 200  # bytes; file systems take 255, and file names are made from it
 
 
@@ -248,7 +250,8 @@ def _checkpoints(there: Path, from_here: str | None, folder: Path) -> Path:
 
 def results_folder(storage: Path, name: str) -> Path:
     """`<storage>/<name>`. Raises: ResultError for a name that is no plain folder name."""
-    if not name or name in (".", "..") or Path(name).name != name or name.startswith("-") or "\0" in name:
+    odd = not name or name in (".", "..") or Path(name).name != name or name.startswith("-") or "\0" in name
+    if odd or HALF_PAIR.search(name):
         raise ResultError(f"A search's name must be a plain folder name, but got {name!r}: use letters, digits, - and _.")
     if (size := len(os.fsencode(name))) > LONGEST_NAME:
         raise ResultError(f"A search's name has at most {LONGEST_NAME} bytes, but {name[:30]!r}... has {size}: shorten it.")
