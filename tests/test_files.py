@@ -1,15 +1,18 @@
 """Files are written whole or not at all."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.support.paths import ROOT
 from tune_btxrd.errors import ResultError
-from tune_btxrd.files import held_alone, write_whole
+from tune_btxrd.files import encodable, held_alone, write_whole
+from tune_btxrd.inference.predict import safe_text
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -39,3 +42,11 @@ def test_of_two_processes_one_holds_a_folder_and_the_other_says_who(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError, match="must be writable"), held_alone(tmp_path / "file" / "held", "export"):
         pass
+
+
+def test_names_that_utf_8_cannot_hold_are_written_and_read_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.png")  # Latin-1, as an old archive unpacks
+    write_whole(tmp_path / "a.json", json.dumps({"file": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": name}
+    assert safe_text(Path(name)) == encodable(name) == r"M\udcfcller.png"
+    assert pd.DataFrame({"file": [safe_text(Path(name))]}).to_csv(index=False) == "file\nM\\udcfcller.png\n"
