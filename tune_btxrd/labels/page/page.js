@@ -418,7 +418,9 @@ function leave() {
 }
 
 function begin() {
-  view = new View(frameOf("").querySelector("canvas"));
+  const frame = frameOf("");
+  frame.querySelector("figcaption").id = "caption";
+  view = new View(frame.querySelector("canvas"));
   views = [view];
   let isSingle = setup.is_single;
   try { isSingle = JSON.parse(localStorage.getItem(`single/${setup.place}`)) ?? isSingle; } catch { /* as the server says */ }

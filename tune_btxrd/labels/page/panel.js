@@ -37,7 +37,7 @@ export function tellOpinion(opinion) {
     const text = document.createElement("span");
     text.className = "percent";
     text.textContent = `model ${Math.round(100 * share)} %`;
-    button.querySelector(".value").before(text);
+    button.querySelector(".value").after(text);
   }
   press("opinion", Boolean(opinion));
 }

@@ -11,13 +11,13 @@ Values = tuple[int | None, ...]  # per label, in the store's order: 1 yes, 0 no,
 SITTINGS: Mapping[Mode, str] = {
     "label": "",
     "holdout": "Hold-out: random order, no predictions",
-    "review": "Review: agree or not with the model",
-    "dispute": "Disagreements: your answer settles",
+    "review": "Review: agree or not",
+    "dispute": "Disagreements: settle them",
 }
 DONE_WORDS: Mapping[Mode, str] = {
     "label": "labelled",
     "holdout": "of the hold-out labelled",
-    "review": "scored images reviewed or labelled",
+    "review": "scored images done",
     "dispute": "settled",
 }
 END_WORDS: Mapping[Mode, str] = {
