@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.label_pages import Visitor, add, draw, make_store, new_id, saying, score, told, visit
+from tune_btxrd.labels import asking
 from tune_btxrd.labels.page.choices import choices
 from tune_btxrd.labels.page.shown import pace_words
 from tune_btxrd.labels.store import LabelStore
@@ -391,3 +392,16 @@ def test_answers_are_kept_in_the_order_in_which_they_were_sent(tmp_path: Path) -
 
         visit(store, steps)
         assert sorted(image for _, image, _, _ in told(store)) == list(range(1, 41))
+
+
+@pytest.mark.parametrize("arm", sorted(asking.SOURCES))
+def test_the_next_image_is_found_without_sorting_all_of_them(tmp_path: Path, arm: str) -> None:
+    """A store may hold 100,000 images: every source is read along its own index."""
+    with make_store(tmp_path, 1) as store:
+        plans: list[str] = []
+        real = store.database.one
+        store.database.one = lambda sql, values=(): plans.append(sql) or real(sql, values)  # type: ignore[method-assign]
+        asking._first(store.database, "anna", arm, fresh=True)
+        steps = [str(row[3]) for row in store.database.rows(f"EXPLAIN QUERY PLAN {plans[0]}", {"me": "anna"})]  # type: ignore[arg-type]
+        assert any(asking.INDEXES[arm] in step for step in steps)
+        assert not any("TEMP B-TREE" in step for step in steps), steps

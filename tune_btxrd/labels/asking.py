@@ -17,6 +17,15 @@ COLUMNS = "i.image, i.image_id, i.path, i.sha256, i.group_name, i.center, i.hold
 OPEN = "i.open = 1 AND i.missing = 0"
 AGAIN = """i.twice = 1 AND i.readers = 1 AND i.bad = 0 AND i.missing = 0 AND NOT EXISTS
   (SELECT 1 FROM decisions m WHERE m.image = i.image AND m.annotator = :me AND m.kind <> 'skip')"""
+INDEXES = {  # of a source: SQLite's planner does not know how few images are wanted, and would sort all of them
+    RANKED: "images_ranked",
+    RANDOM: "images_shuffled",
+    TWICE: "images_twice",
+    "holdout": "images_shuffled",
+    "holdout twice": "images_twice",
+    "review": "images_confident",
+    "dispute": "images_disputed",
+}
 SOURCES = {  # which images, and in which order
     RANKED: (f"{OPEN} AND i.holdout = 0 AND i.rank IS NOT NULL", "i.rank, i.shuffle"),
     RANDOM: (f"{OPEN} AND i.holdout = 0", "i.shuffle"),
@@ -120,7 +129,8 @@ def _order(arms: tuple[str, ...], *, random_share: float) -> list[str]:
 def _first(database: Database, annotator: str, arm: str, *, fresh: bool) -> StoredImage | None:
     where, order = SOURCES[arm]
     if fresh:
-        sql = f"SELECT {COLUMNS} FROM images i WHERE {where} AND {FREE} AND {FRESH} ORDER BY {order} LIMIT 1"
+        images = f"images i INDEXED BY {INDEXES[arm]}"
+        sql = f"SELECT {COLUMNS} FROM {images} WHERE {where} AND {FREE} AND {FRESH} ORDER BY {order} LIMIT 1"
     else:
         sql = f"""SELECT {COLUMNS} FROM decisions s CROSS JOIN images i USING (image)
                   WHERE s.annotator = :me AND s.kind = 'skip' AND {where} AND {FREE} ORDER BY s.event LIMIT 1"""

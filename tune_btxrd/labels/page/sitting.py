@@ -28,6 +28,7 @@ NAME_PARTS = 3  # of a path that are shown: the file and two folders
 AHEAD = 3  # images that are ready behind the one on the screen
 MOST_AT_ONCE = 64
 RENEWED = 60.0  # s between two renewals of leases while nothing is asked for
+COUNTED = 5.0  # s that a count of all images may be old where nothing was answered
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Sitting:
     mode: Mode
     is_single: bool = False
     _renewed: float = field(default=-math.inf, repr=False)
+    _counted: float = field(default=-math.inf, repr=False)
+    _standing: Standing | None = field(default=None, repr=False)
     _most: int = field(default=0, repr=False)  # disagreements seen at once: those that are settled are none any more
 
     @property
@@ -72,7 +75,7 @@ class Sitting:
         held = list(dict.fromkeys(have))[:MOST_AT_ONCE]
         wanted = max(0, min(count, 1 + AHEAD))
         if not wanted and time.monotonic() - self._renewed < RENEWED:
-            return Batch(items=(), lost=(), progress=self.standing())
+            return Batch(items=(), lost=(), progress=self._last_standing())
         self._renewed = time.monotonic()
         asked = self.store.next_images(self.annotator, mode=self.mode, count=len(held) + wanted)
         mine = {one.image.number for one in asked}
@@ -80,7 +83,7 @@ class Sitting:
         return Batch(
             items=tuple(self.item(one) for one in fresh),
             lost=tuple(number for number in held if number not in mine),
-            progress=self.standing(),
+            progress=self._last_standing(),
         )
 
     def item(self, asked: Asked, *, undone: Said | None = None) -> Item:
@@ -143,12 +146,19 @@ class Sitting:
         now = self.store.progress(self.annotator, mode=self.mode)
         self._most = max(self._most, now.images)
         total = self._most if self.mode == "dispute" else now.images
-        return Standing(
+        self._counted = time.monotonic()
+        self._standing = Standing(
             done=total - now.left,
             total=total,
             words=DONE_WORDS[self.mode],
             pace=pace_words(today=now.mine_today, seconds=now.median_seconds, left=now.left),
         )
+        return self._standing
+
+    def _last_standing(self) -> Standing:
+        if self._standing is None or time.monotonic() - self._counted > COUNTED:
+            return self.standing()
+        return self._standing
 
     def _values(self, answers: Answers) -> Values:
         return tuple(answers.get(name) for name in self.labels)
