@@ -4,6 +4,7 @@ TuneBtxrdError          exit code 2, one line: the invariant, what was found, th
 |-- ConfigError         a flag, a search space, a hyperparameter
 |-- DataError           a dataset: files, table, labels, splits, cache
 |-- ResultError         a results or checkpoint folder, an unusable checkpoint
+|   `-- UnwritableError a file that cannot be written: a full disk, a storage that turned read-only
 `-- JobError            a job on a cluster failed; exit code 1
 """
 
@@ -27,6 +28,10 @@ class DataError(TuneBtxrdError):
 
 class ResultError(TuneBtxrdError):
     """A results folder or a checkpoint is missing, taken, foreign or damaged."""
+
+
+class UnwritableError(ResultError):
+    """A file cannot be written; what was written before stands."""
 
 
 class JobError(TuneBtxrdError):

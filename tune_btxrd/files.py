@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, UnwritableError
 
 PART = ".part"  # how the name of a file that is being written ends
 _COUNTER = itertools.count()
@@ -47,13 +47,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Writes text (UTF-8, as `encodable`; JSON reads it back as it was) or bytes: the file is whole or what it was before.
 
     Raises:
-        ResultError: the folder is not writable or the disk is full.
+        UnwritableError: the folder is not writable or the disk is full.
     """
     try:
         with aside(path) as part:
             part.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
-        raise ResultError(
+        raise UnwritableError(
             f"{path} must be writable, but: {error.strerror or error}. Free space, or choose another folder."
         ) from error
 

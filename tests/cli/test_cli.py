@@ -39,6 +39,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["run", "--name", "../up"], ("plain folder name",)),
         (["run", "--time-budget", "soon"], ("--time-budget", "6h")),
         (["run", "--mlflow", ""], ("--mlflow", "leave it out")),
+        (["run", "--data", ""], ("--data", "empty", "leave it out")),
+        (["search", "--split="], ("--split", "empty", "leave it out")),
         (["run", "--space", "{}/none.yaml"], ("none.yaml",)),
         (["run", "--space", "{}/typo.yaml"], ("lrr", "lr")),
         (["run", "--space", "{}/text.yaml"], ("1e-5", "text", "1.0e-05")),
@@ -105,6 +107,28 @@ def test_list_shows_searches_and_damage(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["list", "--storage", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "good" in shown and "no trial yet" in shown and "is no JSON object" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("folder", ["/proc/none", "/sys/none", "{}/file/inside"])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """/proc answers that nothing is there, other systems and users that it is not allowed."""
+    (tmp_path / "file").write_text("")
+    there = Path(folder.format(tmp_path))
+    monkeypatch.setattr(commands, "run_verb", lambda _: there.mkdir(parents=True))
+    assert str(there) in mistake(capsys, "list")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(commands, "run_verb", lambda _: Path("x").resolve())
+    assert "working directory is gone" in mistake(capsys, "list")
 
 
 def test_a_bug_keeps_its_traceback_and_interruption_its_code(

@@ -1,6 +1,7 @@
 """Ray's pages about a failure as one line for the table, and which failures are no trial's own."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,11 @@ from tune_btxrd.distributed.failures import (
     classified,
     fault_in,
     reason_in,
+    surroundings,
 )
+from tune_btxrd.distributed.interrupts import stoppable
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.files import write_whole
 
 HEAD = "Failure # {} (occurred at 2026-11-21_14-51-09)\n"
 ACTOR = "The actor died unexpectedly before finishing this task.\n\tclass_name: stub\n\tpid: 77\n"
@@ -104,6 +108,21 @@ def test_whose_failure_an_exception_is(error: Exception, whose: Blame) -> None:
         raise error
     if whose is Blame.SURROUNDINGS:
         assert "--resume" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_table_that_cannot_be_written_stops_the_search_as_a_fault_of_the_surroundings(tmp_path: Path) -> None:
+    """What a storage that turns read-only in mid-search meets first; the verb's end adds the command to go on."""
+    (tmp_path / "file").write_text("")
+    again = "Interrupted; all is saved. Go on with: this"
+    with (
+        pytest.raises(SurroundingsError, match=r"trials\.csv must be writable, .* Go on with: this$"),
+        stoppable(lambda: again),
+        surroundings(tmp_path),
+    ):
+        write_whole(tmp_path / "file" / "trials.csv", "trial\n")
+    with pytest.raises(ResultError, match="failed alike") as told, surroundings(tmp_path):
+        raise ResultError("The first 3 trials failed alike.")
+    assert not isinstance(told.value, SurroundingsError)
 
 
 def test_a_bug_of_ours_is_called_so() -> None:

@@ -41,6 +41,8 @@ class Parser(argparse.ArgumentParser):
         """`--flag=--` has no value; argparse (3.11) takes it for the sign that ends the flags and gives an empty list."""
         if action.option_strings and arg_strings == ["--"]:
             self.error(f"{'/'.join(action.option_strings)} needs another value than --")
+        if action.option_strings and "" in arg_strings:  # most often a variable that is not set: "$DATA"
+            self.error(f"{'/'.join(action.option_strings)} needs a value, but got an empty one: leave it out")
         return super()._get_values(action, arg_strings)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:

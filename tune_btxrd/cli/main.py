@@ -21,6 +21,14 @@ SURROUNDINGS = {  # what a folder or disk answers; never a mistake of ours where
     errno.ENAMETOOLONG,
     errno.ESTALE,
     errno.EIO,
+    errno.EBUSY,
+    errno.EFBIG,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
 }
 
 
@@ -48,10 +56,20 @@ def _exit_code(error: BaseException) -> int:
         return int(getattr(error, "exit_code", INTERRUPTED))  # SIGTERM has its own
     if isinstance(error, BrokenPipeError):
         return DONE
-    if isinstance(error, OSError) and error.errno in SURROUNDINGS and error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None and (error.errno in SURROUNDINGS or _made_none(error)):
         return _mistake(f"A file or folder cannot be used: {error.filename}: {error.strerror}.", MISTAKE)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of all calls, getcwd alone names no file
+        return _mistake("The working directory is gone: change to one that exists.", MISTAKE)
     traceback.print_exception(error)
     return BUG
+
+
+def _made_none(error: OSError) -> bool:
+    """Whether a folder could not be made: `/proc` and dead mounts answer that nothing is there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_name == "mkdir"
 
 
 def _mistake(text: str, code: int) -> int:

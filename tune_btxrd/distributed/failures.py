@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.errors import DataError, ResultError, TuneBtxrdError, first_line
+from tune_btxrd.errors import DataError, ResultError, TuneBtxrdError, UnwritableError, first_line
 
 KILLED = "its process was killed (a signal, a crash, or the system out of memory)"
 NODE_LOST = "its node was lost"
@@ -152,6 +152,8 @@ def surroundings(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         for cause in chain(error):  # Tune wraps what its callbacks raise
+            if isinstance(cause, UnwritableError):
+                raise SurroundingsError(str(cause)) from error  # whoever runs the verb adds how to go on
             if isinstance(cause, TuneBtxrdError):
                 raise cause from None
             if isinstance(cause, StorageInternalError) or (isinstance(cause, OSError) and cause.errno is not None):

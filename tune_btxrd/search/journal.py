@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, UnwritableError
 from tune_btxrd.files import held_alone
 from tune_btxrd.search.events import Event
 
@@ -55,7 +55,7 @@ class Journal:
             if event in DURABLE:
                 os.fsync(self._file)
         except OSError as error:
-            raise ResultError(
+            raise UnwritableError(
                 f"The journal must be writable, but {self.path}: {error.strerror}. Free space, then --resume."
             ) from error
         return record
