@@ -50,11 +50,19 @@ def test_a_journal_on_a_full_disk_is_one_error_and_keeps_its_whole_lines(tmp_pat
     assert [event["event"] for event in read_events(folder)] == ["start"] * whole + ["session"]
 
 
-def block_checkpoints(folder: Path) -> Callable[[], None]:
-    """A file where the folder should be; the search has not begun."""
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_checkpoints_that_cannot_be_written_stop_the_search_not_the_trial(arena: Arena, tmp_path: Path) -> None:
+    folder = tmp_path / "unwritable"
     folder.mkdir()
-    (folder / CHECKPOINTS).write_text("")
-    return (folder / CHECKPOINTS).unlink
+    (folder / "trial_checkpoints").write_text("a file where the folder should be")
+    with pytest.raises(SurroundingsError, match=r"The checkpoint .* must be writable"):
+        kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True)
+    trial = read_search(folder).trials["0"]
+    assert trial.state == "running" and not trial.notes  # to be gone on with, no retry burnt
+    (folder / "trial_checkpoints").unlink()
+    kill_driver.drive(folder, arena.address, trials=1, slots=1, real=True)
+    assert read_search(folder).trials["0"].state == "complete"
 
 
 def stop_renaming(folder: Path) -> Callable[[], None]:
@@ -114,12 +122,11 @@ def splits_of(folder: Path) -> Path:
 def test_a_fault_of_the_surroundings_stops_the_search_and_no_trial(arena: Arena, tmp_path: Path) -> None:
     """One fault after another: the hand-made config, the first trial, survives each, and the search completes at last."""
     folder = tmp_path / "broken"
-    for break_it in (block_checkpoints, truncate_cache, lose_split, lose_cache, stop_renaming):
+    for break_it in (truncate_cache, lose_split, lose_cache, stop_renaming):
         mend = break_it(folder)
         with pytest.raises(SurroundingsError, match="--resume") as told:
             kill_driver.drive(folder, arena.address, trials=2, slots=1, real=True)
         assert "\n" not in str(told.value), break_it
-        assert break_it is not block_checkpoints or "The checkpoint " in str(told.value)
         del told
         gc.collect()  # Ray's loggers of a search that ended early leave their files to the end of the process
         (trial,) = read_search(folder).trials.values()
