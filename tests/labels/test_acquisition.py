@@ -121,7 +121,9 @@ def test_badge_is_k_means_plus_plus_on_gradients(seed: int, exclusive: bool) -> 
 def test_typiclust_takes_the_most_typical_image_of_each_cluster_without_a_label() -> None:
     generator = np.random.default_rng(0)
     centers = np.array([[9.0, 0, 0], [0, 9, 0], [0, 0, 9], [-9, 0, 0]])
-    features = np.concatenate([center + generator.normal(size=(count, 3)) for center, count in zip(centers, (9, 7, 8, 6))])
+    features = np.concatenate(
+        [center + generator.normal(size=(count, 3)) for center, count in zip(centers, (9, 7, 8, 6), strict=True)]
+    )
     known = np.zeros((30, 2), dtype=bool)
     known[0] = True  # the first cluster is covered
     given = ScoredPool(features_ND=features, probabilities_NL=None, known_NL=known, candidates=np.arange(1, 30))

@@ -1,7 +1,8 @@
 """Features: what the layer before the classifier sees, caught in the same pass that gives the logits."""
-# ruff: noqa: N803, N806
+# ruff: noqa: N806
 # (shape suffixes: B = batch, D = features, C = classes)
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,16 @@ def pretrained_backbone(backbone: str, weights: Path | None, *, image_size: int,
     found = pretrained_tensors(model, backbone, str(weights) if weights else None)
     load_tensors(model, {**model.state_dict(), **found})
     mean, std = normalization(model)
-    info = ModelInfo(
-        backbone=backbone, image_size=image_size, mean=mean, std=std, class_names=NOBODY, checkpoint_sha256=""
-    )
+    info = ModelInfo(backbone=backbone, image_size=image_size, mean=mean, std=std, class_names=NOBODY, checkpoint_sha256="")
     return torch_predictor(model, info, device=device)
+
+
+def weights_sha256(predictor: Predictor) -> str:
+    """Names a network by its tensors, classifier left out, and by the side of its images."""
+    assert predictor.model is not None
+    digest = hashlib.sha256(f"{predictor.info.backbone} {predictor.info.image_size}".encode())
+    head = classifier_prefixes(predictor.model)
+    for name, tensor in sorted(predictor.model.state_dict().items()):
+        if not name.startswith(head):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 All work on arrays, are decided by their seed, and look at unknown labels alone: what is known of an image adds nothing.
 """
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, N815
 # (shape suffixes: N = images, D = features, L = labels, M = candidates)
 
 import warnings
@@ -66,7 +66,7 @@ def uncertain(pool: ScoredPool, count: int, *, seed: int) -> np.ndarray:
 
 
 def entropies(probabilities_ML: np.ndarray, known_ML: np.ndarray, *, exclusive: bool = False) -> np.ndarray:
-    """(M,) nats: sum over unknown labels of the entropy of a yes or no; of the one class where classes exclude each other."""
+    """(M,) nats: sum over unknown labels of the entropy of a yes or no; or of the one class where they are `exclusive`."""
     if exclusive:
         return np.asarray(uncertainty_scores(probabilities_ML, method="entropy"))
     yes = np.asarray(probabilities_ML, dtype=np.float64).ravel()
@@ -85,9 +85,12 @@ def badge(pool: ScoredPool, count: int, *, seed: int) -> np.ndarray:
     if not len(rows):
         return rows
     gradients = compact_gradients(pool, rows, seed=seed)
-    undecided = SklearnClassifier(DummyClassifier(strategy="uniform"), classes=[0, 1]).fit(gradients[:2], [0, 1][: len(rows)])
-    strategy = Badge(random_state=_state(seed))
-    picked = strategy.query(gradients, np.full(len(rows), np.nan), undecided, fit_clf=False, batch_size=_at_most(count, rows))
+    coin = SklearnClassifier(DummyClassifier(strategy="uniform"), classes=[0, 1])
+    coin.fit(gradients[:2], [0, 1][: len(rows)])
+    unasked = np.full(len(rows), np.nan)
+    picked = Badge(random_state=_state(seed)).query(
+        gradients, unasked, coin, fit_clf=False, batch_size=min(count, len(rows))
+    )
     return np.asarray(rows[_each_once(picked)])
 
 
@@ -188,10 +191,6 @@ def _sample(rows: np.ndarray, seed: int, *, most: int = MOST_CANDIDATES) -> np.n
 def _each_once(picked: np.ndarray) -> np.ndarray:
     """In order, each once: TypiClust picks the same again where clusters run out."""
     return np.asarray(list(dict.fromkeys(np.asarray(picked).tolist())), dtype=np.int64)
-
-
-def _at_most(count: int, rows: np.ndarray) -> int:
-    return min(count, len(rows))
 
 
 def _unit_length(features_MD: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Scores: what a model says of the images of a store, and the order in which labels would help."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ from tune_btxrd.errors import DataError
 from tune_btxrd.labels.database import Database, Row
 from tune_btxrd.labels.records import Pool
 
-IN_POOL = "open = 1 AND holdout = 0 AND bad = 0 AND missing = 0"
+USABLE = "holdout = 0 AND bad = 0 AND missing = 0"
+HAS_PREDICTIONS = "EXISTS (SELECT 1 FROM predictions p WHERE p.model = models.model)"  # a backbone alone has features only
 BLOCK = 900  # values in one query; older SQLite takes 999
 
 
-def pool(database: Database) -> Pool:
-    """As `LabelStore.pool`."""
-    rows = database.rows(f"SELECT image, path, sha256, group_name FROM images WHERE {IN_POOL} ORDER BY image")
+def pool(database: Database, *, is_open: bool) -> Pool:
+    """As `LabelStore.pool` and `LabelStore.finished`."""
+    sql = f"SELECT image, path, sha256, group_name FROM images WHERE {USABLE} AND open = ? ORDER BY image"
+    rows = database.rows(sql, (is_open,))
     return Pool(
         images=[int(row[0]) for row in rows],
         paths=[str(row[1]) for row in rows],
@@ -48,7 +51,8 @@ def begin_model(database: Database, name: str, sha256: str, *, event: int | None
 
 def scored(database: Database, model: int) -> set[int]:
     """As `LabelStore.scored`."""
-    return {int(row[0]) for row in database.rows("SELECT DISTINCT image FROM predictions WHERE model = ?", (model,))}
+    sql = "SELECT image FROM predictions WHERE model = :model UNION SELECT image FROM features WHERE model = :model"
+    return {int(row[0]) for row in database.rows(sql, {"model": model})}
 
 
 def write_scores(
@@ -63,7 +67,7 @@ def write_scores(
     """As `LabelStore.write_scores`."""
     assert probabilities.shape == (len(images), len(labels))
     assert features is None or len(features) == len(images)
-    if not np.isfinite(probabilities).all() or (features is not None and not np.isfinite(features).all()):
+    if np.isinf(probabilities).any() or (features is not None and not np.isfinite(features.astype("<f2")).all()):
         raise DataError("Predictions and features must be finite numbers, but some are not: train again.")
     with database.writing():
         _refuse_holdout(database, images, "scored")
@@ -80,14 +84,20 @@ def write_scores(
 def _prediction_rows(model: int, images: Sequence[int], probabilities: np.ndarray, labels: Sequence[int]) -> Iterator[Row]:
     for image, row in zip(images, probabilities.astype(float).tolist(), strict=True):
         for label, value in zip(labels, row, strict=True):
-            yield (model, image, label, value)
+            if not math.isnan(value):  # else the model knows no such label
+                yield (model, image, label, value)
 
 
 def end_model(database: Database, model: int) -> None:
     """As `LabelStore.end_model`."""
     with database.writing():
         database.run("UPDATE models SET ended = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE model = ?", (model,))
-        database.run("DELETE FROM features WHERE model <> ?", (model,))
+        if not database.number(f"SELECT {HAS_PREDICTIONS} FROM models WHERE model = ?", (model,)):
+            return
+        database.run(
+            f"DELETE FROM features WHERE model <> ? AND model IN (SELECT model FROM models WHERE {HAS_PREDICTIONS})",
+            (model,),
+        )
         database.run("UPDATE images SET confidence = NULL WHERE confidence IS NOT NULL")
         database.run(
             """UPDATE images SET confidence = (
@@ -99,8 +109,30 @@ def end_model(database: Database, model: int) -> None:
 
 def latest_model(database: Database) -> int | None:
     """As `LabelStore.latest_model`."""
-    row = database.one("SELECT model FROM models WHERE ended IS NOT NULL ORDER BY ended DESC, model DESC LIMIT 1")
+    return _latest(database, HAS_PREDICTIONS)
+
+
+def latest_backbone(database: Database) -> int | None:
+    """As `LabelStore.latest_backbone`."""
+    return _latest(database, f"NOT {HAS_PREDICTIONS}")
+
+
+def _latest(database: Database, which: str) -> int | None:
+    sql = f"SELECT model FROM models WHERE ended IS NOT NULL AND {which} ORDER BY ended DESC, model DESC LIMIT 1"
+    row = database.one(sql)
     return None if row is None else int(row[0])
+
+
+def labelled_by_arm(database: Database) -> dict[str, list[int]]:
+    """As `LabelStore.labelled_by_arm`."""
+    rows = database.rows(
+        f"""SELECT s.image, s.arm, min(s.event) AS first FROM standing s JOIN images i USING (image)
+            WHERE s.kind = 'label' AND {USABLE} GROUP BY s.image ORDER BY first"""
+    )
+    found: dict[str, list[int]] = {}
+    for image, arm, _ in rows:
+        found.setdefault(str(arm), []).append(int(image))
+    return found
 
 
 def features(database: Database, model: int) -> tuple[list[int], np.ndarray]:

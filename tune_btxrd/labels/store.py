@@ -289,7 +289,15 @@ class LabelStore:
 
     def pool(self) -> Pool:
         """The images that may be ranked, in order of their numbers."""
-        return scores.pool(self.database)
+        return scores.pool(self.database, is_open=True)
+
+    def finished(self) -> Pool:
+        """The images of which every label has been asked, neither in the hold-out nor bad nor missing."""
+        return scores.pool(self.database, is_open=False)
+
+    def labelled_by_arm(self) -> dict[str, list[int]]:
+        """Arm -> images that somebody labelled because of it, in the order of their first label; none of the hold-out."""
+        return scores.labelled_by_arm(self.database)
 
     def known(self, images: Sequence[int]) -> np.ndarray:
         """(N, L) int64 in the order of `labels`: what holds now, 1 yes, 0 no, -1 unknown (nobody said, unsure, disputed)."""
@@ -315,22 +323,29 @@ class LabelStore:
         """A block of predictions, in one transaction; an image of the hold-out is refused.
 
         Args:
-            probabilities: (N, L) in the order of `labels`.
+            probabilities: (N, L) in the order of `labels`; NaN for a label that the model does not know.
             features: (N, D), kept as float16; None: none.
 
         Raises:
-            DataError: an image of the hold-out, a number that is not finite.
+            DataError: an image of the hold-out, an infinite probability, a feature that is no finite float16.
         """
         numbers = [label.number for label in self.labels]
         scores.write_scores(self.database, model, images, probabilities, labels=numbers, features=features)
 
     def end_model(self, model: int) -> None:
-        """All is scored: from now on this is the latest model; features of older ones are dropped."""
+        """All is scored: from now on this is the latest model; features of older ones are dropped.
+
+        A model that wrote features without any probability is a backbone that no label has touched: its features stay.
+        """
         scores.end_model(self.database, model)
 
     def latest_model(self) -> int | None:
-        """The model that ended scoring last; None where there is none."""
+        """The model with predictions that ended scoring last; None where there is none."""
         return scores.latest_model(self.database)
+
+    def latest_backbone(self) -> int | None:
+        """The model without predictions, features alone, that ended scoring last; None where there is none."""
+        return scores.latest_backbone(self.database)
 
     def features(self, model: int) -> tuple[list[int], np.ndarray]:
         """Image numbers and their (N, D) float32 features."""
