@@ -170,20 +170,16 @@ def test_a_kill_loses_no_score_that_was_kept_and_doubles_none(tmp_path: Path) ->
     checkpoint = save_checkpoint(tmp_path / "best.pt", LABELS)
     random, kept, ended = np.random.default_rng(0), list[int](), False
     for _ in range(30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(store.path), str(checkpoint)],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        most = int(random.integers(1, 5))  # blocks until the kill
-        for line in process.stdout:
-            kept += [int(word) for word in line.split()[1:]] if line.startswith("kept") else []
-            ended = ended or line == "ended\n"
-            if (most := most - line.startswith("kept")) <= 0:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-        kept += [int(word) for line in process.stdout if line.startswith("kept") for word in line.split()[1:]]
-        process.wait()
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(store.path), str(checkpoint)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            most = int(random.integers(1, 5))  # blocks until the kill
+            for line in process.stdout:
+                kept += [int(word) for word in line.split()[1:]] if line.startswith("kept") else []
+                ended = ended or line == "ended\n"
+                if (most := most - line.startswith("kept")) == 0:
+                    os.kill(process.pid, signal.SIGKILL)  # what it had said by then is still read
         model = 1
         assert set(kept) <= store.scored(model)
         rows = store.database.rows("SELECT image, count(*) FROM predictions GROUP BY image HAVING count(*) <> 2")
