@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.labels.test_acquisition import pool
+from tune_btxrd.cli.labels import STRATEGY_NAMES
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.labels.acquisition import ScoredPool, badge, typiclust, uncertain
+from tune_btxrd.labels.acquisition import STRATEGIES, ScoredPool, badge, typiclust, uncertain
 from tune_btxrd.labels.queue import rank
 
 
@@ -29,9 +30,13 @@ def test_a_head_larger_than_the_pool_holds_every_candidate_once(strategy: str) -
 
 def test_no_image_is_left() -> None:
     empty = ScoredPool(**{**vars(pool()), "candidates": np.zeros(0, dtype=np.int64)})
-    assert rank(empty, "badge+typiclust").tolist() == []
+    assert rank(empty, "badge+typiclust", head=5).tolist() == []
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="head >= 1"):
         rank(pool(), "random", head=0)
+
+
+def test_the_help_of_score_names_every_strategy() -> None:
+    assert tuple(STRATEGIES) == STRATEGY_NAMES

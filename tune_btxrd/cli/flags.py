@@ -176,6 +176,11 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings per config and split (default: 1)")
 
 
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Whether a label store is scored at the end."""
+    parser.add_argument("--no-score", action="store_true", help="do not score the images of a label store at the end")
+
+
 def read_seeds(flags: argparse.Namespace) -> int:
     """As typed, or 1."""
     return 1 if flags.seeds is None else int(flags.seeds)

@@ -1,4 +1,4 @@
-"""`labels init|add|import|export|status STORE`: flags, and what is printed of a label store."""
+"""`labels init|add|import|export|status|score STORE`: flags, and what is printed of a label store."""
 
 import argparse
 import dataclasses
@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune_btxrd.cli.flags import Parser, add_json, add_talk
+from tune_btxrd.cli.flags import Parser, add_device, add_json, add_storage, add_talk, read_storage
 from tune_btxrd.errors import ConfigError
+
+STRATEGY_NAMES = ("random", "uncertain", "badge", "typiclust")  # `labels/acquisition.py` loads slowly; a test compares
 
 if TYPE_CHECKING:
     from tune_btxrd.labels.grouping import Grouping
     from tune_btxrd.labels.status import Status
     from tune_btxrd.labels.store import LabelStore
+    from tune_btxrd.pipeline.scorers import Backbone
 
 
 def declare(verb: Parser) -> None:
@@ -225,6 +228,55 @@ def show_status(found: "Status") -> None:
         )
 
 
+def _add_score(verb: Parser) -> None:
+    verb.add_argument("name", nargs="?", metavar="NAME", help="search or training whose first split's winner scores")
+    verb.add_argument("--checkpoint", type=Path, metavar="FILE", help="this model instead: .pt file or exported folder")
+    verb.add_argument("--strategy", metavar="S", help=f"{', '.join(STRATEGY_NAMES)}, or several joined by +")
+    verb.add_argument("--head", type=int, metavar="N", help="images that are ranked; those behind come at random")
+    group = verb.add_argument_group("before there is a model: features of a pretrained backbone")
+    group.add_argument("--backbone", metavar="NAME", help="timm model name")
+    group.add_argument("--weights", type=Path, metavar="FILE", help="its weights, or a folder with a file per backbone")
+    group.add_argument("--image-size", type=int, metavar="PX", help="side of its images")
+    add_storage(verb)
+    add_device(verb)
+
+
+def _score(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import answer
+    from tune_btxrd.pipeline.place import Place
+    from tune_btxrd.pipeline.score_store import HEAD, say_scored, score_store, score_trained
+
+    if flags.name is not None and flags.checkpoint is not None:
+        raise ConfigError("One model scores, but NAME and --checkpoint were given: leave one out.")
+    if flags.name is None and (flags.storage is not None or flags.checkpoints is not None):
+        raise ConfigError("--storage and --checkpoints say where NAME lies, but there is no NAME: add it.")
+    backbone = _backbone(flags)
+    how = {"strategy": flags.strategy, "head": HEAD if flags.head is None else flags.head}
+    if flags.name is not None:
+        place = Place(name=flags.name, storage=read_storage(flags), checkpoints=flags.checkpoints)
+        found = score_trained(place.settings(), flags.store, device=flags.device, **how)
+    else:
+        device = flags.device or "auto"
+        found = score_store(flags.store, checkpoint=flags.checkpoint, backbone=backbone, device=device, **how)
+    if flags.json:
+        answer(json.dumps(dataclasses.asdict(found), ensure_ascii=False, indent=1))
+    else:
+        say_scored(found, flags.store)
+
+
+def _backbone(flags: argparse.Namespace) -> "Backbone | None":
+    """The backbone that was asked for; None where nothing was said of one."""
+    given = {"name": flags.backbone, "weights": flags.weights, "image_size": flags.image_size}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return None
+    if flags.name is not None or flags.checkpoint is not None:
+        raise ConfigError("--backbone, --weights and --image-size stand in for a model, but one is named: leave them away.")
+    from tune_btxrd.pipeline.scorers import Backbone
+
+    return Backbone(**said)
+
+
 def _open(path: Path, *, read_only: bool = False) -> "LabelStore":
     from tune_btxrd.labels.store import LabelStore
 
@@ -236,5 +288,6 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespa
     "add": ("add the images of a folder; again: only what is new or has moved", _add_add, _add),
     "import": ("record the labels of a table", _add_import, _import),
     "export": ("write the labels as manifest.csv", _add_export, _export),
+    "score": ("score the images with a model, and rank those whose label would help most", _add_score, _score),
     "status": ("tell how labelling stands: counts, agreement, pace, looks at the hold-out", _no_flags, _status),
 }

@@ -44,6 +44,7 @@ def _search(verb: Parser) -> None:
 def _run(verb: Parser) -> None:
     _search(verb)
     flags.add_seeds(verb)
+    flags.add_score(verb)
 
 
 def _submit(verb: Parser) -> None:
@@ -82,6 +83,7 @@ def _train(verb: Parser) -> None:
     flags.add_training(verb)
     flags.add_splits(verb)
     flags.add_seeds(verb)
+    flags.add_score(verb)
     verb.add_argument("--config", type=Path, metavar="FILE", help="YAML of hyperparameters (default: the hand-made config)")
     flags.add_new_name(verb)
     flags.add_talk(verb, verbose=True)
@@ -184,5 +186,5 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "watch": ("live view of a search, from any terminal", _watch),
     "label": ("label the images of a label store in the browser", _label),
     "list": ("show the searches at hand", _list),
-    "labels": ("make and feed a label store: init, add, import, export, status", labels.declare),
+    "labels": ("make and feed a label store: init, add, import, export, status, score", labels.declare),
 }

@@ -64,6 +64,7 @@ def _run(flags: argparse.Namespace) -> None:
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
         resume=flags.resume,
+        score=not flags.no_score,
         asked=time.time(),
     )
 
@@ -123,6 +124,7 @@ def _train(flags: argparse.Namespace) -> None:
         seeds=read.read_seeds(flags),
         compute=read.read_compute(flags),
         resume=flags.resume,
+        score=not flags.no_score,
     )
 
 

@@ -10,10 +10,8 @@ import numpy as np
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.labels.acquisition import STRATEGIES, ScoredPool, strategy_names
 
-HEAD = 200  # images that are ranked at once; those behind come at random, until the next score
 
-
-def rank(pool: ScoredPool, strategy: str, *, head: int = HEAD, seed: int = 0) -> np.ndarray:
+def rank(pool: ScoredPool, strategy: str, *, head: int, seed: int = 0) -> np.ndarray:
     """Rows of the first `head` candidates to ask for, best first, each once; all, where there are fewer.
 
     Args:

@@ -18,6 +18,7 @@ from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.open_search import OpenSearch
 from tune_btxrd.pipeline.place import STORAGE, Place
+from tune_btxrd.pipeline.score_store import check_score, score_labelled
 from tune_btxrd.pipeline.site import Site, Trackers, joined, saved, words_again
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, pixels, require_mlflow
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
@@ -43,6 +44,7 @@ def run(
     time_budget: float | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
+    score: bool = True,
     asked: float | None = None,
 ) -> OpenSearch:
     """The main job: prepares, searches, retrains on every split, exports and reports in one go. With `resume`, whatever
@@ -50,14 +52,16 @@ def run(
 
     Args:
         seeds: trainings per config and split in the final job; everything else as in `search`.
+        score: where the dataset is a label store, its images are scored and ranked at the end.
 
     Raises: as `search`.
     """
     began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
     place = _place(name, data, storage, checkpoints, resume=resume)
     words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
-    again = place.command("run", *words)
+    again = place.command("run", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
+    check_score(data, score=score, resume=resume)
     with saved(place, again):
         settings = _started(
             place,
@@ -78,6 +82,8 @@ def run(
         export_place(place, settings, settings.source)
         report_place(place, settings)
         close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
+        if score:
+            score_labelled(settings, compute)
     return OpenSearch(place)
 
 
@@ -184,19 +190,22 @@ def train(
     seeds: int = 1,
     compute: Compute | None = None,
     resume: bool = False,
+    score: bool = True,
 ) -> OpenSearch:
     """Trains one config on the splits, without a search.
 
     Args:
         config: hyperparameters that differ from the hand-made config of `space`; everything else as in `retrain`.
+        score: as in `run`.
 
     Raises: as `search`.
     """
     compute, said = compute or Compute(), config or {}
     place = _place(name, data, storage, checkpoints, resume=resume)
     words = [*words_again(data, compute), *([] if seeds == 1 else ["--seeds", str(seeds)])]
-    again = place.command("train", *words)
+    again = place.command("train", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
+    check_score(data, score=score, resume=resume)
     with saved(place, again):
         settings = _started_training(
             place, data or DataRequest(), space or SpaceRequest(), said, splits=splits, compute=compute, resume=resume
@@ -208,6 +217,8 @@ def train(
             settings.save(place.folder)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
         close(place, settings, jobs, resume=again, following="report")
+        if score:
+            score_labelled(settings, compute)
     return OpenSearch(place)
 
 

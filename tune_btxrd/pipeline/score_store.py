@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tune_btxrd.console import progress, say, tell, warn
+from tune_btxrd.console import heading, progress, say, tell, warn
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.decode import UnreadableError, decode_image
+from tune_btxrd.data.readers.store_file import is_store
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.labels.queue import HEAD
 from tune_btxrd.labels.store import LabelStore
+from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.results.checkpoints import finished_splits
+from tune_btxrd.results.search_json import SearchSettings
 
 if TYPE_CHECKING:  # torch is loaded once there is something to score
     from tune_btxrd.pipeline.scorers import Backbone, Scorer
 
 FIRST_STRATEGY = "typiclust"  # before there is a model
 STRATEGY = "uncertain+typiclust"  # with a model: the one that lost nowhere, see benchmarks/results/active_learning.md
+HEAD = 200  # images that are ranked at once; those behind come at random, until the next score
 BATCH = 32  # images a pass
 DECODERS = 4  # threads; Pillow decodes without holding the interpreter lock
 AHEAD = 3  # batches that are decoded while one is in the model
@@ -56,7 +60,6 @@ def score_store(
     checkpoint: Path | None = None,
     name: str | None = None,
     event: int | None = None,
-    checkpoints: Path = Path("checkpoints"),
     backbone: "Backbone | None" = None,
     strategy: str | None = None,
     head: int = HEAD,
@@ -67,22 +70,16 @@ def score_store(
     Without a model: the features of a pretrained backbone, or, where there are no weights, images come at random.
 
     Args:
-        checkpoint: .pt file or timm folder; name: a search or training instead, whose first split's winner is taken.
+        checkpoint: .pt file or timm folder; name: how people call it; default: by its path.
         event: last event of the labels that the model was trained on.
-        checkpoints: root of checkpoints, for `name`.
         backbone: what stands in before there is a model.
         strategy: what ranks (`labels.acquisition.STRATEGIES`, or several joined by "+"); head: how many images.
 
     Raises:
-        DataError: the store cannot be used. ConfigError: a strategy that needs a model, a checkpoint and a name.
+        DataError: the store cannot be used. ConfigError: a strategy that needs a model where there is none.
         ResultError: the checkpoint cannot be used, or knows no label of the store.
     """
-    if checkpoint is not None and name is not None:
-        raise ConfigError("One model scores, but both a checkpoint and a name were given: leave one out.")
     with LabelStore(path) as store:
-        if name is not None:
-            split = finished_splits(checkpoints / name)[0]
-            checkpoint, name = split.winner, f"{name}/{split.stem}"
         if checkpoint is None and backbone is None and store.latest_model() is not None:
             return _ranked_anew(store, strategy, head)
         scorer = _scorer(store, checkpoint, name, event=event, backbone=backbone, device=device)
@@ -96,6 +93,50 @@ def score_store(
             model = latest  # a backbone scored beside a model: the model's opinion ranks
         strategy = strategy or (STRATEGY if store.latest_model() == model else FIRST_STRATEGY)
         return replace(found, ranked=rank_store(store, model, strategy, head=head), strategy=strategy)
+
+
+def score_trained(
+    settings: SearchSettings,
+    path: Path | None = None,
+    *,
+    strategy: str | None = None,
+    head: int = HEAD,
+    device: str | None = None,
+) -> Scored:
+    """`score_store` by the winner of a search's or training's first split.
+
+    Args:
+        path: the store; None: the one that was trained on.
+
+    Raises: as `score_store`; ResultError where nothing is trained yet.
+    """
+    path = path or settings.request.data
+    assert path is not None
+    split = finished_splits(settings.checkpoints)[0]
+    return score_store(
+        path,
+        checkpoint=split.winner,
+        name=f"{settings.name}/{split.stem}",
+        event=settings.request.event,
+        strategy=strategy,
+        head=head,
+        device=device or settings.device,
+    )
+
+
+def score_labelled(settings: SearchSettings, compute: Compute) -> None:
+    """What `run` and `train` end with where the dataset is a label store: its images are scored and ranked."""
+    path = settings.request.data
+    if path is None or settings.request.event is None:
+        return
+    heading(f"Score the images of {path.name}, so that the next `label` asks for what helps (--no-score leaves it out)")
+    say_scored(score_trained(settings, device=compute.device), path)
+
+
+def check_score(data: DataRequest | None, *, score: bool, resume: bool) -> None:
+    """Raises ConfigError where --no-score would change nothing."""
+    if not score and not resume and (data is None or data.data is None or not is_store(data.data)):
+        raise ConfigError("--no-score leaves out the scoring of a label store, but --data names none: leave it away.")
 
 
 def rank_store(store: LabelStore, model: int, strategy: str, *, head: int = HEAD) -> int:
