@@ -21,6 +21,8 @@ from tune_btxrd.labels.acquisition import (
     typiclust,
     uncertain,
 )
+from tune_btxrd.tasks.multiclass import MULTICLASS
+from tune_btxrd.tasks.multilabel import MULTILABEL
 
 
 def pool(*, images: int = 40, labels: int = 3, width: int = 5, seed: int = 0, exclusive: bool = False) -> ScoredPool:
@@ -36,7 +38,7 @@ def pool(*, images: int = 40, labels: int = 3, width: int = 5, seed: int = 0, ex
         probabilities_NL=probabilities / probabilities.sum(axis=1, keepdims=True) if exclusive else probabilities,
         known_NL=known,
         candidates=np.arange(images // 10, images),
-        exclusive=exclusive,
+        task=MULTICLASS if exclusive else MULTILABEL,
     )
 
 
@@ -58,7 +60,7 @@ def test_uncertain_ranks_as_a_slow_loop_does() -> None:
 
 
 def test_uncertain_of_one_class_per_image_is_the_entropy_of_the_class() -> None:
-    assert entropies(np.array([[0.5, 0.25, 0.25]]), np.zeros((1, 3), bool), exclusive=True) == pytest.approx(
+    assert entropies(np.array([[0.5, 0.25, 0.25]]), np.zeros((1, 3), bool), task=MULTICLASS) == pytest.approx(
         [0.5 * np.log(2) + 0.5 * np.log(4)]
     )
 
@@ -82,7 +84,7 @@ def test_gradients_are_those_that_torch_finds(exclusive: bool) -> None:
     features, known = torch.tensor(given.features_ND[rows], dtype=torch.float64), torch.tensor(given.known_NL[rows])
     probabilities = torch.tensor(given.probabilities_NL[rows])
     logits = probabilities.log() if exclusive else torch.logit(probabilities)
-    found = gradients(given.features_ND[rows], given.probabilities_NL[rows], given.known_NL[rows], exclusive=exclusive)
+    found = gradients(given.features_ND[rows], given.probabilities_NL[rows], given.known_NL[rows], task=given.task)
     for row in range(len(rows)):
         weight = torch.linalg.lstsq(features[row : row + 1], logits[row : row + 1]).solution.T  # a layer that says this
         weight.requires_grad_(True)

@@ -18,6 +18,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.tasks.multilabel import MULTILABEL
+from tune_btxrd.tasks.task import Task
 
 MOST_CANDIDATES = 20_000  # badge and typiclust see a random sample of as many; uncertain sees all
 WIDTH = 64  # features that are left of an image for clustering
@@ -36,14 +38,14 @@ class ScoredPool:
         probabilities_NL: of each label; None before there is a model.
         known_NL: bool, whether the label is known.
         candidates: rows that may be asked; each has an unknown label.
-        exclusive: an image has exactly one of the labels; else each label is a question of its own.
+        task: whether an image has one of the labels, or each label is a question of its own.
     """
 
     features_ND: np.ndarray
     probabilities_NL: np.ndarray | None
     known_NL: np.ndarray
     candidates: np.ndarray
-    exclusive: bool = False
+    task: Task = MULTILABEL
 
     def without(self, rows: np.ndarray) -> "ScoredPool":
         """The same without these candidates."""
@@ -59,15 +61,15 @@ def uncertain(pool: ScoredPool, count: int, *, seed: int) -> np.ndarray:
     """
     if not len(pool.candidates):
         return pool.candidates
-    scores = entropies(_probabilities(pool)[pool.candidates], pool.known_NL[pool.candidates], exclusive=pool.exclusive)
+    scores = entropies(_probabilities(pool)[pool.candidates], pool.known_NL[pool.candidates], task=pool.task)
     ties = np.random.default_rng(seed).permutation(len(scores))  # equal images come in random order
     order = ties[np.argsort(-scores[ties], kind="stable")]
     return np.asarray(pool.candidates[order[:count]])
 
 
-def entropies(probabilities_ML: np.ndarray, known_ML: np.ndarray, *, exclusive: bool = False) -> np.ndarray:
-    """(M,) nats: sum over unknown labels of the entropy of a yes or no; or of the one class where they are `exclusive`."""
-    if exclusive:
+def entropies(probabilities_ML: np.ndarray, known_ML: np.ndarray, *, task: Task = MULTILABEL) -> np.ndarray:
+    """(M,) nats: sum over unknown labels of the entropy of a yes or no; or of the one class of a multiclass task."""
+    if task.exclusive:
         return np.asarray(uncertainty_scores(probabilities_ML, method="entropy"))
     yes = np.asarray(probabilities_ML, dtype=np.float64).ravel()
     entropy = uncertainty_scores(np.stack([1 - yes, yes], axis=1), method="entropy").reshape(known_ML.shape)
@@ -95,15 +97,13 @@ def badge(pool: ScoredPool, count: int, *, seed: int) -> np.ndarray:
 
 
 def gradients(
-    features_MD: np.ndarray, probabilities_ML: np.ndarray, known_ML: np.ndarray, *, exclusive: bool = False
+    features_MD: np.ndarray, probabilities_ML: np.ndarray, known_ML: np.ndarray, *, task: Task = MULTILABEL
 ) -> np.ndarray:
     """(M, L * D) gradient of the last layer's loss if the answer were what the model believes.
 
-    (p - answer) times the features for an unknown label, 0 for a known one: it is not asked, so it moves nothing. The
-    answer is 1 where p >= 1/2, or for the most probable class where classes exclude each other.
+    (p - answer) times the features for an unknown label, 0 for a known one: it is not asked, so it moves nothing.
     """
-    likeliest = np.arange(probabilities_ML.shape[1]) == probabilities_ML.argmax(axis=1)[:, None]
-    believed = likeliest if exclusive else probabilities_ML >= 0.5
+    believed = task.indicators(task.decide(probabilities_ML), probabilities_ML.shape[1])
     factor_ML = np.where(known_ML, 0.0, probabilities_ML - believed)
     return np.asarray((factor_ML[:, :, None] * features_MD[:, None, :]).reshape(len(features_MD), -1))
 
@@ -112,7 +112,7 @@ def compact_gradients(pool: ScoredPool, rows: np.ndarray, *, seed: int) -> np.nd
     """`gradients` of these rows, on features that are few enough for GRADIENT_WIDTH numbers."""
     labels = pool.known_NL.shape[1]
     features = compact(pool.features_ND[rows], width=max(2, GRADIENT_WIDTH // labels), seed=seed)
-    return gradients(features, _probabilities(pool)[rows], pool.known_NL[rows], exclusive=pool.exclusive)
+    return gradients(features, _probabilities(pool)[rows], pool.known_NL[rows], task=pool.task)
 
 
 def typiclust(pool: ScoredPool, count: int, *, seed: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from tune_btxrd.labels.store import LabelStore
 from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.results.checkpoints import finished_splits
 from tune_btxrd.results.search_json import SearchSettings
+from tune_btxrd.tasks.registry import task_named
 
 if TYPE_CHECKING:  # torch is loaded once there is something to score
     from tune_btxrd.pipeline.scorers import Backbone, Scorer
@@ -154,7 +155,7 @@ def rank_store(store: LabelStore, model: int, strategy: str, *, head: int = HEAD
         probabilities_NL=None if np.isnan(probabilities_NL).all() else np.nan_to_num(probabilities_NL, nan=0.5),
         known_NL=store.known(numbers.tolist()) >= 0,
         candidates=np.flatnonzero([image in wanted for image in numbers.tolist()]),
-        exclusive=store.task == "multiclass",
+        task=task_named(store.task),
     )
     rows = rank(pool, strategy, head=head, seed=store.last_event)
     store.write_ranking(numbers[rows].tolist(), acquisition=strategy, model=model)

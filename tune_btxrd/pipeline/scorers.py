@@ -72,7 +72,7 @@ def checkpoint_scorer(
     """
     predictor = open_model(checkpoint, device=device)
     info, wanted = predictor.info, [label.name for label in labels]
-    if info.task.exclusive != (task == "multiclass"):
+    if info.task.name != task:
         raise ResultError(f"{checkpoint} must be of task {task}, as the store, but is of {info.task.name}: give another.")
     if not set(info.class_names) & set(wanted):
         raise ResultError(
