@@ -11,11 +11,11 @@ standard errors over seeds: they say how sure the mean over splits of this one d
 # (shape suffixes: N = images, D = features, L = labels)
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -238,7 +238,7 @@ def main() -> None:
         ]
         tables = [compare(make(), cache, seeds=arguments.seeds, **sizes) for make, sizes in sets]
     table = pd.concat(tables)
-    lines = [f"`python -m benchmarks.active_learning --seeds {arguments.seeds}`, {circumstances_line()}", ""]
+    lines = [f"`python -m benchmarks.active_learning --seeds {arguments.seeds}`, {where()}", ""]
     for part in tables:
         lines += [f"## {part['data'].iloc[0]}", "", f"Random alone, macro-AUC by images: {means(part)}.", ""]
         lines += ["Difference to random, mean +- standard error over seeds:", "", shown(differences(part)), ""]
@@ -250,9 +250,10 @@ def main() -> None:
     draw(table, RESULTS / "active_learning.png")
 
 
-def circumstances_line() -> str:
-    """Where the numbers come from."""
-    return json.dumps(circumstances())
+def where() -> str:
+    """What the numbers come from."""
+    found = circumstances()
+    return f"commit {found['commit']}, torch {found['torch']}, scikit-activeml {version('scikit-activeml')}"
 
 
 if __name__ == "__main__":
