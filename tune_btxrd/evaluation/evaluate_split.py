@@ -16,7 +16,7 @@ import pandas as pd
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind
-from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.data.splits.splits import HOLDOUT, Split
 from tune_btxrd.errors import ResultError, TuneBtxrdError, first_line
 from tune_btxrd.evaluation.notes import (
     chosen_note,
@@ -31,6 +31,7 @@ from tune_btxrd.evaluation.openings import log_opening, read_openings
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
+from tune_btxrd.labels.store import LabelStore
 from tune_btxrd.results.checkpoints import WINNER, FinishedSplit
 from tune_btxrd.scoring.collapse import collapse_warnings
 from tune_btxrd.scoring.csv_tables import to_csv
@@ -146,6 +147,8 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
     folder, rows = item.folder / "evaluation", job.manifest.rows(test)
     job.cache.rows(test)
     read_openings(folder)
+    if split.name == HOLDOUT:
+        LabelStore(job.manifest.root).close()  # the opening is logged there: it must be writable
     reserve(folder, BYTES + BYTES_PER_IMAGE * len(test))
     models = {name: _candidate(path, split, job) for name, path in item.models.items()}
     winner = models[WINNER]
@@ -165,15 +168,7 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
 
 def open_split(sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
     """Logs the opening, scores every model and writes the tables. Pictures are drawn later, by `illustrate`."""
-    opened = log_opening(
-        sealed.folder,
-        split=sealed.split.name,
-        split_sha256=file_sha256(job.results / "splits" / f"{sealed.item.stem}.csv"),
-        checkpoints={
-            name: candidate.predictor.info.checkpoint_sha256 for name, candidate in (sealed.models | sealed.seeds).items()
-        },
-        images=len(sealed.rows),
-    )
+    opened = _log(sealed, job)
     models = [_judged(name, candidate, sealed, sealed.weights, job) for name, candidate in sealed.models.items()]
     tables = _tables(models, sealed.rows, job) | _seeds(sealed, models[0], job)
     for table in tables.values():
@@ -192,6 +187,25 @@ def open_split(sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:
         warnings=tuple(collapse_warnings(tables["scores"], asked)),
     )
     return _written(evaluation, job)
+
+
+def _log(sealed: SealedSplit, job: SplitJob) -> int:
+    """How often these images have been opened, this time included; a hold-out's openings are counted in its store too."""
+    checkpoints = {
+        name: candidate.predictor.info.checkpoint_sha256 for name, candidate in (sealed.models | sealed.seeds).items()
+    }
+    split, images, elsewhere = sealed.split.name, len(sealed.rows), 0
+    if split == HOLDOUT:
+        with LabelStore(job.manifest.root) as store:
+            elsewhere = store.log_opening(search=job.results.name, split=split, checkpoints=checkpoints, images=images)
+    return log_opening(
+        sealed.folder,
+        split=split,
+        split_sha256=file_sha256(job.results / "splits" / f"{sealed.item.stem}.csv"),
+        checkpoints=checkpoints,
+        images=images,
+        elsewhere=elsewhere,
+    )
 
 
 def illustrate(evaluation: SplitEvaluation, sealed: SealedSplit, job: SplitJob) -> SplitEvaluation:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd_facts import check_facts, is_complete
-from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.data.splits.splits import HOLDOUT, Split
 from tune_btxrd.evaluation.reference import reference_for
 from tune_btxrd.scoring.cells import FOOTNOTE
 from tune_btxrd.scoring.decisions import listed
@@ -58,6 +58,8 @@ def plain_scores(point: dict[Metric, float], names: Sequence[str]) -> dict[str, 
 def opening_note(split: Split, opened: int) -> str:
     """How often the test part has been opened."""
     times = "once" if opened == 1 else f"{opened} times"
+    if split.name == HOLDOUT:
+        return f"The hold-out of the label store has been opened {times}, by whichever search."
     return f"The test part of {split.name!r} has been opened {times} for this search."
 
 

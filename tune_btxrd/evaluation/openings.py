@@ -39,18 +39,22 @@ def read_openings(folder: Path) -> list[Opening]:
     return cast("list[Opening]", openings)
 
 
-def log_opening(folder: Path, *, split: str, split_sha256: str, checkpoints: dict[str, str], images: int) -> int:
+def log_opening(
+    folder: Path, *, split: str, split_sha256: str, checkpoints: dict[str, str], images: int, elsewhere: int = 0
+) -> int:
     """Adds an opening of `images` test images and returns how many there are now.
 
     Args:
         checkpoints: model -> SHA-256 of the checkpoint that is scored.
+        elsewhere: openings of the same images that others have counted, this one included: a hold-out is opened by any
+            search of its label store.
 
     Raises:
         ResultError: the log is damaged or cannot be written.
     """
     openings = read_openings(folder)
     entry: Opening = {
-        "count": len(openings) + 1,
+        "count": max(len(openings) + 1, elsewhere),
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "split": split,
         "split_sha256": split_sha256,
@@ -58,4 +62,4 @@ def log_opening(folder: Path, *, split: str, split_sha256: str, checkpoints: dic
         "images": images,
     }
     write_whole(folder / LOG_FILE, json.dumps([*openings, entry], indent=2) + "\n")
-    return len(openings) + 1
+    return entry["count"]

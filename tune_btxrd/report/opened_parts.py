@@ -73,7 +73,7 @@ def _read(folder: Path, positive_class: str, labels: Sequence[str]) -> OpenedPar
         notes = json.loads(summary.read_text(encoding="utf-8")).get("notes", ()) if summary.is_file() else ()
         return OpenedPart(
             split=split_name(folder.parent.name),
-            opened=len(openings),
+            opened=openings[-1]["count"],
             images=int(openings[-1]["images"]),
             rows=()
             if scores is None
