@@ -77,7 +77,7 @@ def held_alone(folder: Path, what: str) -> Iterator[None]:
         raise ResultError(f"One process at a time may write {folder}, but {holder} does: wait for it, or end it.") from error
     except OSError as error:
         reason = error.strerror or error
-        raise ResultError(f"{folder} must be writable, but: {reason}. Mend it, or choose another --checkpoints.") from error
+        raise ResultError(f"{folder} must be writable, but: {reason}. Mend it, or choose another folder.") from error
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         write_whole(note, f"process {os.getpid()} on {os.uname().nodename} ({what} since {since})")
