@@ -184,7 +184,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path
 
 def test_only_one_session_writes_at_a_time(tmp_path: Path) -> None:
     first = Journal(make_folder(tmp_path))
-    with pytest.raises(ResultError, match=rf"One process at a time may write .*, but process {os.getpid()} on .*search since"):
+    with pytest.raises(ResultError, match=rf"One process at a time may write .*, but process {os.getpid()} on .*search"):
         Journal(tmp_path)
     first.close()
     Journal(tmp_path).close()
