@@ -105,7 +105,7 @@ def audited_standin(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def measure(feature: Feature, targets: np.ndarray, centers: list[str] | None = None) -> Shortcut:
     names = ("Normal", "Benign", "Malignant")
     numbers = np.arange(len(targets))
-    return next(measure_shortcuts([feature], targets, numbers=numbers, class_names=names, centers=centers))
+    return next(measure_shortcuts([feature], [np.array(names)[targets]], numbers=numbers, centers=centers))
 
 
 def test_a_feature_that_is_the_class_is_strong_and_noise_is_weak():
@@ -125,7 +125,7 @@ def test_a_group_is_never_on_both_sides():
     feature = Feature(name="f", numbers=rng.permutation(60)[numbers][:, None].astype(float))
     targets = group_targets[numbers]
     names = ("Normal", "Benign", "Malignant")
-    grouped = next(measure_shortcuts([feature], targets, numbers=numbers, class_names=names, centers=None))
+    grouped = next(measure_shortcuts([feature], [np.array(names)[targets]], numbers=numbers, centers=None))
     assert grouped.strengths[0].verdict == "weak"
     assert measure(feature, targets).strengths[0].auc > 0.9  # each image for itself
 

@@ -134,7 +134,13 @@ def test_shipped_spaces_search_nothing_in_vain() -> None:
 def test_batches_are_compared_with_the_images_of_each_class() -> None:
     natural, balanced = ({"batch_size": 8, "sampling": sampling} for sampling in ("natural", "balanced"))
     names = ("Normal", "Benign", "Malignant")
-    (said,) = batch_notes([natural], (600, 370, 30), names)
+    (said,) = batch_notes([natural], (600, 370, 30), names, images=1000)
     assert said.startswith("batch_size=8 holds 0.24 images of Malignant on average (30 of 1000)")
-    assert batch_notes([balanced], (600, 370, 30), names) == [] == batch_notes([natural], (600, 300, 100), names)
-    assert batch_notes([natural], (3, 2, 2), names) == ["batch_size=8 holds all 7 training images: an epoch is one step."]
+    assert (
+        batch_notes([balanced], (600, 370, 30), names, images=1000)
+        == []
+        == batch_notes([natural], (600, 300, 100), names, images=1000)
+    )
+    assert batch_notes([natural], (3, 2, 2), names, images=7) == [
+        "batch_size=8 holds all 7 training images: an epoch is one step."
+    ]

@@ -101,6 +101,16 @@ class Manifest:
         """(N, C) float64: 1 where an image has the class or label, else 0."""
         return self.task.indicators(self.targets, len(self.class_names))
 
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """(N, K) float64: 0 or 1 per image; splits keep the share of each column even (`Task.answers`)."""
+        return self.task.answers(self.targets, len(self.class_names))
+
+    @cached_property
+    def is_labelled(self) -> np.ndarray:
+        """(N,) bool: whether anything is known of an image; only such images come into a part of a split."""
+        return np.asarray(self.task.known(self.targets, len(self.class_names)).any(axis=1))
+
     def rows(self, ids: Iterable[str]) -> np.ndarray:
         """(len(ids),) int64: the row of each id. Raises DataError where the dataset has no such id."""
         wanted = list(ids)

@@ -17,7 +17,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.readers.btxrd import CLASS_NAMES
 from tune_btxrd.data.readers.names import examples
-from tune_btxrd.data.readers.registry import read_dataset, require_class
+from tune_btxrd.data.readers.registry import read_dataset, require_class, task_of
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
@@ -37,6 +37,8 @@ from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.files import write_whole
 from tune_btxrd.pipeline.prepare_pictures import write_pictures
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.source import Source
 
 COMMON = "common"
@@ -98,8 +100,7 @@ def prepare(
     heading("Prepare")
     manifest = read_manifest(request)
     request = replace(request, event=manifest.event)  # labels that come later change nothing here
-    counts = ", ".join(f"{name} {count}" for name, count in zip(manifest.class_names, manifest.class_counts, strict=True))
-    tell(f"{len(manifest)} images in {manifest.root}: {counts}")
+    tell(f"{len(manifest)} images in {manifest.root}: {manifest.task.count_words(manifest.targets, manifest.class_names)}")
     for note in manifest.notes:
         tell(f"  {note}")
     hashes = _hashes(request, manifest)
@@ -123,6 +124,8 @@ def prepare(
         cache=cache,
     )
     tell(splits_table(prepared))
+    for note in _part_notes(prepared):
+        tell(f"  {note}")
     for line in found.short_lines():
         tell(f"  {line}")
     return prepared
@@ -150,7 +153,13 @@ def shipped_space(request: DataRequest) -> Path:
     """The search space for this dataset: of the checkout, or where an installed package keeps it."""
     checkout = Path(__file__).parents[2] / "search_spaces"
     folder = checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tune_btxrd" / "search_spaces"
-    return folder / ("phantom.yaml" if request.is_phantom else "btxrd.yaml")
+    plain = "btxrd.yaml" if task_of_request(request).exclusive else "multilabel.yaml"
+    return folder / ("phantom.yaml" if request.is_phantom else plain)
+
+
+def task_of_request(request: DataRequest) -> Task:
+    """What targets of a dataset are, before it is read; the phantom's are classes."""
+    return DEFAULT if request.data is None else task_of(request.data)
 
 
 def usual_size(request: DataRequest) -> int:
@@ -238,9 +247,21 @@ def splits_table(prepared: Prepared) -> Table:
         if any(row[0].startswith(split.name) for row in rows):
             continue
         cells = ["/".join(map(str, counts)) for counts in split.counts(manifest).values()]
+        if not manifest.task.exclusive:  # an image counts for several labels, or for none
+            cells = [f"{len(ids)}: {cell}" for ids, cell in zip(split.parts.values(), cells, strict=True)]
         rows.append((split.name + (" (search)" if split is prepared.searched else ""), *cells, split.note))
     rows += [(name, "skipped", "", "", reason) for name, reason in prepared.skipped.items()]
     return make_table(f"Splits: images of {'/'.join(manifest.class_names)}", ("split", "train", "val", "test", "note"), rows)
+
+
+def _part_notes(prepared: Prepared) -> list[str]:
+    """What is to be said of each part of each split, once."""
+    manifest, told = prepared.manifest, dict[str, None]()
+    for split in {split.name: split for split in (*prepared.splits.values(), prepared.searched)}.values():
+        for part, ids in split.parts.items():
+            notes = manifest.task.part_notes(manifest.targets[manifest.rows(ids)], manifest.class_names) if ids else ()
+            told |= dict.fromkeys(f"{part} of {split.name}: {note}" for note in notes)
+    return list(told)
 
 
 def _hashes(request: DataRequest, manifest: Manifest) -> dict[str, str]:

@@ -22,9 +22,10 @@ from tune_btxrd.pipeline.prepare import (
     read_manifest,
     require_weights_allowed,
     shipped_space,
+    task_of_request,
     write_prepared,
 )
-from tune_btxrd.pipeline.together import check_models, tell_notes
+from tune_btxrd.pipeline.together import check_losses, check_models, tell_notes
 from tune_btxrd.results.search_json import (
     SPACE_FILE,
     DatasetFacts,
@@ -42,7 +43,7 @@ GROWING = ("trials", "confirm")  # settings that a search which goes on may have
 
 
 def complete_space(space: SpaceRequest, data: DataRequest) -> SpaceRequest:
-    """The same with the shipped file where none is said; the phantom starts from random weights.
+    """The same with the shipped file and the task's loss where none is said; the phantom starts from random weights.
 
     Raises:
         ConfigError: the phantom is to start from pretrained weights.
@@ -51,7 +52,12 @@ def complete_space(space: SpaceRequest, data: DataRequest) -> SpaceRequest:
     require_weights_allowed(data, pretrained=values.get("pretrained") is True, weights=values.get("weights"))
     if data.is_phantom:
         values = {**values, "pretrained": False}
-    return dataclasses.replace(space, file=space.file or shipped_space(data), hyperparameters=values)
+    complete = dataclasses.replace(space, file=space.file or shipped_space(data), hyperparameters=values)
+    spec, task = load_spec(complete), task_of_request(data)
+    says_loss = "loss" in spec.fixed or any(dimension.name == "loss" for dimension in spec.space)
+    if says_loss or FIELDS["loss"].default in task.losses:
+        return complete
+    return dataclasses.replace(complete, hyperparameters={**values, "loss": task.losses[0]})
 
 
 def load_spec(space: SpaceRequest) -> SearchSpec:
@@ -95,11 +101,13 @@ def begin(
             f"(--name {place.name} --resume), or choose another --name."
         )
     spec = load_spec(space)
+    check_losses(config or spec, task_of_request(data))
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON)
     counts = prepared.searched.counts(prepared.manifest)["train"]
-    tell_notes(config or spec, counts, prepared.manifest.class_names)
+    images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
+    tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)
     write_prepared(prepared, folder, repeats=0 if config else spec.repeats)
     settings = dataclasses.replace(
         _settings(place, prepared, space, config=config, image_size=size),

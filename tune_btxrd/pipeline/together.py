@@ -6,12 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from tune_btxrd.config import TrainConfig
+from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import tell
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.effects import batch_notes, config_notes, space_notes
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.models.names import ANY_SIZE, ModelChoice, check_backbone, weights_file
 
 MODEL_NAMES = ("backbone", "head", "image_size", "weights")
@@ -38,6 +39,13 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
             pool.submit(_check_fit, choices).result()
 
 
+def check_losses(trained: SearchSpec | TrainConfig, task: Task) -> None:
+    """Raises ConfigError where a search, or one config, could train with a loss of another task."""
+    values = combinations(trained, ["loss"]) if isinstance(trained, SearchSpec) else [asdict(trained)]
+    for config in values:
+        task.require_loss(config["loss"])
+
+
 def _check_weights(path: Path, backbone: str) -> None:
     if not path.is_absolute():
         raise ConfigError(
@@ -47,14 +55,24 @@ def _check_weights(path: Path, backbone: str) -> None:
     weights_file(path, backbone)
 
 
-def tell_notes(trained: SearchSpec | TrainConfig, counts: Sequence[int], class_names: Sequence[str]) -> None:
-    """Says what takes no effect, and what is odd with this many training images of each class."""
+def tell_notes(
+    trained: SearchSpec | TrainConfig, counts: Sequence[int], class_names: Sequence[str], *, images: int, task: Task
+) -> None:
+    """Says what takes no effect, and what is odd with this many training images, and this many of each class."""
     if isinstance(trained, SearchSpec):
         notes, batches = space_notes(trained), combinations(trained, ["batch_size", "sampling"])
     else:
         notes, batches = config_notes(trained), [asdict(trained)]
-    for note in [*notes, *batch_notes(batches, counts, class_names)]:
+    notes += [f"{name} takes no effect: {task.name} data do not use it." for name in task.idle if _is_said(trained, name)]
+    for note in [*notes, *batch_notes(batches, counts, class_names, images=images)]:
         tell(f"note: {note}")
+
+
+def _is_said(trained: SearchSpec | TrainConfig, name: str) -> bool:
+    """Whether a hyperparameter is searched, fixed, or not at its default."""
+    if isinstance(trained, SearchSpec):
+        return name in trained.fixed or any(dimension.name == name for dimension in trained.space)
+    return bool(getattr(trained, name) != FIELDS[name].default)
 
 
 def _check_fit(choices: Collection[ModelChoice]) -> None:

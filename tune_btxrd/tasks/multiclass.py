@@ -131,6 +131,7 @@ class Multiclass(Task):
     record: ClassVar[type[EpochMetrics]] = MulticlassMetrics
     watched: ClassVar[str] = "val_recall"
     losses: ClassVar[tuple[str, ...]] = CLASS_LOSSES
+    idle: ClassVar[tuple[str, ...]] = ("focal_alpha",)
 
     def unknown(self, count: int, classes: int) -> np.ndarray:
         """(count,) UNKNOWN."""

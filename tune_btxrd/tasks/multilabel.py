@@ -256,6 +256,18 @@ class Multilabel(Task):
         """None: an image has several labels."""
         return None
 
+    def rarest(self, targets: np.ndarray) -> int:
+        """The label with the fewest yes, of those with a yes and a no where there are any; readers watch it by default."""
+        found = (targets == YES).sum(axis=0)
+        return int(np.argmin(np.where(judged(targets), found, len(targets) + 1 + (found == 0))))
+
+    def count_words(self, targets: np.ndarray, class_names: Sequence[str]) -> str:
+        """Yes, no and unknown per label."""
+        of_label = zip(
+            class_names, *((targets == answer).sum(axis=0).tolist() for answer in (YES, NO, UNKNOWN)), strict=True
+        )
+        return ", ".join(f"{name} {yes} yes {no} no {unknown} unknown" for name, yes, no, unknown in of_label)
+
     def part_notes(self, targets: np.ndarray, class_names: Sequence[str]) -> list[str]:
         """Labels without a yes or a no, which are left out of means over labels."""
         lacks = {"yes": (targets == YES).any(axis=0), "no": (targets == NO).any(axis=0)}

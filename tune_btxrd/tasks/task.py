@@ -30,6 +30,8 @@ class Task(ABC):
     exclusive: ClassVar[bool] = True  # an image has exactly one class; else each label is a question of its own
     losses: ClassVar[tuple[str, ...]]  # words of `config.LOSSES` that it trains with; the first is its default
 
+    idle: ClassVar[tuple[str, ...]] = ()  # hyperparameters that take no effect with its losses
+
     # ---- targets
 
     @abstractmethod
@@ -79,6 +81,11 @@ class Task(ABC):
         if not train_counts.all():
             absent = int(np.flatnonzero(train_counts == 0)[0])
             raise DataError(f"Every class must have a training image, but class {absent} has none: check labels and split.")
+
+    def count_words(self, targets: np.ndarray, class_names: Sequence[str]) -> str:
+        """How many images have each class or label, in words."""
+        counts = self.counts(targets, len(class_names)).tolist()
+        return ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
 
     @abstractmethod
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from tune_btxrd.data.audit.findings import (
 )
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
 from tune_btxrd.data.audit.picture_measures import measure_pixels, near_pairs
-from tune_btxrd.data.audit.shortcuts import Feature, Shortcut, measure_shortcuts
+from tune_btxrd.data.audit.shortcuts import NOT, Feature, Shortcut, measure_shortcuts
 from tune_btxrd.data.audit.siblings import Siblings, find_siblings, group_sizes
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
@@ -205,11 +205,19 @@ def _shortcuts(
         chosen = np.array(rows)
         yield from measure_shortcuts(
             features,
-            manifest.targets[chosen],
+            _names(manifest, chosen),
             numbers=numbers[chosen],
-            class_names=manifest.class_names,
             centers=None if manifest.centers is None else [manifest.centers[row] for row in rows],
         )
+
+
+def _names(manifest: Manifest, rows: np.ndarray) -> list[np.ndarray]:
+    """What a feature may tell of these images: their class; or of each label, as a question of its own, yes or no."""
+    targets, names = manifest.targets[rows], manifest.class_names
+    if manifest.task.exclusive:
+        return [np.array(names)[targets]]
+    known, has = manifest.task.known(targets, len(names)), manifest.task.indicators(targets, len(names)) > 0
+    return [np.where(known[:, index], np.where(has[:, index], name, f"{NOT}{name}"), "") for index, name in enumerate(names)]
 
 
 def _near(pixels: _Pixels | None) -> Iterator[tuple[int, int, int]]:

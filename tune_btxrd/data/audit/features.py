@@ -54,10 +54,10 @@ def class_by_center(manifest: Manifest) -> Mapping[str, Mapping[str, int]]:
     """Center -> class name -> number of images; empty where the dataset names no centers."""
     if manifest.centers is None:
         return {}
-    counts = pd.crosstab(np.array(manifest.centers), np.array(manifest.labels))
-    return {
-        str(c): {name: int(counts[name].get(c, 0)) for name in manifest.class_names if name in counts} for c in counts.index
-    }
+    centers = np.array(manifest.centers)
+    counts = {str(center): manifest.indicators[centers == center].sum(axis=0) for center in sorted(set(manifest.centers))}
+    occur = [index for index, count in enumerate(manifest.class_counts) if count]
+    return {center: {manifest.class_names[index]: int(found[index]) for index in occur} for center, found in counts.items()}
 
 
 def _block(name: str, table: pd.DataFrame, columns: list[str]) -> Feature:

@@ -4,6 +4,7 @@ A model that may look at such a property, even indirectly, scores well and has l
 small decision tree, cross-validated with whole groups, area under the ROC curve (AUC) of each class against the rest.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ TREE_DEPTH = 6  # up to 64 intervals: enough to follow the blocks of a sorted ta
 STRONG, NOTABLE = 0.8, 0.65  # AUC; 0.5 is chance
 TELLING_IMAGES = 5  # a value that fewer images share tells nothing
 TELLING_SHOWN = 3
+NOT = "not "  # before the name of a label: the images without it
 ACROSS = "all"  # the place name of all centers together
 
 Label = Literal["class", "center"]
@@ -88,36 +90,51 @@ class Shortcut:
 
 def measure_shortcuts(
     features: Sequence[Feature],
-    targets: np.ndarray,
+    classes: Sequence[np.ndarray],
     *,
     numbers: np.ndarray,
-    class_names: Sequence[str],
     centers: Sequence[str] | None,
 ) -> Iterator[Shortcut]:
     """Each feature across all centers and within each.
 
     Args:
         features: of all N images.
-        targets: (N,) int64 class indices into `class_names`.
+        classes: each (N,) names of one question, "" where an image has no answer: the images' classes; or per label its name
+            and NOT with its name.
         numbers: (N,) int64 group numbers; a group is never on both sides of the cross-validation.
-        class_names: index -> name.
         centers: (N,) names, or None.
     """
-    labels: dict[Label, np.ndarray] = {"class": np.array(class_names)[targets]}
-    if centers is not None and len(set(centers)) > 1:
-        labels["center"] = np.array(centers)
-    shown = labels | {label: np.char.add("center ", names) for label, names in labels.items() if label == "center"}
-    questions = list(_questions(labels, numbers))
+    at = np.array(centers) if centers is not None and len(set(centers)) > 1 else None
+    questions = list(_questions(classes, at, numbers))
+    shown: dict[Label, list[np.ndarray]] = {"class": list(classes)}
+    if at is not None:
+        shown["center"] = [np.char.add("center ", at)]
     for feature in features:
         about_center = feature.name == "center"  # in one center, or about itself, it has nothing to tell
         asked = [q for q in questions if not about_center or (q.label == "class" and q.place == ACROSS)]
         yield Shortcut(
             feature=feature.name,
-            strengths=tuple(_strength(feature, question) for question in asked),
-            telling={
-                label: telling_values(feature.values, names) for label, names in shown.items() if label != feature.name
-            },
+            strengths=tuple(_strengths(feature, asked)),
+            telling={label: _telling(feature.values, names) for label, names in shown.items() if label != feature.name},
         )
+
+
+def _telling(values: np.ndarray | None, asked: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """`telling_values` of each question, on the images that have an answer to it."""
+    found = [
+        telling_values(None if values is None else values[names != ""], names[names != ""])  # elementwise
+        for names in asked
+    ]
+    return tuple(words for told in found for words in told)[:TELLING_SHOWN]
+
+
+def _strengths(feature: Feature, asked: Sequence["_Question"]) -> Iterator[Strength]:
+    """One per label and place; of several questions in one place (one per label) the one that is told best."""
+    for key in dict.fromkeys((question.label, question.place) for question in asked):
+        found = [_strength(feature, question) for question in asked if (question.label, question.place) == key]
+        of_label = {name: auc for one in found for name, auc in one.auc_by_name.items() if not name.startswith(NOT)}
+        best = max(found, key=lambda one: one.auc)
+        yield best if len(found) == 1 else dataclasses.replace(best, best=best.best.removeprefix(NOT), auc_by_name=of_label)
 
 
 def telling_values(values: np.ndarray | None, names: np.ndarray) -> tuple[str, ...]:
@@ -169,16 +186,17 @@ class _Question:
     folds: list[tuple[np.ndarray, np.ndarray]]
 
 
-def _questions(labels: dict[Label, np.ndarray], numbers: np.ndarray) -> Iterator[_Question]:
+def _questions(classes: Sequence[np.ndarray], centers: np.ndarray | None, numbers: np.ndarray) -> Iterator[_Question]:
     """Those in which at least two classes (centers) have `FEWEST_GROUPS` groups; classes with fewer are left out."""
     every = np.arange(len(numbers))
-    asked: list[tuple[Label, str, np.ndarray]] = [("class", ACROSS, every)]
-    if "center" in labels:
-        centers = labels["center"]
-        asked += [("class", str(center), np.flatnonzero(centers == center)) for center in np.unique(centers)]
-        asked += [("center", ACROSS, every)]
-    for label, place, rows in asked:
-        names = labels[label][rows]
+    asked: list[tuple[Label, str, np.ndarray, np.ndarray]] = [("class", ACROSS, every, names) for names in classes]
+    if centers is not None:
+        for center in np.unique(centers):
+            asked += [("class", str(center), np.flatnonzero(centers == center), names) for names in classes]
+        asked += [("center", ACROSS, every, centers)]
+    for label, place, inside, every_name in asked:
+        rows = inside[every_name[inside] != ""]  # elementwise
+        names = every_name[rows]
         counts = pd.Series(numbers[rows]).groupby(names).nunique()
         counts = counts[counts >= FEWEST_GROUPS]
         if len(counts) >= 2:

@@ -41,8 +41,8 @@ def check_id(image_id: str, what: str) -> None:
         raise DataError(f"{what} must be a plain name without a folder, but got {image_id!r}: rename it.")
 
 
-def check_class_names(names: Collection[str], where: str) -> None:
-    """Refuses classes that a reader, a person or a file system would take for one another, and fewer than two of them.
+def check_class_names(names: Collection[str], where: str, *, fewest: int = FEWEST_CLASSES) -> None:
+    """Refuses classes that a reader, a person or a file system would take for one another, and too few of them.
 
     Raises:
         DataError: naming the classes.
@@ -55,7 +55,7 @@ def check_class_names(names: Collection[str], where: str) -> None:
                 f"Classes must differ in more than case and spelling of accents, but {where} has {other!r} and {name!r}: "
                 "use one of them."
             )
-    if len(names) < FEWEST_CLASSES:
+    if len(names) < fewest:
         held = repr(next(iter(names))) if names else "none"
         raise DataError(f"{where} must hold at least two classes, but holds only {held}: add another.")
 

@@ -14,13 +14,16 @@ from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, 
 from tune_btxrd.data.readers.class_folders import read_class_folders
 from tune_btxrd.data.readers.file_rules import account
 from tune_btxrd.data.readers.folder_layout import is_class_folders
-from tune_btxrd.data.readers.label_store import read_label_store
+from tune_btxrd.data.readers.label_columns import has_label_columns
+from tune_btxrd.data.readers.label_store import read_label_store, read_state
 from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.store_file import is_store
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
 from tune_btxrd.errors import ConfigError, DataError
-from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.multilabel import MULTILABEL
+from tune_btxrd.tasks.registry import DEFAULT, task_named
+from tune_btxrd.tasks.task import Task
 
 
 def read_dataset(
@@ -64,6 +67,16 @@ def read_dataset(
     if exclude:
         manifest = _without(manifest, exclude)
     return _watch(manifest, positive_class, own)
+
+
+def task_of(data_dir: Path) -> Task:
+    """What targets of a dataset are, by the header of its table alone; a label store says it itself. Raises: DataError."""
+    if data_dir.is_file() and is_store(data_dir):
+        return task_named(read_state(data_dir).task)
+    if not data_dir.is_dir():
+        return DEFAULT  # `read_dataset` says what is wrong
+    path = FileFinder(data_dir).find(MANIFEST_NAME, "The table")
+    return MULTILABEL if path is not None and has_label_columns(path) else DEFAULT
 
 
 def safe_name(name: str) -> str:
@@ -115,7 +128,7 @@ def _without(manifest: Manifest, exclude: Collection[str]) -> Manifest:
         for n, before, left in zip(rest.class_names, manifest.class_counts, rest.class_counts, strict=True)
         if before > left == 0
     ]
-    if not empty:
+    if not empty or not rest.task.exclusive:
         return rest
     names = tuple(name for name in rest.class_names if name not in empty)
     if len(names) < FEWEST_CLASSES:

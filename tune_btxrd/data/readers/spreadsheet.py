@@ -4,8 +4,9 @@ import csv
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import openpyxl
@@ -16,6 +17,7 @@ from tune_btxrd.errors import DataError, first_line
 
 MOST_BYTES = 512 * 2**20  # of a table, unpacked; BTXRD's has half a MiB
 MOST_ROWS, MOST_CELLS = 500_000, 50_000_000  # of a sheet; one cell far below makes all rows above it
+LABEL_KIND = "label"  # of a column `label:NAME`
 HEADER_WITHIN = 20  # rows: a title or a note may stand above the header
 Rows = list[Sequence[object]]
 
@@ -23,8 +25,8 @@ Rows = list[Sequence[object]]
 def read_table(path: Path, aliases: dict[str, str] | None = None) -> pd.DataFrame:
     """The table of `path` (.csv, or the first sheet of .xlsx with a table): every cell as stripped text, blank as None.
 
-    Column names are lower case with single spaces; `aliases` renames older ones. The index is the row number in the
-    file, rows that are blank throughout are left out.
+    Column names are lower case with single spaces, but the NAME of a `label:NAME` stays; `aliases` renames older ones. The
+    index is the row number in the file, rows that are blank throughout are left out.
 
     Raises:
         DataError: the file is no readable table, two columns share a name, a cell holds a formula.
@@ -50,7 +52,7 @@ def read_sheet(
         raise DataError(f"{path} must hold a header and at least one row, but it is empty: copy it again.")
     name, start = found
     rows = sheets[name]
-    header = [_column_name(cell, aliases or {}) for cell in rows[start]]
+    header = [column_name(cell, aliases or {}) for cell in rows[start]]
     while header and not header[-1]:
         header.pop()
     if repeated := [column for column, count in Counter(header).items() if count > 1]:
@@ -95,7 +97,7 @@ def _find_header(
     """Sheet and row (from 0) of the header; None where no sheet holds a cell."""
     for name, rows in sheets.items():
         for index, row in enumerate(rows[:HEADER_WITHIN]):
-            if needs and set(needs) <= {_column_name(cell, aliases) for cell in row}:
+            if needs and set(needs) <= {column_name(cell, aliases) for cell in row}:
                 return name, index
     first = ((name, index) for name, rows in sheets.items() for index, row in enumerate(rows) if any(row))
     return next(first, None)
@@ -178,9 +180,13 @@ def _text(cell: object) -> str | None:
     return None if text.lower() in BLANKS else text
 
 
-def _column_name(name: str | None, aliases: dict[str, str]) -> str:
-    plain = " ".join((name or "").lower().split())
-    return aliases.get(plain, plain)
+def column_name(name: str | None, aliases: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A cell of the header as the name of its column."""
+    words = " ".join((name or "").split())
+    kind, colon, label = words.partition(":")
+    if colon and kind.strip().lower() == LABEL_KIND:
+        return f"{LABEL_KIND}:{label.strip()}"
+    return aliases.get(words.lower(), words.lower())
 
 
 def _row(row: list[str | None], width: int, what: str) -> list[str | None]:

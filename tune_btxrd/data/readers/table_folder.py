@@ -1,18 +1,18 @@
-"""Table reader: own data with `manifest.csv` (image_id, path, label[, center, group, ...]), any number of classes."""
+"""Table reader: own data with `manifest.csv` (image_id, path, label or label:NAME ..., [, center, group, ...])."""
 
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
-from tune_btxrd.data.readers.names import check_class_names, check_id, check_name
+from tune_btxrd.data.readers.label_columns import label_columns, read_labels
+from tune_btxrd.data.readers.names import check_id, check_name
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
 from tune_btxrd.errors import DataError
-from tune_btxrd.tasks.registry import DEFAULT
+from tune_btxrd.tasks.multiclass import LABEL
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -20,7 +20,8 @@ MANIFEST_NAME = "manifest.csv"
 def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: Collection[str] = ()) -> Manifest:
     """The dataset in `root`. Excluded images are still in it, but their files may be missing.
 
-    Classes are in alphabetical order; the positive class is the rarest (at a tie the first). A blank group is a group
+    Classes are in alphabetical order, labels in that of their columns (`label_columns.py`); the positive class or label
+    is the rarest (at a tie the first). A blank group is a group
     of its own. Further columns stay in the table; those that hold only numbers become numbers.
 
     Args:
@@ -29,21 +30,19 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
         exclude: ids whose image may be missing.
 
     Raises:
-        DataError: a missing column, value or image, fewer than two classes, a path that leads out of the folder.
+        DataError: a missing column, value or image, an answer that is none, fewer than two classes, a path that leads out
+            of the folder.
     """
     finder = FileFinder(root)
     path = finder.find(MANIFEST_NAME, "The table")
     if path is None:
         raise DataError(f"{root} must hold {MANIFEST_NAME}, but does not: write one.")
-    table, notes = read_sheet(path, needs=("image_id", "path", "label"))
-    require_columns(table, ("image_id", "path", "label"), path)
+    table, notes = read_sheet(path, needs=("image_id", "path"))
+    require_columns(table, ("image_id", "path", *(() if label_columns(table.columns) else (LABEL,))), path)
     image_ids = require_values(table, "image_id", path, "name the image or remove the row")
     paths = require_values(table, "path", path, "give the file, relative to the folder")
-    labels = require_values(table, "label", path, "give the class or remove the row")
+    labels = read_labels(table, path)
     _check_cells(table)
-    class_names = _class_names(labels, path)
-    targets = np.array([class_names.index(label) for label in labels], dtype=np.int64)
-    rarest = DEFAULT.rarest(targets)
     located = zip(table.index, paths, strict=True)
     files = [finder.find(file, f"path in row {number} of {path}") for number, file in located]
     manifest = Manifest(
@@ -51,14 +50,15 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
         root=root.resolve(),
         image_ids=tuple(image_ids),
         files=tuple(None if table_only else file for file in files),
-        targets=targets,
-        class_names=class_names,
-        positive_class=rarest,
+        targets=labels.targets,
+        class_names=labels.class_names,
+        positive_class=labels.positive_class,
         centers=_centers(table, path),
         groups=_groups(table),
         table=_typed(table),
         annotations=(None,) * len(image_ids),
-        notes=(*notes, *finder.notes()),
+        notes=(*notes, *labels.notes, *finder.notes()),
+        task=labels.task,
     )
     if not table_only:
         require_files(manifest, exclude, where="the path that manifest.csv gives", nearest=_nearest(manifest, paths, finder))
@@ -77,15 +77,9 @@ def _nearest(manifest: Manifest, paths: list[str], finder: FileFinder) -> str:
 def _check_cells(table: pd.DataFrame) -> None:
     for number, image_id in table["image_id"].items():
         check_id(image_id, f"image_id in row {number}")
-    for name in (name for name in ("label", "center", "group") if name in table):
+    for name in (name for name in ("center", "group") if name in table):
         for value in table[name].dropna().unique():
             check_name(value, name)
-
-
-def _class_names(labels: list[str], path: Path) -> tuple[str, ...]:
-    names = tuple(sorted(set(labels)))
-    check_class_names(names, str(path))
-    return names
 
 
 def _centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
@@ -102,7 +96,7 @@ def _groups(table: pd.DataFrame) -> tuple[str, ...] | None:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     typed = table.reset_index(drop=True)
-    for name in typed.columns.difference(["image_id", "path", "label", "center", "group"]):
+    for name in typed.columns.difference(["image_id", "path", LABEL, "center", "group"]):
         numbers = pd.to_numeric(typed[name], errors="coerce")
         if (numbers.notna() == typed[name].notna()).all():
             typed[name] = numbers

@@ -133,8 +133,12 @@ def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = N
     parts = require_values(table, "part", path, f"write {', '.join(PARTS)}")
     if unknown := sorted(set(parts) - set(PARTS)):
         raise DataError(f"The part must be train, val or test, but {path} has {unknown[0]!r}: rename it.")
-    members = {part: tuple(i for i, p in zip(ids, parts, strict=True) if p == part) for part in PARTS}
-    split = Split(name=name or split_name(path.stem), parts=members)
+    labelled = manifest.is_labelled[manifest.rows(ids)].tolist()
+    members = {
+        part: tuple(i for i, p, fine in zip(ids, parts, labelled, strict=True) if p == part and fine) for part in PARTS
+    }
+    note = "" if all(labelled) else f"{labelled.count(False)} image(s) of the file have no known label: left out."
+    split = Split(name=name or split_name(path.stem), parts=members, note=note)
     _check_labels(table, manifest, path)
     if seen := holdout_ids(manifest) & {*split.parts["train"], *split.parts["val"]}:
         raise DataError(

@@ -12,7 +12,8 @@ import numpy as np
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
-from tune_btxrd.data.splits.lacks import additions, lack_message, lacking
+from tune_btxrd.data.splits.label_partition import partition_labels, share_spread
+from tune_btxrd.data.splits.lacks import Lack, additions, lack_message, lacking
 from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
 from tune_btxrd.errors import DataError
 
@@ -83,7 +84,7 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     numbers = group_numbers(manifest, pairs, groups)
     dealt, note = _dealt(name, manifest, numbers, large=is_large(manifest, groups), seed=seed)
     split = _split(name, manifest, dealt, note)
-    if lack := lacking(split.counts(manifest), _filled(split, manifest)):
+    if lack := _lack(split, manifest, _filled(split, manifest)):
         cure = _cure(name, manifest, pairs, groups, seed=seed)
         raise DataError(lack_message(lack, name, manifest, numbers=numbers, cure=cure))
     return split
@@ -115,10 +116,13 @@ def unavailable_splits(manifest: Manifest) -> dict[str, str]:
     at_home = np.array(manifest.centers) == home
     if at_home.all():
         return {"center": f"all images come from center {home}"}
-    for index, name in enumerate(manifest.class_names):
-        if index not in manifest.targets[~at_home]:
+    if not manifest.task.exclusive:  # a part may lack a label
+        return {}
+    inside, outside = (manifest.indicators[rows].sum(axis=0) for rows in (at_home, ~at_home))
+    for name, there, elsewhere in zip(manifest.class_names, inside, outside, strict=True):
+        if not elsewhere:
             return {"center": f"{name} does not occur outside center {home}"}
-        if (manifest.targets[at_home] == index).sum() < 2:
+        if there < 2:
             return {"center": f"{name} occurs less than twice in center {home}"}
     return {}
 
@@ -179,9 +183,9 @@ def common_split(
     names = " and ".join(split.name for split in splits)
     note = f"{base.name} train and val less the test part(s) of {names}"
     common, rows = _split("common", manifest, dealt, note), np.flatnonzero(dealt >= 0)
-    if len(rows) and lacking(common.counts(manifest), PARTS[:2]):
+    if len(rows) and _lack(common, manifest, PARTS[:2]):
         share = len(base.parts["val"]) / (len(base.parts["train"]) + len(base.parts["val"]))
-        dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 - share, share), seed=seed)
+        dealt[rows] = _partition(manifest, numbers, rows, shares=(1 - share, share), seed=seed)
         common = _split("common", manifest, dealt, f"{note}, then divided anew, for one of them lacked a class")
     other = f"search on another split: --split {shlex.quote(base.name)}"
     require_classes(common, manifest, ("train", "val"), cure=other)
@@ -206,7 +210,7 @@ def repartition(
     assert 0 < val_share < 1
     rows = np.sort(manifest.rows(ids))
     dealt = np.full(len(manifest), -1, dtype=np.int64)
-    dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 - val_share, val_share), seed=seed)
+    dealt[rows] = _partition(manifest, numbers, rows, shares=(1 - val_share, val_share), seed=seed)
     split = _split(f"{name} {seed}", manifest, dealt, "")
     cure = "repeat no candidate on fresh partitions: --confirm 0"
     require_classes(split, manifest, ("train", "val"), cure=cure)
@@ -215,7 +219,7 @@ def repartition(
 
 def require_classes(split: Split, manifest: Manifest, parts: Sequence[str], *, cure: str) -> None:
     """Raises DataError where one of these parts holds no image of a class. `cure` may name {part} and {name}."""
-    if lack := lacking(split.counts(manifest), parts):
+    if lack := _lack(split, manifest, parts):
         part, index = lack
         told = cure.format(part=part, name=manifest.class_names[index])
         raise DataError(lack_message(lack, split.name, manifest, cure=told))
@@ -224,7 +228,7 @@ def require_classes(split: Split, manifest: Manifest, parts: Sequence[str], *, c
 def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, seed: int) -> tuple[np.ndarray, str]:
     """The part of every image (index into PARTS, -1 for none), and the note."""
     if name == "stratified":
-        rows = np.arange(len(manifest))
+        rows = np.flatnonzero(manifest.is_labelled)
         dealt, note = _deal(manifest, numbers, rows, shares=STRATIFIED_SHARES, seed=seed, large=large)
     elif name == "center":
         dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
@@ -234,7 +238,8 @@ def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, s
         require_known_split(name)
         fold, folds = map(int, FOLD_NUMBERS.findall(name))
         dealt, note = _fold_parts(manifest, numbers, fold, folds, seed=seed), ""
-    if large or FOLD.fullmatch(name):
+    dealt[~manifest.is_labelled] = -1
+    if large or FOLD.fullmatch(name) or not manifest.task.exclusive:
         note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
     return dealt, note
 
@@ -251,8 +256,17 @@ def _deal(
     if parts is not None:
         dealt[rows] = parts[group_of]
         return dealt, ""
-    dealt[rows] = partition_groups(manifest.indicators[rows], numbers[rows], shares=shares, seed=seed)
+    dealt[rows] = _partition(manifest, numbers, rows, shares=shares, seed=seed)
     return dealt, "" if strata is None else SMALL_PARTS
+
+
+def _partition(
+    manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int
+) -> np.ndarray:
+    """The part (index into `shares`) of each of these rows: (len(rows),) int64."""
+    if manifest.task.exclusive:
+        return partition_groups(manifest.indicators[rows], numbers[rows], shares=shares, seed=seed)
+    return partition_labels(manifest.answers[rows], numbers[rows], shares=shares, seed=seed)
 
 
 def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
@@ -265,7 +279,9 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
             f"The split `center` needs groups that lie in one center, but every group of center {home} reaches into others: "
             "use --splits stratified."
         )
-    dealt, note = _deal(manifest, numbers, np.flatnonzero(~abroad), shares=CENTER_SHARES, seed=seed, large=large)
+    dealt, note = _deal(
+        manifest, numbers, np.flatnonzero(~abroad & manifest.is_labelled), shares=CENTER_SHARES, seed=seed, large=large
+    )
     dealt[centers != home] = PARTS.index("test")
     if left_out := int((dealt == -1).sum()):
         out = f"{left_out} image(s) of center {home} are in no part: their group reaches into other centers."
@@ -284,13 +300,16 @@ def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: boo
     rest = "" if (dealt == PARTS.index("test")).any() else "; there is no test part"
     if (dealt == PARTS.index("val")).any():
         return dealt, f"{how}{rest}"
-    inner, note = _deal(manifest, numbers, np.flatnonzero(dealt == 0), shares=CENTER_SHARES, seed=seed, large=large)
+    inner, note = _deal(
+        manifest, numbers, np.flatnonzero((dealt == 0) & manifest.is_labelled), shares=CENTER_SHARES, seed=seed, large=large
+    )
     told = " ".join(filter(None, (f"{how}{rest}; 15 % of train validates", note)))
     return np.where(dealt == 0, inner, dealt), told
 
 
 def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
-    block = partition_groups(manifest.indicators, numbers, shares=(1 / folds,) * folds, seed=seed)
+    rows, block = np.flatnonzero(manifest.is_labelled), np.full(len(manifest), -1, dtype=np.int64)
+    block[rows] = _partition(manifest, numbers, rows, shares=(1 / folds,) * folds, seed=seed)
     dealt = np.zeros(len(manifest), dtype=np.int64)
     dealt[block == fold - 1] = PARTS.index("test")
     dealt[block == fold % folds] = PARTS.index("val")
@@ -300,6 +319,9 @@ def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, 
 def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
     """How alike the class shares of the dealt parts are; the center split's test part is not dealt."""
     rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name == "center" else True))
+    if not manifest.task.exclusive:
+        spread = share_spread(manifest.answers[rows], dealt[rows])
+        return f"Shares of yes, no and unknown differ between parts by at most {100 * spread:.2f} points."
     gap = class_share_gap(manifest.indicators[rows], dealt[rows])
     return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
 
@@ -314,7 +336,7 @@ def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *
         except DataError:
             return False  # no cure then
         split = _split(other, manifest, dealt, "")
-        return lacking(split.counts(manifest), _filled(split, manifest)) is None
+        return _lack(split, manifest, _filled(split, manifest)) is None
 
     kinds: tuple[GroupKind, ...] = ("duplicates", "none")
     for kind in kinds[kinds.index(groups) + 1 :] if groups in kinds else kinds:
@@ -334,6 +356,18 @@ def _filled(split: Split, manifest: Manifest) -> tuple[str, ...]:
     """The parts that must hold every class: all, but folders may have no test part, and a hold-out is as it was drawn."""
     own = split.name in OWN and (not split.parts["test"] or is_store(manifest))
     return PARTS[:2] if own else PARTS
+
+
+def _lack(split: Split, manifest: Manifest, parts: Sequence[str]) -> Lack | None:
+    """The first class that one of these parts lacks; a part may lack a label (`Task.part_notes`), but not be empty."""
+    if manifest.task.exclusive:
+        return lacking(split.counts(manifest), parts)
+    if empty := [part for part in parts if not split.parts[part]]:
+        raise DataError(
+            f"Every part must hold an image, but {empty[0]} of split {split.name!r} has none with a known label: label more "
+            "groups."
+        )
+    return None
 
 
 def _split(name: str, manifest: Manifest, dealt: np.ndarray, note: str) -> Split:

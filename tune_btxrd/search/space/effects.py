@@ -11,7 +11,7 @@ from tune_btxrd.stages import RECIPES
 
 SAMPLES = 200
 RARE = 0.5  # images of a class in an average batch
-SHARES = ("val_acc", "val_macro_f1", "val_macro_auc")  # of the reported values, those that lie between 0 and 1
+LOSSES = ("val_loss", "val_criterion")  # every other reported value lies between 0 and 1
 MANY_EPOCHS = 1000  # enough for every stage of a recipe
 
 
@@ -80,9 +80,15 @@ def space_notes(spec: SearchSpec) -> list[str]:
     return [*notes, *_of_export({config.head for config, _ in drawn}), *_of_the_search(spec)]
 
 
-def batch_notes(configs: Iterable[Mapping[str, Any]], counts: Sequence[int], class_names: Sequence[str]) -> list[str]:
-    """What is odd about batches of a training part with so many images per class; `configs` hold batch_size and sampling."""
-    images, rarest = sum(counts), min(range(len(counts)), key=lambda index: counts[index])
+def batch_notes(
+    configs: Iterable[Mapping[str, Any]], counts: Sequence[int], class_names: Sequence[str], *, images: int
+) -> list[str]:
+    """What is odd about batches of a training part with so many images, and so many per class or label.
+
+    Args:
+        configs: hold batch_size and sampling.
+    """
+    rarest = min(range(len(counts)), key=lambda index: counts[index])
     notes = []
     for size in sorted({config["batch_size"] for config in configs}):
         expected = size * counts[rarest] / images
@@ -109,7 +115,7 @@ def _of_the_search(spec: SearchSpec) -> list[str]:
     if spec.scheduler == "asha" and spec.grace_period >= spec.epochs:
         notes.append(f"scheduler: asha stops no trial: its first rung, epoch {spec.grace_period}, is the last epoch.")
     for item in spec.constraint:
-        if item.metric in SHARES or item.metric.startswith("val_recall_"):
+        if item.metric not in LOSSES:
             never, always = (item.bound > 1, item.bound <= 0) if item.at_least else (item.bound < 0, item.bound >= 1)
             if never or always:
                 words = "never holds" if never else "always holds"
