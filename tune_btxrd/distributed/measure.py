@@ -135,11 +135,12 @@ class _Probe:
         return train_epoch(slot.start(config, few, keep_best=False))
 
     def _few(self, batches: int) -> tuple[Any, Any]:
-        """Training rows, every class among them, and validation rows."""
+        """Training rows, every class or answer among them, and validation rows."""
         import numpy as np
 
         rows, size = self.data.train_rows, self.config.batch_size
-        first = [rows[self.data.targets[rows] == index][0] for index in range(self.data.num_classes)]
+        answers = self.data.task.answers(self.data.targets[rows], self.data.num_classes)
+        first = list(dict.fromkeys(rows[given][0] for given in answers.T > 0 if given.any()))
         rest = rows[~np.isin(rows, first)]
-        count = max(batches * size, self.data.num_classes)
+        count = max(batches * size, len(first))
         return np.concatenate([first, rest])[:count], self.data.val_rows[: batches * size]
