@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.labels import toy_labels
 from tests.support.paths import ROOT
 from tests.support.toy_training import numbers, toy_data
 from tune_btxrd.config import TrainConfig
@@ -23,6 +24,17 @@ RECIPES = {
         "weight_decay": 0.01,
         "clip": 1.0,
         "epochs": 20,
+    },
+    "multilabel": {"loss": "weighted_bce", "monitor": "macro_auc", "epochs": 30},
+    "multilabel_focal": {
+        "loss": "focal",
+        "stages": "two_phase",
+        "reload_best": True,
+        "dropout": 0.4,
+        "weight_decay": 0.01,
+        "clip": 1.0,
+        "erasing": 0.2,
+        "crop_min": 0.8,
     },
     "three_stage_backbones": {
         "loss": "ce",
@@ -55,10 +67,10 @@ def test_trial_0_is_the_recipe(name: str) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_space_trains(path: Path, slot: Slot) -> None:
-    spec = SearchSpec.load(path)
+    spec, data = SearchSpec.load(path), toy_labels() if path.stem.startswith("multilabel") else toy_data()
     configs = [spec.hand_made, *(spec.suggest(trial) for trial in blind_trials(spec, 3))]
     for config in configs:
         small = TrainConfig.from_dict(config.to_dict() | SMALL)
-        rows = numbers(list(train(slot.start(small, toy_data(), keep_best=False))))
+        rows = numbers(list(train(slot.start(small, data, keep_best=False))))
         assert len(rows) == 2 and all(math.isfinite(row["val_loss"]) for row in rows)
         assert sum(row["improved"] for row in rows) >= 1
