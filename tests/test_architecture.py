@@ -142,6 +142,7 @@ NOT_ON_TARGETS = {  # file -> why the words there are on no target and no answer
     "data/audit/picture_measures.py": "the first bright column of a picture",
     "data/readers/btxrd_facts.py": "the first row that breaks a rule",
     "data/splits/partition.py": "the part that a group suits best",
+    "data/splits/label_partition.py": "the part that lacks a group most",
 }
 
 
