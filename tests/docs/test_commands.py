@@ -11,7 +11,10 @@ from tune_btxrd.cli.parser import build_parser
 
 PARSER = build_parser()
 VERBS = PARSER._subparsers._group_actions[0].choices
-KNOWN = {option for parser in VERBS.values() for option in parser._option_string_actions}
+INNER = [
+    choice for verb in VERBS.values() if verb._subparsers for choice in verb._subparsers._group_actions[0].choices.values()
+]
+KNOWN = {option for parser in (*VERBS.values(), *INNER) for option in parser._option_string_actions}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 PLACES = re.compile(r"`((?:tune_btxrd|tests|benchmarks|search_spaces|deploy|docs)/[\w./-]+)`")
 OURS = ("tune_btxrd", "tune-btxrd")

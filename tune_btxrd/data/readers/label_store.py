@@ -84,7 +84,7 @@ def read_label_store(
         files=tuple(None if table_only else _file(path, image) for image in kept),
         targets=targets,
         class_names=names,
-        positive_class=int(np.argmin(task.counts(targets, len(names)))),
+        positive_class=_rarest(task, targets, len(names)),
         centers=centers if all(centers) else None,
         groups=groups if any(groups) else None,
         table=pd.DataFrame(
@@ -231,6 +231,12 @@ def _classes(state: StoreState, path: Path) -> tuple[list[LabelledImage], tuple[
         )
     targets = np.array([names.index(chosen[image.image_id][0]) for image in kept], dtype=np.int64)
     return kept, names, targets
+
+
+def _rarest(task: Task, targets: np.ndarray, classes: int) -> int:
+    """The class or label with the fewest yes, of those with a yes and a no where there are any."""
+    yes, known = task.counts(targets, classes), task.known(targets, classes).sum(axis=0)
+    return int(np.argmin(np.where((yes > 0) & (known > yes), yes, len(targets) + 1 + (yes == 0))))
 
 
 def _file(path: Path, image: LabelledImage) -> Path | None:
