@@ -202,6 +202,23 @@ def test_one_key_decides_and_neither_double_clicks_nor_held_keys_do_more(
     assert anna.complaints == []
 
 
+def test_of_two_tabs_the_newer_one_goes_on(tmp_path: Path, serve: Any, open_page: Open) -> None:
+    make_store(tmp_path, 10).close()
+    server = serve(tmp_path / "chest.db", "anna")
+    older = open_page(server)
+    older.answer("1", "Enter", values=(1, 0))
+    older.saved()
+    newer = Screen(older.page.context.new_page(), "anna").open(server.address)
+    older.until("document.body.dataset.state === 'left'")
+    assert "another tab" in older.text("#notice")
+    older.press("1", "Enter", "s", "x", "u")
+    newer.answer("2", "Enter", values=(0, 1))
+    newer.saved()
+    with LabelStore(tmp_path / "chest.db") as store:
+        assert told(store) == older.typed + newer.typed
+    assert older.complaints == newer.complaints == []
+
+
 def test_view_by_keys_and_mouse(tmp_path: Path, serve: Any, open_page: Open) -> None:
     from PIL import Image
 

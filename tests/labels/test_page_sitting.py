@@ -9,6 +9,7 @@ from tests.support.label_pages import Visitor, add, draw, make_store, new_id, sa
 from tune_btxrd.labels import asking
 from tune_btxrd.labels.page.choices import choices
 from tune_btxrd.labels.page.shown import pace_words
+from tune_btxrd.labels.records import IMPORTED, Act
 from tune_btxrd.labels.store import LabelStore
 
 
@@ -142,6 +143,19 @@ def test_undo_goes_back_to_the_beginning_also_after_a_restart(tmp_path: Path) ->
         visit(store, undo)
         assert store.progress("anna").done == 0
         assert [kind for kind, *_ in told(store)] == ["label"] * 5 + ["undo"] * 5
+
+
+def test_an_undo_takes_back_no_table_that_was_imported(tmp_path: Path) -> None:
+    with make_store(tmp_path, 3) as store:
+        store.record(Act(kind="label", image=1, annotator="anna", client="t", arm=IMPORTED, answers={"effusion": 1}))
+
+        async def steps(page: Visitor) -> None:
+            await page.say(2)
+            assert (await page.undo())["item"]["image"] == 2
+            assert (await page.undo())["item"] is None
+
+        visit(store, steps)
+        assert store.answers_of(1, "anna") == {"effusion": 1}
 
 
 def test_an_undo_that_is_sent_again_takes_back_nothing_more(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from tune_btxrd.data.readers.names import check_name, examples
 from tune_btxrd.errors import DataError
 from tune_btxrd.labels.database import Database, Row
-from tune_btxrd.labels.records import Act, Answers, Event, Label, Task
+from tune_btxrd.labels.records import IMPORTED, Act, Answers, Event, Label, Task
 
 UNDONE = "EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event)"
 COLUMNS = f"event, kind, image, answers, annotator, time, seconds, arm, settles, undoes, client, {UNDONE}"
@@ -37,7 +37,8 @@ def undo(database: Database, annotator: str, *, client: str) -> int | None:
                 raise DataError(f"An act's id must be its own, but {client!r} was used for another: reload the page.")
             return int(known[0])
         last = database.one(
-            "SELECT event, image, arm FROM standing WHERE annotator = ? ORDER BY event DESC LIMIT 1", (annotator,)
+            "SELECT event, image, arm FROM standing WHERE annotator = ? AND arm <> ? ORDER BY event DESC LIMIT 1",
+            (annotator, IMPORTED),
         )
         if last is None:
             return None

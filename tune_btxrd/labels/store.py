@@ -256,6 +256,8 @@ class LabelStore:
     def undo(self, annotator: str, *, client: str) -> Event | None:
         """Takes back the annotator's last act that stands, as an event; again and again, also after a restart.
 
+        What came from a table (arm `import`) was no act of a sitting and stays.
+
         Returns:
             The act that was taken back, so that its image can be shown; None where there is none left. The same `client`
             again takes back nothing more.
