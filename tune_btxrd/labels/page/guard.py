@@ -81,7 +81,7 @@ def _refusal(request: web.Request, token: str, cookie: str) -> web.StreamRespons
         if request.path != "/" or not _same(request.query["token"], token):
             return web.Response(status=403, text=FORBIDDEN)
         answer = web.Response(status=303, headers={"Location": "./"})  # the token leaves the address and the history
-        answer.set_cookie(cookie, token, httponly=True, samesite="Strict", path="/")
+        answer.set_cookie(cookie, token, httponly=True, samesite="Lax", path="/")  # Strict: lost where a link is clicked
         return answer
     if not _same(request.cookies.get(cookie, ""), token) and not _same(request.headers.get("X-Token", ""), token):
         return web.Response(status=403, text=FORBIDDEN)
