@@ -7,8 +7,10 @@ import pytest
 
 from tests.support.label_pages import Visitor, add, draw, make_store, new_id, saying, score, told, visit
 from tune_btxrd.labels import asking
+from tune_btxrd.labels.page import sitting as sitting_module
 from tune_btxrd.labels.page.choices import choices
 from tune_btxrd.labels.page.shown import pace_words
+from tune_btxrd.labels.page.sitting import Sitting
 from tune_btxrd.labels.records import IMPORTED, Act
 from tune_btxrd.labels.store import LabelStore
 
@@ -419,3 +421,21 @@ def test_the_next_image_is_found_without_sorting_all_of_them(tmp_path: Path, arm
         steps = [str(row[3]) for row in store.database.rows(f"EXPLAIN QUERY PLAN {plans[0]}", {"me": "anna"})]  # type: ignore[arg-type]
         assert any(asking.INDEXES[arm] in step for step in steps)
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_own_answers_count_at_once_and_those_of_others_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_store(tmp_path, 12) as store:
+        sitting = Sitting(store, "anna", "label")
+        assert (sitting.standing().done, sitting.standing().total) == (0, 12)
+        for number, done in ((1, 1), (2, 2), (2, 2), (3, 3)):
+            assert sitting.answer(saying(number)).done == done
+        assert sitting.answer(saying(4, None, kind="skip")).done == 3
+        assert sitting.undo({"client_id": new_id()})[1].done == 3 and sitting.undo({"client_id": new_id()})[1].done == 2
+        store.record(
+            Act(
+                kind="label", image=9, annotator="bert", client="b", arm="random", answers={"effusion": 1, "cardiomegaly": 0}
+            )
+        )
+        assert sitting.answer(saying(5)).done == 3  # bert's is not counted yet
+        monkeypatch.setattr(sitting_module, "COUNTED", 0.0)
+        assert sitting.standing().done == 4 == store.progress("anna").done

@@ -85,7 +85,7 @@ def saying(
         "op": "answer",
         "kind": kind,
         "image": image,
-        "values": values,
+        "values": None if values is None else list(values),
         "arm": "random",
         "seconds": 2.5,
         "client_id": new_id(),

@@ -78,9 +78,20 @@ def release(database: Database, annotator: str) -> None:
         database.run("DELETE FROM leases WHERE annotator = ?", (annotator,))
 
 
-def progress(database: Database, annotator: str, *, mode: Mode) -> Progress:
-    """As `LabelStore.progress`."""
+def is_left(database: Database, image: int, *, mode: Mode) -> bool:
+    """As `LabelStore.is_left`."""
+    return database.one(f"SELECT 1 FROM images WHERE image = ? AND {COUNTS[mode][1]}", (image,)) is not None
+
+
+def count(database: Database, *, mode: Mode) -> tuple[int, int]:
+    """Images that a mode is about, and how many of them are left."""
     whole, left = (database.number(f"SELECT count(*) FROM images WHERE {what}") for what in COUNTS[mode])
+    return whole, left
+
+
+def progress(database: Database, annotator: str, *, mode: Mode, counted: tuple[int, int] | None) -> Progress:
+    """As `LabelStore.progress`."""
+    whole, left = count(database, mode=mode) if counted is None else counted
     mine = database.number("SELECT count(*) FROM decisions WHERE annotator = ? AND kind <> 'skip'", (annotator,))
     today = database.number(
         "SELECT count(*) FROM events WHERE annotator = ? AND time >= ? AND kind IN ('label', 'unsure', 'bad')",

@@ -227,9 +227,17 @@ class LabelStore:
         """Ends all leases of an annotator, e.g. when the page is closed or the mode changes."""
         asking.release(self.database, annotator)
 
-    def progress(self, annotator: str, *, mode: Mode = "label") -> Progress:
-        """How far the images of a mode are, and this annotator's pace."""
-        return asking.progress(self.database, annotator, mode=mode)
+    def is_left(self, image: int, *, mode: Mode = "label") -> bool:
+        """Whether an image counts among those of a mode that are left."""
+        return asking.is_left(self.database, image, mode=mode)
+
+    def progress(self, annotator: str, *, mode: Mode = "label", counted: tuple[int, int] | None = None) -> Progress:
+        """How far the images of a mode are, and this annotator's pace.
+
+        Args:
+            counted: (images, left) where they are known already; counting takes 10 ms in a store of 100,000.
+        """
+        return asking.progress(self.database, annotator, mode=mode, counted=counted)
 
     # ---- events
 

@@ -28,7 +28,7 @@ NAME_PARTS = 3  # of a path that are shown: the file and two folders
 AHEAD = 3  # images that are ready behind the one on the screen
 MOST_AT_ONCE = 64
 RENEWED = 60.0  # s between two renewals of leases while nothing is asked for
-COUNTED = 5.0  # s that a count of all images may be old where nothing was answered
+COUNTED = 5.0  # s until all images are counted again, since others answer too; own answers count at once
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Sitting:
     is_single: bool = False
     _renewed: float = field(default=-math.inf, repr=False)
     _counted: float = field(default=-math.inf, repr=False)
-    _standing: Standing | None = field(default=None, repr=False)
+    _counts: tuple[int, int] = field(default=(0, 0), repr=False)  # images and those that are left, then
     _most: int = field(default=0, repr=False)  # disagreements seen at once: those that are settled are none any more
 
     @property
@@ -75,7 +75,7 @@ class Sitting:
         held = list(dict.fromkeys(have))[:MOST_AT_ONCE]
         wanted = max(0, min(count, 1 + AHEAD))
         if not wanted and time.monotonic() - self._renewed < RENEWED:
-            return Batch(items=(), lost=(), progress=self._last_standing())
+            return Batch(items=(), lost=(), progress=self.standing())
         self._renewed = time.monotonic()
         asked = self.store.next_images(self.annotator, mode=self.mode, count=len(held) + wanted)
         mine = {one.image.number for one in asked}
@@ -83,7 +83,7 @@ class Sitting:
         return Batch(
             items=tuple(self.item(one) for one in fresh),
             lost=tuple(number for number in held if number not in mine),
-            progress=self._last_standing(),
+            progress=self.standing(),
         )
 
     def item(self, asked: Asked, *, undone: Said | None = None) -> Item:
@@ -120,12 +120,15 @@ class Sitting:
     def answer(self, operation: Mapping[str, object]) -> Standing:
         """Writes what the annotator decided; on return it is on the disk. Raises: RefusedError, DataError."""
         act = read_answer(operation, self.labels, self.annotator)
+        before = self.store.is_left(act.image, mode=self.mode)
         self.store.record(act)
+        whole, left = self._counts
+        self._counts = whole, left + self.store.is_left(act.image, mode=self.mode) - before
         return self.standing()
 
     def undo(self, operation: Mapping[str, object]) -> tuple[Item | None, Standing]:
         """Takes back the annotator's last act and leases its image again; None where none is left. Raises: DataError."""
-        event = self.store.undo(self.annotator, client=read_client(operation))
+        event, self._counted = self.store.undo(self.annotator, client=read_client(operation)), -math.inf
         if event is None:
             return None, self.standing()
         image = self.store.image(event.image)
@@ -143,22 +146,18 @@ class Sitting:
 
     def standing(self) -> Standing:
         """How far all are, and the annotator's pace."""
-        now = self.store.progress(self.annotator, mode=self.mode)
+        is_fresh = time.monotonic() - self._counted < COUNTED
+        now = self.store.progress(self.annotator, mode=self.mode, counted=self._counts if is_fresh else None)
+        if not is_fresh:
+            self._counts, self._counted = (now.images, now.left), time.monotonic()
         self._most = max(self._most, now.images)
         total = self._most if self.mode == "dispute" else now.images
-        self._counted = time.monotonic()
-        self._standing = Standing(
+        return Standing(
             done=total - now.left,
             total=total,
             words=DONE_WORDS[self.mode],
             pace=pace_words(today=now.mine_today, seconds=now.median_seconds, left=now.left),
         )
-        return self._standing
-
-    def _last_standing(self) -> Standing:
-        if self._standing is None or time.monotonic() - self._counted > COUNTED:
-            return self.standing()
-        return self._standing
 
     def _values(self, answers: Answers) -> Values:
         return tuple(answers.get(name) for name in self.labels)
