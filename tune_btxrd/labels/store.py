@@ -232,11 +232,7 @@ class LabelStore:
         return asking.is_left(self.database, image, mode=mode)
 
     def progress(self, annotator: str, *, mode: Mode = "label", counted: tuple[int, int] | None = None) -> Progress:
-        """How far the images of a mode are, and this annotator's pace.
-
-        Args:
-            counted: (images, left) where they are known already; counting takes 10 ms in a store of 100,000.
-        """
+        """How far the images of a mode are, and this annotator's pace; `counted`: (images, left) where they are known."""
         return asking.progress(self.database, annotator, mode=mode, counted=counted)
 
     # ---- events
@@ -262,9 +258,7 @@ class LabelStore:
         return acts.record(self.database, acts_, self.labels, task=self.task)
 
     def undo(self, annotator: str, *, client: str) -> Event | None:
-        """Takes back the annotator's last act that stands, as an event; again and again, also after a restart.
-
-        What came from a table (arm `import`) was no act of a sitting and stays.
+        """Takes back the annotator's last act that stands, as an event; also after a restart. What came from a table stays.
 
         Returns:
             The act that was taken back, so that its image can be shown; None where there is none left. The same `client`
