@@ -75,7 +75,7 @@ def test_a_dataset_without_subgroups_has_a_card_too(cards, finished):
     path = finished.checkpoints / "stratified" / "evaluation" / "subgroups.csv"
     text = path.read_text()
     try:
-        for empty in (to_csv(subgroup_table([], [], positive_class=1)), "opened\n"):  # as written now, and before
+        for empty in (to_csv(subgroup_table([], [], ())), "opened\n"):  # as written now, and before
             path.write_text(empty)
             folder = export_search(finished.checkpoints, results=finished.results, source=finished.source)[0].folder
             assert "\n## Subgroups\n\nThe dataset names none" in (folder / "MODEL_CARD.md").read_text()

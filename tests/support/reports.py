@@ -42,7 +42,7 @@ EPOCH_SECONDS = 60.0
 
 
 def make_settings(
-    folder: Path, *, name: str = "stub", classes: tuple[str, ...] = CLASSES, trials: int = 24
+    folder: Path, *, name: str = "stub", classes: tuple[str, ...] = CLASSES, trials: int = 24, task: str = "multiclass"
 ) -> SearchSettings:
     """`search.json`, `space.yaml` and a small `audit.json` of a made-up search."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def make_settings(
         kind="search",
         dataset=DatasetFacts(name="phantom", path="/nowhere", sha256="ab" * 32, images=360),
         request=DataRequest(),
-        source=Source(cache="/nowhere", splits="/nowhere", class_names=classes, positive_class=len(classes) - 1),
+        source=Source(cache="/nowhere", splits="/nowhere", class_names=classes, positive_class=len(classes) - 1, task=task),
         space=SpaceRequest(file=Path("stub.yaml")),
         splits={"stratified": "stratified", "center": "center"},
         searched="common",

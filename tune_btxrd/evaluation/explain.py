@@ -183,7 +183,7 @@ def _labels(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
     """Per label: the SHOWN rightly found images with the highest probability, then the SHOWN images of which the model is
     most surely wrong, missed or called in vain.
     """
-    probabilities = info.task.probabilities(part.logits)
+    probabilities = (info.decisions.calibration if info.decisions else info.task).probabilities(part.logits)
     decided = decide(part.logits, task=info.task, decisions=info.decisions)
     answers = Answers.of(part.targets, decided, len(info.class_names), task=info.task)
     for index, name in enumerate(info.class_names):

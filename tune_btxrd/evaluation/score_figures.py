@@ -72,8 +72,8 @@ def _confusion_figure(models: Sequence[Judged], class_names: Sequence[str]) -> F
 
 def _label_confusions(models: Sequence[Judged], names: Sequence[str]) -> Figure:
     """Yes and no of each label, of the images of which it is known; one panel per model."""
-    figure, panels = _panels(len(models) * len(names), 2.4, 2.4)
-    for (model, index), axis in zip(product(models, range(len(names))), panels, strict=True):
+    figure, panels = _panels(len(models) * len(names), 2.4, 2.6)
+    for (index, model), axis in zip(product(range(len(names)), models), panels, strict=True):
         _, yes, called = model.answers.one(index)
         counts = np.array([[np.sum((yes == row) & (called == column)) for column in (0, 1)] for row in (0, 1)])
         _matrix(axis, counts, ("no", "yes"), title=f"{figure_text(model.name)}: {names[index]}")

@@ -155,7 +155,7 @@ def _label_use(info: ModelInfo) -> Iterator[str]:
             p.name: f"{p.threshold:.4f} ({p.val_sensitivity:.2f}, {p.val_specificity:.2f})" for p in label.operating_points
         }
         rows.append([name, label.images, *fitted, *(cells.get(point, "-") for point in points)])
-    yield from _table(["label", "validation images", "temperature", "bias", *points], rows)
+    yield from _table(["label", "known validation images", "temperature", "bias", *points], rows)
     yield ""
     yield from (f"- {note}" for note in decisions.notes(info.class_names))
 
@@ -262,10 +262,16 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
 
 def _limits(settings: Mapping[str, Any]) -> Iterator[str]:
     yield "- No clinical validation; no external test beyond the split named here."
-    yield "- Patients are rebuilt from the table (same center, class, age, sex, type, site in neighbouring rows), not given."
-    yield "- Labels, centers and views are those of the released table; acquisition marks may be learned instead of bone."
-    yield "- Probabilities shift with the share of tumours; recalibrate before any other use."
-    if settings.get("dataset", {}).get("name") == "btxrd":
+    dataset = settings.get("dataset", {}).get("name")
+    if dataset in TAGS:
+        yield "- Patients are rebuilt from the table (same center, class, age, sex, type, site in neighbouring rows)."
+        yield "- Labels, centers and views are those of the released table; acquisition marks may be learned."
+    else:
+        yield "- Images of one patient are kept in one part only where the dataset names groups."
+        yield "- Labels are those of the dataset; acquisition marks may be learned instead of what they name."
+    share = "tumours" if dataset in TAGS else "what is looked for"
+    yield f"- Probabilities shift with the share of {share}; recalibrate before any other use."
+    if dataset == "btxrd":
         yield "- The data's licence forbids commercial use; so the weights are offered for non-commercial research only."
 
 
