@@ -168,20 +168,31 @@ def _export(flags: argparse.Namespace) -> None:
     say(f"{found.file}: {found.images:,} labelled images as of event {found.event}; the hold-out is its test part.")
 
 
-def _no_flags(verb: Parser) -> None:
-    pass
+def _add_status(verb: Parser) -> None:
+    verb.add_argument(
+        "--picture", type=Path, metavar="FILE", help="PNG of the queue against random, score by images labelled"
+    )
 
 
 def _status(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import answer
+    from tune_btxrd.console import answer, make_table, say, show
+    from tune_btxrd.labels.arms import compare_arms, point_rows
     from tune_btxrd.labels.status import status
 
     with _open(flags.store, read_only=True) as store:
-        found = status(store)
+        found, arms = status(store), compare_arms(store)
+    if flags.picture is not None:
+        from tune_btxrd.report.arms_figure import draw_arms
+
+        draw_arms(arms, flags.picture)
     if flags.json:
-        answer(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
-    else:
-        show_status(found)
+        answer(json.dumps({**found.to_dict(), "arms": dataclasses.asdict(arms)}, ensure_ascii=False, indent=1))
+        return
+    show_status(found)
+    if arms.points:
+        columns = ("images of each arm", "ranked", "random", "difference")
+        show(make_table("Macro-AUC of a light head, 95 % intervals over groups", columns, point_rows(arms.points)))
+    say(arms.verdict)
 
 
 def show_status(found: "Status") -> None:
@@ -289,5 +300,9 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespa
     "import": ("record the labels of a table", _add_import, _import),
     "export": ("write the labels as manifest.csv", _add_export, _export),
     "score": ("score the images with a model, and rank those whose label would help most", _add_score, _score),
-    "status": ("tell how labelling stands: counts, agreement, pace, looks at the hold-out", _no_flags, _status),
+    "status": (
+        "tell how labelling stands: counts, agreement, pace, looks at the hold-out, queue against random",
+        _add_status,
+        _status,
+    ),
 }

@@ -143,6 +143,21 @@ def features(database: Database, model: int) -> tuple[list[int], np.ndarray]:
     return [int(row[0]) for row in rows], stacked
 
 
+def features_of(database: Database, model: int, images: Sequence[int]) -> dict[int, np.ndarray]:
+    """As `LabelStore.features_of`."""
+    found = {}
+    for start in range(0, len(images), BLOCK):
+        block = list(images[start : start + BLOCK])
+        marks = ", ".join("?" for _ in block)
+        sql = f"SELECT image, vector FROM features WHERE model = ? AND image IN ({marks})"
+        found |= {
+            int(image): np.frombuffer(vector, dtype="<f2").astype(np.float32)
+            for image, vector in database.rows(sql, [model, *block])
+            if isinstance(vector, bytes)
+        }
+    return found
+
+
 def probabilities(database: Database, model: int, images: Sequence[int], labels: Sequence[int]) -> np.ndarray:
     """As `LabelStore.probabilities`."""
     values = np.full((len(images), len(labels)), np.nan)

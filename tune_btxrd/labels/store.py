@@ -355,6 +355,10 @@ class LabelStore:
         """Image numbers and their (N, D) float32 features."""
         return scores.features(self.database, model)
 
+    def features_of(self, model: int, images: Sequence[int]) -> dict[int, np.ndarray]:
+        """Image -> its (D,) float32 features, of those that have some."""
+        return scores.features_of(self.database, model, images)
+
     def probabilities(self, model: int, images: Sequence[int]) -> np.ndarray:
         """(N, L) float64 in the order of `labels`; NaN where the model has not scored an image."""
         return scores.probabilities(self.database, model, images, [label.number for label in self.labels])
