@@ -145,7 +145,7 @@ def features(database: Database, model: int) -> tuple[list[int], np.ndarray]:
 
 def features_of(database: Database, model: int, images: Sequence[int]) -> dict[int, np.ndarray]:
     """As `LabelStore.features_of`."""
-    found = {}
+    found: dict[int, np.ndarray] = {}
     for start in range(0, len(images), BLOCK):
         block = list(images[start : start + BLOCK])
         marks = ", ".join("?" for _ in block)

@@ -19,7 +19,7 @@ def draw_arms(arms: Arms, path: Path) -> None:
     if not arms.points:
         raise ResultError(f"A picture needs both arms, but there is nothing to draw yet. {arms.verdict}")
     images, content = [point.images for point in arms.points], io.BytesIO()
-    with rc_context(STYLE):
+    with rc_context(STYLE):  # type: ignore[arg-type]  # its stubs list every name
         figure, (axis,) = new_figure(2.6)
         for side, (arm, colour) in zip((-1, 1), COLOURS.items(), strict=True):
             found = [getattr(point, arm) for point in arms.points]
