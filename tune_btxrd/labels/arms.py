@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_btxrd.labels.records import RANDOM, RANKED
+from tune_btxrd.labels.scores import features_of, labelled_by_arm
 from tune_btxrd.labels.store import LabelStore
 from tune_btxrd.scoring.intervals import Interval, draw_weights, percentile_interval
 from tune_btxrd.scoring.metrics import auc
@@ -47,14 +48,14 @@ class Arms:
 
 def compare_arms(store: LabelStore) -> Arms:
     """The arms of a store, from its events and the features of its pretrained backbone."""
-    by_arm = store.labelled_by_arm()
+    by_arm = labelled_by_arm(store.database)
     ranked, control = by_arm.get(RANKED, [])[:MOST], by_arm.get(RANDOM, [])[:MOST]
     if min(len(ranked), len(control)) < FEWEST:
         return _nothing(f"{FEWEST} labelled images of each arm are needed, there are {len(ranked)} and {len(control)}")
     backbone = store.latest_backbone()
     if backbone is None:
         return _nothing("features that no label has shaped are needed: `labels score` with --backbone and --weights")
-    features = store.features_of(backbone, [*ranked, *control])
+    features = features_of(store.database, backbone, [*ranked, *control])
     ranked, control = ([image for image in arm if image in features] for arm in (ranked, control))
     if min(len(ranked), len(control)) < FEWEST:
         return _nothing("the backbone has not scored enough images of both arms: `labels score` with --backbone again")

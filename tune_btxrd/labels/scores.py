@@ -124,7 +124,7 @@ def _latest(database: Database, which: str) -> int | None:
 
 
 def labelled_by_arm(database: Database) -> dict[str, list[int]]:
-    """As `LabelStore.labelled_by_arm`."""
+    """Arm -> images that somebody labelled because of it, in the order of their first label; none of the hold-out."""
     rows = database.rows(
         f"""SELECT s.image, s.arm, min(s.event) AS first FROM standing s JOIN images i USING (image)
             WHERE s.kind = 'label' AND {USABLE} GROUP BY s.image ORDER BY first"""
@@ -144,7 +144,7 @@ def features(database: Database, model: int) -> tuple[list[int], np.ndarray]:
 
 
 def features_of(database: Database, model: int, images: Sequence[int]) -> dict[int, np.ndarray]:
-    """As `LabelStore.features_of`."""
+    """Image -> its (D,) float32 features by a model, of those that have some."""
     found: dict[int, np.ndarray] = {}
     for start in range(0, len(images), BLOCK):
         block = list(images[start : start + BLOCK])

@@ -299,10 +299,6 @@ class LabelStore:
         """The images of which every label has been asked, neither in the hold-out nor bad nor missing."""
         return scores.pool(self.database, is_open=False)
 
-    def labelled_by_arm(self) -> dict[str, list[int]]:
-        """Arm -> images that somebody labelled because of it, in the order of their first label; none of the hold-out."""
-        return scores.labelled_by_arm(self.database)
-
     def known(self, images: Sequence[int]) -> np.ndarray:
         """(N, L) int64 in the order of `labels`: what holds now, 1 yes, 0 no, -1 unknown (nobody said, unsure, disputed)."""
         return scores.known(self.database, images, [label.number for label in self.labels])
@@ -354,10 +350,6 @@ class LabelStore:
     def features(self, model: int) -> tuple[list[int], np.ndarray]:
         """Image numbers and their (N, D) float32 features."""
         return scores.features(self.database, model)
-
-    def features_of(self, model: int, images: Sequence[int]) -> dict[int, np.ndarray]:
-        """Image -> its (D,) float32 features, of those that have some."""
-        return scores.features_of(self.database, model, images)
 
     def probabilities(self, model: int, images: Sequence[int]) -> np.ndarray:
         """(N, L) float64 in the order of `labels`; NaN where the model has not scored an image."""
