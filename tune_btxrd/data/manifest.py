@@ -39,6 +39,11 @@ class Manifest:
             the model.
         annotations: LabelMe file per image or None.
         event: of a label store: the last event that counts; None for every other dataset.
+        channels: of volumes: what was recorded of each patient, in the order in which a model gets it, e.g. ("flair",
+            "t1ce"); empty for images.
+        volumes: of volumes: per row a file or DICOM folder per channel; None where a patient lacks one. `files` then has the
+            first that is there.
+        masks: of volumes: the file of the lesion's outline per row, or None; empty where none are named.
         notes: what the reader decided or noticed, one line each, for the user.
     """
 
@@ -56,12 +61,17 @@ class Manifest:
     notes: tuple[str, ...] = ()
     task: Task = DEFAULT
     event: int | None = None
+    channels: tuple[str, ...] = ()
+    volumes: tuple[tuple[Path | None, ...], ...] = ()
+    masks: tuple[Path | None, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
         assert len(self.files) == len(self.targets) == len(self.table) == len(self.annotations) == n
         assert self.centers is None or len(self.centers) == n
         assert self.groups is None or len(self.groups) == n
+        assert len(self.volumes) == (n if self.channels else 0) and len(self.masks) in (0, n)
+        assert all(len(files) == len(self.channels) for files in self.volumes)
         assert 0 <= self.positive_class < len(self.class_names)
         if repeated := [(image_id, count) for image_id, count in Counter(self.image_ids).items() if count > 1]:
             image_id, count = repeated[0]
@@ -80,9 +90,10 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Names what decides splits and labels: ids, targets, class names, centers, given groups."""
+        """Names what decides splits and labels: ids, targets, class names, centers, given groups, channels of volumes."""
         digest = hashlib.sha256()
-        for part in (self.image_ids, self.targets.tolist(), self.class_names, self.centers or (), self.groups or ()):
+        parts = [self.image_ids, self.targets.tolist(), self.class_names, self.centers or (), self.groups or ()]
+        for part in [*parts, self.channels] if self.channels else parts:
             digest.update(repr(tuple(part)).encode())
         return digest.hexdigest()
 
@@ -133,6 +144,8 @@ class Manifest:
             groups=None if self.groups is None else _take(self.groups, keep),
             table=self.table.iloc[keep].reset_index(drop=True),
             annotations=_take(self.annotations, keep),
+            volumes=_take(self.volumes, keep) if self.channels else (),
+            masks=_take(self.masks, keep) if self.masks else (),
         )
 
 

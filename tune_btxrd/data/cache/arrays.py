@@ -1,6 +1,6 @@
 """Decoded samples as arrays for a model, without torch: batches of unlike samples, and a network's input."""
 # ruff: noqa: N806
-# (shape suffixes: images_BSSK; B = batch, S = side in px, K = channels)
+# (shape suffixes: images_BSSK; B = batch, S = side in px, K = channels; a volume is (S, S, S, K), always with its channels)
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import numpy as np
 
 
 def stack_samples(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 (B, S, S) where all are grey, else (B, S, S, 3)."""
-    if all(sample.ndim == 2 for sample in samples):
+    """uint8 (B, S, S) where all are grey, else (B, S, S, 3); of volumes (B, S, S, S, K)."""
+    if len({sample.ndim for sample in samples}) == 1:
         return np.stack(samples)
     return np.stack([as_rgb(sample) for sample in samples])
 
@@ -20,8 +20,8 @@ def as_rgb(sample: np.ndarray) -> np.ndarray:
 
 
 def normalised(samples: np.ndarray, *, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """uint8 (B, S, S) or (B, S, S, 3) -> float32 (B, 3, S, S), as `training/augment/images.py` computes it with torch."""
+    """uint8 (B, S, S), (B, S, S, 3) or (B, S, S, S, K) -> float32 with channels second, as `training/augment`."""
     images_BSSK = samples[..., None] if samples.ndim == 3 else samples
     pixels = images_BSSK.astype(np.float32) / np.float32(255)
     scaled = (pixels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(np.moveaxis(scaled, -1, 1))

@@ -1,7 +1,7 @@
 """ImageCache: every image decoded once into a read-only uint8 memory map that all trials of a node share.
 
 <cache_dir>/<name>/            a folder that exists is complete; its name is decided by what decides its bytes
-    images.npy                 (N, S, S) uint8 where all images are grey, else (N, S, S, 3)
+    images.npy                 (N, S, S) uint8 where all images are grey, else (N, S, S, 3); of volumes (N, S, S, S, K)
     index.json                 image ids and SHA-256 in row order, ids that hold colour, notes, checksums (`checks`)
 <cache_dir>/<name>.partial/    the same while being written (`writer`); the next run goes on from here
 <cache_dir>/<name>.lock        held by the one process that writes
@@ -9,12 +9,14 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ from PIL import Image, features
 
 from tune_btxrd.data.cache.checks import check_pixels, read_index
 from tune_btxrd.data.cache.decode import Decoded, UnreadableError, decode, pixel_version
+from tune_btxrd.data.cache.volumes import VolumeJob, volume_cache_name
 from tune_btxrd.data.cache.writer import IMAGES, INDEX, SUMS, PartialCache, count_done, user_mistakes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import DataError
@@ -33,6 +36,8 @@ from tune_btxrd.errors import DataError
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
+ALONE = 8  # up to so many volumes are decoded without processes, whose start would take longer
+MOST_PROCESSES = 16  # each holds a patient's channels as float64
 SHOWN = 10  # unreadable files named in the message; all of them are in the file it names
 
 
@@ -43,9 +48,11 @@ class ImageCache:
     Attributes:
         path: the folder.
         image_ids: length N, in row order.
-        images: (N, S, S) or (N, S, S, 3) uint8 memory map, read-only.
+        images: (N, S, S) or (N, S, S, 3) uint8 memory map, read-only; of volumes (N, S, S, S, K).
         colour_ids: the images that hold colour; empty for a grey cache.
         notes: image id -> what to say of how its pixels were made, for the few of which there is something to say.
+        channels: of volumes: names of the K channels in order; empty for images.
+        spacing: of volumes: mm to which they were resampled; None: as they were.
     """
 
     path: Path
@@ -53,6 +60,8 @@ class ImageCache:
     images: np.ndarray
     colour_ids: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    spacing: float | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ImageCache":
@@ -75,14 +84,22 @@ class ImageCache:
             raise DataError(
                 f"A cache must hold its ids, but {path} holds {len(images)} images: delete it and prepare again."
             )
-        return cls(path, image_ids, images, colour_ids, dict(index.get("notes", {})))
+        return cls(
+            path,
+            image_ids,
+            images,
+            colour_ids=colour_ids,
+            notes=dict(index.get("notes", {})),
+            channels=tuple(index.get("channels", ())),
+            spacing=index.get("spacing"),
+        )
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageCache"], tuple[Path]]:
         return ImageCache.open, (self.path,)
 
     @property
     def image_size(self) -> int:
-        """Side of the square images, px."""
+        """Side of the square images or cubes, px."""
         return int(self.images.shape[1])
 
     def rows(self, image_ids: Sequence[str]) -> np.ndarray:
@@ -107,6 +124,7 @@ def build_cache(
     cache_dir: Path,
     hashes: Mapping[str, str],
     exclude: Collection[str] = (),
+    spacing: float | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> ImageCache:
@@ -114,27 +132,24 @@ def build_cache(
 
     `hashes` is the SHA-256 of each file by image id. An interrupted build goes on where it was; of two processes
     building the same cache one decodes and the other waits. `workers` (default: one per core) are threads: Pillow
-    decodes without holding the interpreter lock. Source of the scaling rule: `data/decode.py`.
+    decodes without holding the interpreter lock; of many volumes processes. `spacing`: mm to which volumes are resampled.
+    Source of the scaling rule: `decode.py`, of volumes `volumes.py`.
 
     Raises:
         DataError: files are unreadable (all are listed), the disk is full, or `cache_dir` cannot be written.
     """
     _check_exclude(manifest, exclude)
-    jobs = [
-        _Job(image_id, file, hashes.get(image_id))
-        for image_id, file in zip(manifest.image_ids, manifest.files, strict=True)
-        if image_id not in exclude
-    ]
+    jobs = [job for job in _jobs(manifest, hashes, spacing) if job.image_id not in exclude]
     if not jobs:
         raise DataError(f"A cache must hold images, but all {len(manifest)} are left out: shorten the list of --exclude.")
-    version = max((pixel_version(job.file) for job in jobs if job.file is not None), default=1)
-    path = cache_dir / cache_name(image_size, [(job.image_id, job.sha256) for job in jobs], version=version)
+    path = cache_dir / _name(manifest, jobs, image_size, spacing)
+    facts = {"channels": list(manifest.channels), "spacing": spacing} if manifest.channels else {}
     with user_mistakes(cache_dir):
         if not _is_finished(path):
             cache_dir.mkdir(parents=True, exist_ok=True)
             with _only_writer(path, len(jobs), progress):
                 if not _is_finished(path):  # else another process finished it while this one waited
-                    _build(path, jobs, image_size, progress, workers or usable_cores())
+                    _build(path, jobs, image_size, progress, workers or usable_cores(), facts=facts)
     if progress is not None:
         progress(len(jobs), len(jobs))
     return ImageCache.open(path)
@@ -180,6 +195,24 @@ class _Job:
             return error.reason
 
 
+def _jobs(manifest: Manifest, hashes: Mapping[str, str], spacing: float | None) -> "list[_Job] | list[VolumeJob]":
+    if not manifest.channels:
+        return [_Job(i, file, hashes.get(i)) for i, file in zip(manifest.image_ids, manifest.files, strict=True)]
+    return [
+        VolumeJob(image_id, files, hashes.get(image_id), manifest.channels, spacing)
+        for image_id, files in zip(manifest.image_ids, manifest.volumes, strict=True)
+    ]
+
+
+def _name(manifest: Manifest, jobs: "Sequence[_Job | VolumeJob]", image_size: int, spacing: float | None) -> str:
+    hashed = [(job.image_id, job.sha256) for job in jobs]
+    if not manifest.channels:
+        version = max((pixel_version(job.file) for job in jobs if isinstance(job, _Job) and job.file is not None), default=1)
+        return cache_name(image_size, hashed, version=version)
+    dicom = any(file is not None and file.is_dir() for files in manifest.volumes for file in files)
+    return volume_cache_name(image_size, hashed, channels=manifest.channels, spacing=spacing, dicom=dicom)
+
+
 def _check_exclude(manifest: Manifest, exclude: Collection[str]) -> None:
     if unknown := sorted(set(exclude) - set(manifest.image_ids)):
         raise DataError(f"--exclude must name images of the dataset, but {unknown[0]!r} is none: correct or remove it.")
@@ -196,9 +229,20 @@ def _only_writer(path: Path, total: int, progress: Progress | None) -> AbstractC
                 progress(count_done(path), total)
 
 
-def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress | None, workers: int) -> None:
+def _build(
+    path: Path,
+    jobs: "Sequence[_Job | VolumeJob]",
+    image_size: int,
+    progress: Progress | None,
+    workers: int,
+    *,
+    facts: Mapping[str, object],
+) -> None:
     unreadable: dict[str, str] = {}
-    with PartialCache(path, {job.image_id: job.sha256 for job in jobs}, image_size) as partial:
+    first = jobs[0]
+    volume = (image_size,) * 3 + (len(first.channels),) if isinstance(first, VolumeJob) else None
+    sha256_of = {job.image_id: job.sha256 for job in jobs}
+    with PartialCache(path, sha256_of, image_size, facts=facts, volume=volume) as partial:
         partial.borrow()
         wanted = partial.missing()
         done = len(jobs) - len(wanted)
@@ -216,11 +260,11 @@ def _build(path: Path, jobs: Sequence[_Job], image_size: int, progress: Progress
 
 
 def _decoded(
-    jobs: Sequence[_Job], rows: Sequence[int], image_size: int, workers: int
+    jobs: "Sequence[_Job | VolumeJob]", rows: Sequence[int], image_size: int, workers: int
 ) -> Iterator[tuple[int, "Decoded | str"]]:
     """(row, picture or reason) in order. Few images are ahead of the reader, so memory does not grow with their number."""
     pending: deque[tuple[int, Future[Decoded | str]]] = deque()
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), _pool(jobs, rows, workers) as pool, _ended_workers():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for row in rows:
             pending.append((row, pool.submit(jobs[row].decode, image_size)))
@@ -229,6 +273,25 @@ def _decoded(
                 yield first, future.result()
         for row, future in pending:
             yield row, future.result()
+
+
+def _pool(jobs: "Sequence[_Job | VolumeJob]", rows: Sequence[int], workers: int) -> Executor:
+    """Threads; for many volumes processes, since turning and resampling hold the interpreter lock."""
+    if isinstance(jobs[0], VolumeJob) and len(rows) > ALONE and workers > 1:
+        return ProcessPoolExecutor(min(workers, MOST_PROCESSES), mp_context=multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(workers)
+
+
+@contextmanager
+def _ended_workers() -> Iterator[None]:
+    """Raises DataError in place of what a pool says whose process was killed."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise DataError(
+            "Decoding needs its processes, but the system ended one, most likely for lack of memory: type the same again "
+            "with fewer programs open; what is decoded so far is kept."
+        ) from error
 
 
 def _unreadable_error(path: Path, unreadable: Mapping[str, str], total: int) -> DataError:

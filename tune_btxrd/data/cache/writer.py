@@ -31,12 +31,25 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class PartialCache:
     """Rows of the cache `path`, in `<path>.partial`, until `finish` renames it. Only the holder of the lock may open one.
 
-    The file is grey until the first picture with colour arrives, then it is written over as three channels; the
+    Of images the file is grey until the first picture with colour arrives, then it is written over as three channels; the
     finished bytes are the same in whatever order and in however many runs the rows came.
+
+    Args:
+        facts: what the index says beside its rows, e.g. the names of a volume's channels.
+        volume: the shape (S, S, S, K) of every row, of volumes; None: images.
     """
 
-    def __init__(self, path: Path, sha256_of: Mapping[str, str | None], image_size: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sha256_of: Mapping[str, str | None],
+        image_size: int,
+        *,
+        facts: Mapping[str, object] | None = None,
+        volume: tuple[int, ...] | None = None,
+    ) -> None:
         self._path, self._folder, self._size = path, partial_folder(path), image_size
+        self._facts, self._volume = dict(facts or {}), volume
         self._sha256_of = sha256_of
         self._states = np.zeros(len(sha256_of), dtype=np.uint8)
         self._sums = np.zeros(len(sha256_of), dtype=CRC)  # of each row's pixels; what a kill leaves is not believed unread
@@ -74,7 +87,7 @@ class PartialCache:
                     self.put(row, pixels, note=note)
 
     def put(self, row: int, pixels: np.ndarray, *, note: str = "") -> None:
-        """Writes (S, S) or (S, S, 3) pixels into `row`."""
+        """Writes (S, S), (S, S, 3) or (S, S, S, K) pixels into `row`."""
         if note:
             self._notes[list(self._sha256_of)[row]] = note
         if pixels.ndim == 3 and self._channels == 1:
@@ -110,6 +123,7 @@ class PartialCache:
         colour_ids = [image_ids[row] for row in np.flatnonzero(self._states == COLOUR)]
         notes = {image_id: self._notes[image_id] for image_id in image_ids if image_id in self._notes}
         index = {"image_ids": image_ids, "colour_ids": colour_ids, "sha256": list(self._sha256_of.values()), "notes": notes}
+        index |= self._facts
         _write(self._folder / INDEX, index_bytes(index if sums is None else index | {SUMS: sums}))
 
     def _continue(self) -> int | None:
@@ -119,7 +133,7 @@ class PartialCache:
             states, sums = _written_rows(self._folder, images)
         except (OSError, ValueError):
             return None  # killed before the first flush, or damaged
-        channels = {self._shape(1): 1, self._shape(3): 3}.get(images.shape)
+        channels = {self._shape(3): 3, self._shape(1): 1}.get(images.shape)
         if channels is None:
             return None
         try:
@@ -161,6 +175,8 @@ class PartialCache:
         self._file.write(data)
 
     def _shape(self, channels: int) -> tuple[int, ...]:
+        if self._volume is not None:
+            return (len(self._states), *self._volume)
         shape = (len(self._states), self._size, self._size)
         return shape if channels == 1 else (*shape, channels)
 
