@@ -20,7 +20,7 @@ def read_slices(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UnreadableError: no slices, several series or sizes, a missing slice, a damaged one.
     """
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     slices = _series(folder)
     planes = []
