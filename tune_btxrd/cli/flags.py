@@ -181,6 +181,13 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-score", action="store_true", help="do not score the images of a label store at the end")
 
 
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    """Folds instead of splits."""
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="train on K folds instead of splits; every image validates once"
+    )
+
+
 def read_seeds(flags: argparse.Namespace) -> int:
     """As typed, or 1."""
     return 1 if flags.seeds is None else int(flags.seeds)

@@ -45,6 +45,7 @@ def _run(verb: Parser) -> None:
     _search(verb)
     flags.add_seeds(verb)
     flags.add_score(verb)
+    flags.add_folds(verb)
 
 
 def _submit(verb: Parser) -> None:
@@ -73,6 +74,7 @@ def _retrain(verb: Parser) -> None:
     flags.add_compute(verb)
     flags.add_splits(verb, "splits of the search (default: all)")
     flags.add_seeds(verb)
+    flags.add_folds(verb)
     flags.add_talk(verb, verbose=True)
 
 
@@ -84,6 +86,7 @@ def _train(verb: Parser) -> None:
     flags.add_splits(verb)
     flags.add_seeds(verb)
     flags.add_score(verb)
+    flags.add_folds(verb)
     verb.add_argument("--config", type=Path, metavar="FILE", help="YAML of hyperparameters (default: the hand-made config)")
     flags.add_new_name(verb)
     flags.add_talk(verb, verbose=True)

@@ -59,6 +59,7 @@ def _run(flags: argparse.Namespace) -> None:
         checkpoints=flags.checkpoints,
         split=flags.split,
         splits=read.read_splits(flags),
+        folds=flags.folds,
         seeds=read.read_seeds(flags),
         compute=read.read_compute(flags),
         time_budget=read.read_seconds(flags.time_budget),
@@ -104,6 +105,7 @@ def _retrain(flags: argparse.Namespace) -> None:
         data=flags.data,
         cache=flags.cache,
         splits=read.read_splits(flags),
+        folds=flags.folds,
         seeds=read.read_seeds(flags),
         compute=read.read_compute(flags),
     )
@@ -121,6 +123,7 @@ def _train(flags: argparse.Namespace) -> None:
         storage=read.read_storage(flags),
         checkpoints=flags.checkpoints,
         splits=read.read_splits(flags),
+        folds=flags.folds,
         seeds=read.read_seeds(flags),
         compute=read.read_compute(flags),
         resume=flags.resume,

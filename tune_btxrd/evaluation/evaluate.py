@@ -26,6 +26,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers, names_persons
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate_split import (
     BYTES,
     SealedSplit,
@@ -111,7 +112,12 @@ def seal_search(
         ResultError: no checkpoints, a damaged one, an unknown split, one without a test part, a folder that cannot be
             written. DataError: the cache is gone, or the split does not fit the dataset.
     """
-    chosen = chosen_splits(checkpoints, splits)
+    chosen = [item for item in chosen_splits(checkpoints, splits) if splits is not None or not item.is_fold]
+    if not chosen:
+        raise ResultError(
+            f"An evaluation needs a test part, but {checkpoints} holds folds alone: folds.csv and out_of_fold/ there have "
+            "the scores of every image by a fold that did not train on it."
+        )
     parts = {item.stem: load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name) for item in chosen}
     require_test_parts(parts.values())
     groups: GroupKind = "patients" if names_persons(manifest) or manifest.groups is not None else "duplicates"

@@ -15,6 +15,7 @@ import pandas as pd
 from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.data.splits.splits import PARTS
 from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.inference.fold_card import fold_lines
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.results.checkpoints import WINNER
 from tune_btxrd.scoring.cells import class_rows, score_rows
@@ -220,6 +221,9 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
 
 def _results(facts: CardFacts) -> Iterator[str]:
     path = facts.split_folder / "evaluation" / "scores.csv"
+    if lines := list(fold_lines(facts.split_folder)):
+        yield from lines
+        return
     if not path.is_file() or not _same_checkpoint(facts):
         yield "The test part has not been opened for this checkpoint (`evaluate` does so)."
         return

@@ -129,6 +129,8 @@ def chosen(folder: Path, settings: SearchSettings) -> Selection:
 
 def split_notes(settings: SearchSettings) -> list[str]:
     """Splits that the dataset cannot have, and what the searched split means for the others."""
+    if settings.flags.folds is not None and settings.kind == "search":
+        return ["every fold: config chosen on these images"]
     lines = [f"split {name} skipped: {reason}" for name, reason in settings.flags.skipped.items()]
     leaks = settings.flags.leak.items()
     return lines + [f"{name}: config chosen on {count} images of this test part" for name, count in leaks if count]

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_btxrd.console import progress, tell
+from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
 from tune_btxrd.inference.model_info import MANIFEST_FILE
+from tune_btxrd.results.checkpoints import fold_checkpoints
 
 if TYPE_CHECKING:
     from tune_btxrd.inference.predict import Predictions
@@ -24,7 +26,7 @@ def predict_images(
     """Class probabilities for files and folders of images; files that cannot be read are in `broken` of the answer.
 
     Args:
-        checkpoint: .pt file, ONNX file, timm folder, or the folder of an export.
+        checkpoint: .pt file, ONNX file, timm folder, the folder of an export, or one of folds, which answer together.
         overlays: folder for pictures of where the model looks; rank_uncertain: CSV file of the images to label first.
         told: called with the answer before the overlays are drawn, which take longest and may fail.
 
@@ -37,6 +39,12 @@ def predict_images(
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
     files = image_files([Path(image) for image in images])
+    if folds := fold_checkpoints(Path(checkpoint)):
+        if overlays is not None:
+            raise ResultError(
+                f"Overlays show where one model looks, but {checkpoint} holds folds: give one, e.g. {folds[0]}."
+            )
+        return _by_folds(Path(checkpoint), files, device=device, rank_uncertain=rank_uncertain, told=told)
     predictor = open_model(exported_model(Path(checkpoint)), device=device)
     if overlays is not None:
         from tune_btxrd.inference.grad_cam import network
@@ -54,6 +62,26 @@ def predict_images(
         with progress("overlaid") as advance:
             written = explain_files(predictor, found.files, overlays, progress=advance)
         tell(f"{len(written)} overlay(s) in {overlays}")
+    return found
+
+
+def _by_folds(
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    device: str,
+    rank_uncertain: Path | None,
+    told: Callable[["Predictions"], None] | None,
+) -> "Predictions":
+    from tune_btxrd.inference.ensemble import predict_with_folds
+    from tune_btxrd.inference.predict import rank_uncertain as ranked
+
+    with progress("predicted") as advance:
+        found = predict_with_folds(folder, files, device=device, progress=advance)
+    if rank_uncertain is not None:
+        write_whole(rank_uncertain, ranked(found).to_csv(index=False))
+    if told is not None:
+        told(found)
     return found
 
 

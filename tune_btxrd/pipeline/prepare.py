@@ -20,6 +20,7 @@ from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.readers.registry import read_dataset, require_class, task_of
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.folds import make_folds
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
@@ -82,6 +83,7 @@ def prepare(
     image_size: int | None = None,
     splits: Sequence[str] | None = None,
     searched: str = COMMON,
+    folds: int | None = None,
 ) -> Prepared:
     """Reads, checks, splits, audits and decodes; prints what it found.
 
@@ -90,6 +92,7 @@ def prepare(
         image_size: side of the decoded images, px; default: of the hand-made config of the space that is shipped.
         splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
+        folds: instead of splits: so many folds of all images, of which the search sees the first.
 
     Raises:
         DataError, ConfigError: what is wrong and what mends it, in one line.
@@ -106,8 +109,12 @@ def prepare(
     hashes = _hashes(request, manifest)
     pairs = duplicates_of(request, manifest, hashes=hashes)
     numbers = group_numbers(manifest, pairs, request.kept_together)
-    made, skipped = _splits(manifest, request, pairs, splits)
-    searched_split = _searched(searched, manifest, request, pairs, made)
+    if folds is None:
+        made, skipped = _splits(manifest, request, pairs, splits)
+        searched_split = _searched(searched, manifest, request, pairs, made)
+    else:
+        dealt = make_folds(manifest, manifest.image_ids, numbers=numbers, count=folds, seed=request.split_seed)
+        made, skipped, searched_split = {fold.name: fold for fold in dealt}, {}, dealt[0]
     require_own_files((*made.values(), searched_split))
     cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
     with progress("audited") as advance:

@@ -15,12 +15,14 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.pipeline.compute import Compute, measured
 from tune_btxrd.pipeline.final_job import close, plan_final_job, require_seeds, run_final_job
 from tune_btxrd.pipeline.finished import export_place, report_place
+from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, plan_folds, score_place_folds
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.open_search import OpenSearch
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.score_store import check_score, score_labelled
 from tune_btxrd.pipeline.site import Site, Trackers, joined, saved, words_again
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, pixels, require_mlflow
+from tune_btxrd.results.checkpoints import RetrainJob
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
@@ -39,6 +41,7 @@ def run(
     checkpoints: Path | None = None,
     split: str | None = None,
     splits: Sequence[str] | None = None,
+    folds: int | None = None,
     seeds: int = 1,
     compute: Compute | None = None,
     time_budget: float | None = None,
@@ -51,6 +54,7 @@ def run(
     was done before counts, in the final job too.
 
     Args:
+        folds: instead of splits: the winner on so many folds of all images, which the search sees too.
         seeds: trainings per config and split in the final job; everything else as in `search`.
         score: where the dataset is a label store, its images are scored and ranked at the end.
 
@@ -58,6 +62,7 @@ def run(
     """
     began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
     place = _place(name, data, storage, checkpoints, resume=resume)
+    check_folds(folds, splits=splits, seeds=seeds, split=split)
     words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
     again = place.command("run", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
@@ -73,12 +78,14 @@ def run(
             time_budget=time_budget,
             trackers=trackers,
             resume=resume,
+            folds=folds,
         )
         with joined(place, settings, compute) as site:
             settings = _search(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
             assert settings.layout is not None
-            jobs = plan_final_job(settings, place.folder, splits=None, seeds=seeds)
+            jobs = _planned(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
+        _score_folds(jobs, settings, place)
         export_place(place, settings, settings.source)
         report_place(place, settings)
         close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
@@ -146,6 +153,7 @@ def retrain(
     data: Path | None = None,
     cache: Path | None = None,
     splits: Sequence[str] | None = None,
+    folds: int | None = None,
     seeds: int = 1,
     compute: Compute | None = None,
 ) -> OpenSearch:
@@ -154,6 +162,7 @@ def retrain(
     Args:
         data: where the dataset is now, if it has moved; cache: where decoded images go.
         splits: some of the search's; seeds: trainings per config and split.
+        folds: instead: the winner on so many folds of the images that the search saw; its test parts stay closed.
         compute: what is said is measured anew; default: as the search ran.
 
     Raises: as `search`.
@@ -163,17 +172,23 @@ def retrain(
     words = [*words_again(DataRequest(data=data, cache=cache), compute)]
     words += [] if seeds == 1 else ["--seeds", str(seeds)]
     words += [] if splits is None else ["--splits", ",".join(splits)]
+    words += [] if folds is None else ["--folds", str(folds)]
+    check_folds(folds, splits=splits, seeds=seeds)
     again = place.command("retrain", *words)
     with saved(place, again):
         check_address(compute.address)
         settings = place.settings()
-        jobs = plan_final_job(settings, place.folder, splits=splits, seeds=seeds)  # before Ray is started
+        folds = settings.flags.folds if folds is None else folds
+        jobs = _planned(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
         source, request = pixels(settings, data=data, cache=cache)
         settings = dataclasses.replace(settings, source=source, request=request.complete()).continued()
         settings.save(place.folder)  # later verbs look for pixels and checkpoints there
+        if folds is not None and folds != settings.flags.folds:
+            make_retrain_folds(settings, place, request, folds)
         with joined(place, settings, compute) as site:
             layout = _layout(settings, compute, site, config=jobs[0].config)
             run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
+        _score_folds(jobs, settings, place)
         close(place, settings, jobs, resume=again, following="report")
     return OpenSearch(place)
 
@@ -187,6 +202,7 @@ def train(
     storage: str = STORAGE,
     checkpoints: Path | None = None,
     splits: Sequence[str] | None = None,
+    folds: int | None = None,
     seeds: int = 1,
     compute: Compute | None = None,
     resume: bool = False,
@@ -195,7 +211,8 @@ def train(
     """Trains one config on the splits, without a search.
 
     Args:
-        config: hyperparameters that differ from the hand-made config of `space`; everything else as in `retrain`.
+        config: hyperparameters that differ from the hand-made config of `space`.
+        folds: instead of splits: so many folds of all images; everything else as in `retrain`.
         score: as in `run`.
 
     Raises: as `search`.
@@ -206,20 +223,45 @@ def train(
     again = place.command("train", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
     check_score(data, score=score, resume=resume)
+    check_folds(folds, splits=splits, seeds=seeds)
     with saved(place, again):
         settings = _started_training(
-            place, data or DataRequest(), space or SpaceRequest(), said, splits=splits, compute=compute, resume=resume
+            place,
+            data or DataRequest(),
+            space or SpaceRequest(),
+            said,
+            splits=splits,
+            compute=compute,
+            resume=resume,
+            folds=folds,
         )
-        jobs = plan_final_job(settings, place.folder, splits=None, seeds=seeds)
+        jobs = _planned(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
         with joined(place, settings, compute) as site:
             layout = _layout(settings, compute, site, config=jobs[0].config)
             settings = dataclasses.replace(settings, layout=layout)
             settings.save(place.folder)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
+        _score_folds(jobs, settings, place)
         close(place, settings, jobs, resume=again, following="report")
         if score:
             score_labelled(settings, compute)
     return OpenSearch(place)
+
+
+def _planned(
+    settings: SearchSettings, place: Place, *, splits: Sequence[str] | None, seeds: int, folds: int | None
+) -> list[RetrainJob]:
+    """The trainings of the final job: on folds, or on splits. Raises: as `plan_final_job`."""
+    if folds is None:
+        return plan_final_job(settings, place.folder, splits=splits, seeds=seeds)
+    check_folds(folds, splits=splits, seeds=seeds)
+    return plan_folds(settings, place, folds)
+
+
+def _score_folds(jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place) -> None:
+    """The scores of folds; nothing where the final job was on splits."""
+    if jobs[0].is_fold:
+        score_place_folds(jobs, settings, place, source=settings.source, request=settings.request)
 
 
 def _started(
@@ -233,6 +275,7 @@ def _started(
     time_budget: float | None,
     trackers: Trackers,
     resume: bool,
+    folds: int | None = None,
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
@@ -248,6 +291,7 @@ def _started(
         splits=splits,
         device=compute.device,
         time_budget=time_budget,
+        folds=folds,
     )
 
 
@@ -260,15 +304,16 @@ def _started_training(
     splits: Sequence[str] | None,
     compute: Compute,
     resume: bool,
+    folds: int | None,
 ) -> SearchSettings:
     """The results folder of verb `train`, new or one that goes on."""
     check_address(compute.address)
     if resume:
         config = {**space.settings, **space.hyperparameters, **said}
-        return go_on(place, data, space, splits=splits, device=compute.device, config=config)
+        return go_on(place, data, space, splits=splits, device=compute.device, config=config, folds=folds)
     space = complete_space(space, data)
     made = TrainConfig.from_dict({**load_spec(space).hand_made.to_dict(), **said})
-    return begin(place, data, space, splits=splits, device=compute.device, config=made)
+    return begin(place, data, space, splits=splits, device=compute.device, config=made, folds=folds)
 
 
 def _search(

@@ -82,6 +82,7 @@ def begin(
     device: str | None = None,
     time_budget: float | None = None,
     config: TrainConfig | None = None,
+    folds: int | None = None,
 ) -> SearchSettings:
     """Starts a results folder; without Ray, so that a mistake costs no start.
 
@@ -89,6 +90,7 @@ def begin(
         space: complete (see `complete_space`).
         split: what the search sees; splits: what is retrained.
         config: the one config of verb `train`; None for a search.
+        folds: instead of splits: so many folds of all images.
 
     Raises:
         ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
@@ -104,7 +106,7 @@ def begin(
     check_losses(config or spec, task_of_request(data))
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
-    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON)
+    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, folds=folds)
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
     tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)
@@ -113,7 +115,7 @@ def begin(
         _settings(place, prepared, space, config=config, image_size=size),
         device=device or "auto",
     )
-    settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, time_budget=time_budget))
+    settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, time_budget=time_budget, folds=folds))
     assert space.file is not None
     write_whole(folder / SPACE_FILE, space.file.read_text(encoding="utf-8"))
     (folder / JOURNAL).touch()
@@ -156,6 +158,7 @@ def go_on(
     device: str | None = None,
     time_budget: float | None = None,
     config: Mapping[str, object] | None = None,
+    folds: int | None = None,
 ) -> SearchSettings:
     """Opens the results folder that goes on. What is said again must be what it began with; more trials, another device
     or time budget, and moved data or checkpoints are taken.
@@ -174,6 +177,8 @@ def go_on(
         _refuse("split", settings.searched, split)
     if splits is not None and set(splits) != set(settings.splits):
         _refuse("splits", ",".join(settings.splits), ",".join(splits))
+    if folds is not None and folds != settings.flags.folds:
+        _refuse("folds", settings.flags.folds, folds)
     if config is None:
         settings = dataclasses.replace(settings, space=_grown(settings, space, place.folder))
     elif settings.config is not None:

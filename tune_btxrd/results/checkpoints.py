@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tune_btxrd.files import write_whole
 LOG = "training_log.csv"
 WINNER, HAND_MADE = "winner", "hand-made"  # the roles of a config in the final job
 HAND_MADE_FOLDER = "hand_made"
+FOLD_FILES, FOLD_STEM = "fold_*_of_*/best.pt", re.compile(r"fold_(\d+)_of_(\d+)")
 ALONE = "this config"  # what verb `train` trains
 
 
@@ -29,6 +31,7 @@ class RetrainJob:
         role: WINNER or HAND_MADE; seed_index: 0 for the config's own seed, 1, 2, ... for repeats.
         root: `checkpoints/<name>`.
         is_alone: there was no search, so that its only config has won nothing.
+        is_fold: one of the folds of a result; its checkpoints lie in its own folder.
     """
 
     split: str
@@ -38,6 +41,7 @@ class RetrainJob:
     config: TrainConfig
     root: Path
     is_alone: bool = False
+    is_fold: bool = False
 
     @property
     def folder(self) -> Path:
@@ -70,7 +74,7 @@ class RetrainJob:
 
     @property
     def _is_main(self) -> bool:
-        return self.role == WINNER and self.seed_index == 0
+        return self.role == WINNER and self.seed_index == 0 and not self.is_fold
 
     def log(self) -> pd.DataFrame:
         """The training log so far; empty before the first epoch."""
@@ -86,13 +90,14 @@ def plan_jobs(
     *,
     seeds: int,
     is_alone: bool = False,
+    is_fold: bool = False,
 ) -> list[RetrainJob]:
     """Winner and hand-made config on every split, `seeds` times with seeds counted up from the config's own.
 
     Args:
         splits: split name -> its file stem.
         hand_made: None, or equal to the winner: then it is not trained twice.
-        is_alone: the winner is the one config of verb `train`.
+        is_alone: the winner is the one config of verb `train`; is_fold: the splits are folds of a result.
     """
     configs = {WINNER: winner} | ({HAND_MADE: hand_made} if hand_made is not None and hand_made != winner else {})
     return [
@@ -104,6 +109,7 @@ def plan_jobs(
             config=config.replace(seed=config.seed + index),
             root=root,
             is_alone=is_alone,
+            is_fold=is_fold,
         )
         for index in range(seeds)
         for split, stem in splits.items()
@@ -138,7 +144,7 @@ class FinishedSplit:
     Attributes:
         name: of the split, "fold 2/5"; stem: as part of a file name, "fold_2_of_5".
         folder: `checkpoints/<name>/<stem>`.
-        winner: `best_<stem>.pt`.
+        winner: `best_<stem>.pt`; of a fold of a result `best.pt` in its folder.
         hand_made: the hand-made config on the same split; None where the winner is the hand-made config.
         seeds: further seeds of the winner.
     """
@@ -149,6 +155,11 @@ class FinishedSplit:
     winner: Path
     hand_made: Path | None
     seeds: tuple[Path, ...]
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether it is a fold of a result, which has no test part."""
+        return self.winner.parent == self.folder
 
     @property
     def models(self) -> dict[str, Path]:
@@ -173,11 +184,47 @@ def finished_splits(checkpoints: Path) -> list[FinishedSplit]:
                 seeds=tuple(sorted(folder.glob("seed_*/best.pt"))),
             )
         )
+    found += [
+        FinishedSplit(
+            name=split_name(path.parent.name),
+            stem=path.parent.name,
+            folder=path.parent,
+            winner=path,
+            hand_made=None,
+            seeds=(),
+        )
+        for path in checkpoints.glob(FOLD_FILES)
+    ]
     if not found:
         raise ResultError(
             f"{checkpoints} must hold best_<split>.pt, but holds none: run `retrain {checkpoints.name}` first."
         )
-    return sorted(found, key=lambda split: (split.stem != "stratified", split.stem))
+    return sorted(found, key=lambda split: (split.stem != "stratified", split.is_fold, *_in_order(split.stem)))
+
+
+def _in_order(stem: str) -> tuple[str | int, ...]:
+    """Sorts stems by name, and folds by number."""
+    fold = FOLD_STEM.fullmatch(stem)
+    return (f"fold_of_{fold[2]}", int(fold[1])) if fold else (stem, 0)
+
+
+def fold_checkpoints(checkpoints: Path) -> list[Path]:
+    """`best.pt` of every fold in `checkpoints/<name>`, in order; empty where there is none.
+
+    Raises:
+        ResultError: folds of several numbers of folds, or some are missing.
+    """
+    found = {path.parent.name: path for path in checkpoints.glob(FOLD_FILES)}
+    counts = {stem: FOLD_STEM.fullmatch(stem) for stem in found}
+    wanted = sorted({int(match[2]) for match in counts.values() if match})
+    if len(wanted) > 1:
+        raise ResultError(
+            f"A folder of folds must hold one number of folds, but {checkpoints} holds {wanted}: move some away."
+        )
+    stems = [f"fold_{number}_of_{count}" for count in wanted for number in range(1, count + 1)]
+    if absent := [stem for stem in stems if stem not in found]:
+        raise ResultError(f"A folder of folds must hold every fold, but {checkpoints} lacks {absent[0]}/best.pt: --resume.")
+    return [found[stem] for stem in stems]
 
 
 def chosen_splits(checkpoints: Path, names: Sequence[str] | None) -> list[FinishedSplit]:

@@ -87,11 +87,13 @@ class SearchFlags:
         skipped: split -> why this dataset cannot have it.
         time_budget: seconds for everything, or None.
         leak: split -> images of its test part that the search saw.
+        folds: so many folds of all images instead of splits with a test part, or None.
     """
 
     skipped: Mapping[str, str] = field(default_factory=dict)
     time_budget: float | None = None
     leak: Mapping[str, int] = field(default_factory=dict)
+    folds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

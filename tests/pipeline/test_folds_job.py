@@ -1,0 +1,56 @@
+"""Folds from the command line: a config alone, and the winner of a search whose test parts stay closed."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support.paths import ROOT
+from tune_btxrd.cli.main import main
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
+TWO = ["--slots", "2", "--cpus-per-trial", "1"]
+SPACE = ["--space", str(ROOT / "tests" / "support" / "small.yaml")]
+
+
+def run(*arguments: str) -> None:
+    assert main(list(arguments)) == 0, arguments
+
+
+def test_one_config_on_folds_goes_on_where_it_was_and_other_verbs_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("train", "--folds", "2", "--name", "f", "--epochs", "1", "--cache", "cache", *SMALL, *TWO)
+    root = tmp_path / "checkpoints" / "f"
+    before = {path: path.stat().st_mtime_ns for path in root.glob("fold_*/*.pt")}
+    assert len(before) == 4
+    (root / "folds.csv").unlink()
+    run("train", "--name", "f", "--resume", "--cache", "cache")
+    assert {path: path.stat().st_mtime_ns for path in root.glob("fold_*/*.pt")} == before
+    assert pd.read_csv(root / "folds.csv")["fold"].tolist()[:2] == ["1/2", "2/2"]
+    assert "config chosen on these images" not in (root / "folds.csv").read_text()  # nobody chose
+    image = str(next((tmp_path / "cache").glob("phantom-*/images/*")))
+    run("predict", str(root), image, "--device", "cpu", "--json", "--output", "answer.json")
+    assert json.loads(Path("answer.json").read_text())["images"][0]["folds"] == 2
+    assert main(["train", "--name", "f", "--resume", "--folds", "3", "--cache", "cache"]) == 2
+    assert main(["evaluate", "f", "--yes", "--cache", "cache"]) == 2
+    assert "holds folds alone" in capsys.readouterr().err
+    run("report", "f")
+
+
+def test_the_winner_on_folds_of_the_images_that_its_search_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(
+        "search", "--name", "s", "--trials", "2", "--epochs", "1", "--confirm", "0", "--cache", "cache", *SMALL, *TWO, *SPACE
+    )
+    run("retrain", "s", "--folds", "2", "--cache", "cache")
+    splits = tmp_path / "ray_results" / "s" / "splits"
+    tables = {name: pd.read_csv(splits / f"{name}.csv") for name in ("stratified", "center", "common", "fold_1_of_2")}
+    tested = {image for name in ("stratified", "center") for image in tables[name].query("part == 'test'")["image_id"]}
+    assert not tested & set(tables["fold_1_of_2"]["image_id"])
+    assert set(tables["fold_1_of_2"]["image_id"]) == set(tables["common"]["image_id"])
+    assert "config chosen on these images" in (tmp_path / "checkpoints" / "s" / "folds.csv").read_text()

@@ -1,0 +1,42 @@
+"""Folds as a result: every image validates once, each training sees all others, and there is no test part."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.splits.partition import partition_groups
+from tune_btxrd.data.splits.splits import Split, require_classes
+from tune_btxrd.errors import ConfigError
+
+FEWEST, MOST = 2, 50
+
+
+def fold_names(count: int) -> tuple[str, ...]:
+    """The names of so many folds. Raises: ConfigError."""
+    if not FEWEST <= count <= MOST:
+        raise ConfigError(f"`{FEWEST} <= folds <= {MOST}` must hold, but got --folds {count}.")
+    return tuple(f"fold {number}/{count}" for number in range(1, count + 1))
+
+
+def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, count: int, seed: int) -> list[Split]:
+    """The folds of these images: groups stay whole, and each fold's validation part has the classes of all.
+
+    Args:
+        numbers: (N,) group number of every image of the dataset; seed: decides who goes where.
+
+    Raises:
+        ConfigError: too few or too many folds. DataError: a class that a fold would lack.
+    """
+    names, rows = fold_names(count), np.sort(manifest.rows(ids))
+    block = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 / count,) * count, seed=seed)
+    folds = []
+    for number, name in enumerate(names):
+        parts = {
+            part: tuple(manifest.image_ids[row] for row in rows[chosen])
+            for part, chosen in (("train", block != number), ("val", block == number))
+        }
+        folds.append(Split(name=name, parts={**parts, "test": ()}))
+        cure = f"use fewer folds than {count}, or add images of {{name}} (each group counts once)"
+        require_classes(folds[-1], manifest, ("train", "val"), cure=cure)
+    return folds

@@ -1,0 +1,101 @@
+"""A folder of folds as one model: the mean of the folds' calibrated probabilities, with the spread between them."""
+# ruff: noqa: N803
+# (shape suffixes: K = folds, N = images, C = classes)
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from tune_btxrd.errors import ResultError
+from tune_btxrd.inference.open_model import Predictor, open_checkpoint
+from tune_btxrd.inference.predict import Predictions, predict_files
+from tune_btxrd.results.checkpoints import fold_checkpoints
+from tune_btxrd.tasks.task import Task
+
+RULE = "largest mean of the folds' calibrated probabilities"
+LABEL_RULE = "mean of the folds' calibrated probabilities at least 0.5"
+LEAST = 1e-12  # of a probability, so that its logarithm is finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldPredictions(Predictions):
+    """What folds say together; `probabilities` are the means.
+
+    Attributes:
+        members: (K, N, C) calibrated probabilities of each fold.
+    """
+
+    members: np.ndarray
+
+    @property
+    def rule(self) -> str:
+        """What decides."""
+        return RULE if self.info.task.exclusive else LABEL_RULE
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """As of one model, and per class the standard deviation between folds, lowest and highest."""
+        table = super().table.assign(rule=self.rule, folds=len(self.members))
+        for index, name in enumerate(self.info.class_names):
+            own = self.members[:, :, index]
+            table[f"spread_{name}"] = own.std(axis=0, ddof=1)
+            table[f"lowest_{name}"], table[f"highest_{name}"] = own.min(axis=0), own.max(axis=0)
+        return table
+
+    def to_json(self) -> str:
+        """As of one model."""
+        return json.dumps(json.loads(super().to_json()) | {"rule": self.rule}, indent=1, ensure_ascii=False)
+
+
+def predict_with_folds(
+    folder: Path, files: Sequence[Path], *, device: str = "auto", progress: Callable[[int, int], None] | None = None
+) -> FoldPredictions:
+    """Predicts files with every fold of `checkpoints/<name>`; each image is decoded once.
+
+    Raises:
+        ResultError: folds of several numbers of folds, one that is missing, not calibrated or of other classes.
+    """
+    models = [open_checkpoint(path, device=device) for path in fold_checkpoints(folder)]
+    _check(models, folder)
+    answers: list[np.ndarray] = []
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        answers.append(np.stack([_calibrated(model, images) for model in models]))
+        return logits_of(answers[-1].mean(axis=0), models[0].info.task)
+
+    digests = "".join(model.info.checkpoint_sha256 for model in models)
+    info = replace(models[0].info, decisions=None, checkpoint_sha256=hashlib.sha256(digests.encode()).hexdigest())
+    notes = tuple(dict.fromkeys(note for model in models for note in model.notes))
+    found = predict_files(Predictor(info=info, forward=forward, notes=notes), files, progress=progress)
+    nothing = np.zeros((len(models), 0, len(info.class_names)))
+    members = np.concatenate([nothing, *answers], axis=1)
+    values = {name: getattr(found, name) for name in ("info", "files", "logits", "broken", "notes")}
+    return FoldPredictions(**values, members=members)
+
+
+def logits_of(probabilities_NC: np.ndarray, task: Task) -> np.ndarray:
+    """(N, C) float32: logits of which the task makes these probabilities again."""
+    safe = np.clip(probabilities_NC, LEAST, 1 - LEAST)
+    return np.asarray(np.log(safe) if task.exclusive else special.logit(safe), dtype=np.float32)
+
+
+def _calibrated(model: Predictor, images: np.ndarray) -> np.ndarray:
+    assert model.info.decisions is not None
+    return model.info.decisions.calibration.probabilities(model.forward(images))
+
+
+def _check(models: Sequence[Predictor], folder: Path) -> None:
+    first = models[0].info
+    for number, model in enumerate(models, start=1):
+        info = model.info
+        if (info.class_names, info.image_size, info.task) != (first.class_names, first.image_size, first.task):
+            raise ResultError(f"Folds of an ensemble must have the same classes and image size, but fold {number} differs.")
+        if info.decisions is None:
+            cure = f"`retrain {folder.resolve().name} --folds {len(models)}` fits it anew"
+            raise ResultError(f"Every fold of an ensemble must be calibrated, but fold {number} in {folder} is not: {cure}.")

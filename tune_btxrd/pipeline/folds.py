@@ -1,0 +1,97 @@
+"""Folds as a result of `retrain`, `train` and `run`: made, planned, and scored once their trainings have ended."""
+
+from collections.abc import Sequence
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.console import heading, progress, say, tell, warn
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.folds import fold_names, make_folds
+from tune_btxrd.data.splits.groups import group_numbers
+from tune_btxrd.data.splits.split_files import load_split, save_splits, split_stem
+from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.pipeline.final_job import chosen
+from tune_btxrd.pipeline.place import Place
+from tune_btxrd.pipeline.prepare import duplicates_of
+from tune_btxrd.pipeline.start import same_manifest
+from tune_btxrd.results.checkpoints import FOLD_FILES, RetrainJob, plan_jobs
+from tune_btxrd.results.search_json import SearchSettings
+from tune_btxrd.scoring.metrics import Metric
+from tune_btxrd.training.source import Source
+
+
+def check_folds(folds: int | None, *, splits: Sequence[str] | None, seeds: int, split: str | None = None) -> None:
+    """Raises ConfigError for too few or too many folds, and for flags that folds leave without a meaning."""
+    if folds is None:
+        return
+    fold_names(folds)
+    for name, is_said in (("splits", splits is not None), ("split", split is not None), ("seeds", seeds != 1)):
+        if is_said:
+            raise ConfigError(f"--folds says on which images to train and how often, but got --{name} too: leave one out.")
+
+
+def plan_folds(settings: SearchSettings, place: Place, count: int) -> list[RetrainJob]:
+    """One training of the winner, or of the one config of verb `train`, per fold.
+
+    Raises:
+        ResultError: no winner yet, or another number of folds lies there already.
+    """
+    names = fold_names(count)
+    others = {path.parent.name.rpartition("_")[2] for path in settings.checkpoints.glob(FOLD_FILES)} - {str(count)}
+    if others:
+        raise ResultError(
+            f"{settings.checkpoints} must hold one number of folds, but holds {min(others)}: choose another --checkpoints."
+        )
+    only = settings.only_config
+    config = TrainConfig.from_dict(chosen(place.folder, settings).winner.config) if only is None else only
+    splits = {name: split_stem(name) for name in names}
+    return plan_jobs(settings.checkpoints, splits, config, None, seeds=1, is_alone=only is not None, is_fold=True)
+
+
+def make_retrain_folds(settings: SearchSettings, place: Place, request: DataRequest, count: int) -> None:
+    """Writes the folds of a search beside its splits: of all images that it saw, so that its test parts stay closed.
+
+    Raises:
+        ConfigError, DataError: too many folds for these images. ResultError: a split of that name is another one.
+    """
+    folder, manifest = place.folder / "splits", same_manifest(settings, request)
+    numbers = group_numbers(manifest, duplicates_of(request, manifest), request.kept_together)
+    searched = load_split(folder / f"{settings.searched}.csv", manifest)
+    ids = (*searched.parts["train"], *searched.parts["val"])
+    folds = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
+    for fold in folds:
+        path = folder / f"{split_stem(fold.name)}.csv"
+        if path.is_file() and load_split(path, manifest, name=fold.name).parts != fold.parts:
+            raise ResultError(
+                f"A split is never overwritten, but {path} is another one of the same name: choose another number of folds."
+            )
+    save_splits(folds, folder, manifest=manifest, numbers=numbers)
+    tell(f"{count} folds of the {len(ids)} images that the search saw; the test parts stay closed")
+
+
+def score_place_folds(
+    jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place, *, source: Source, request: DataRequest
+) -> None:
+    """Scores every fold on its own images, and says what all together gave. Raises: as `score_folds`."""
+    from tune_btxrd.evaluation.folds import score_folds
+
+    heading(f"Folds: {len(jobs)} trainings, each scored on the images that it did not train on")
+    manifest: Manifest = same_manifest(settings, request)
+    numbers = group_numbers(manifest, duplicates_of(request, manifest), request.kept_together)
+    with progress("scored") as advance:
+        found = score_folds(
+            jobs,
+            results=place.folder,
+            manifest=manifest,
+            source=source,
+            numbers=numbers,
+            is_chosen=settings.kind == "search",
+            device=settings.device,
+            progress=advance,
+        )
+    positive, name = manifest.positive_class, manifest.class_names[manifest.positive_class]
+    say(f"  {found.shown(Metric('macro_auc'), 'macro_auc')}")
+    say(f"  {found.shown(Metric('auc', positive), f'auc {name}')}")
+    say(f"  {found.folder / 'folds.csv'}, folds.png, out_of_fold/")
+    for note in found.notes:
+        warn(note)
