@@ -106,6 +106,8 @@ def test_an_ensemble_is_the_mean_of_calibrated_probabilities_with_its_spread(
     np.testing.assert_allclose(table[f"spread_{name}"], each[:, :, 1].std(axis=0, ddof=1))
     assert (table[f"lowest_{name}"] <= table[f"probability_{name}"] + 1e-6).all() and (table["folds"] == K).all()
     assert table["predicted"].tolist() == [finished.manifest.class_names[i] for i in each.mean(axis=0).argmax(axis=1)]
+    spread = each.std(axis=0, ddof=1)
+    assert f"on average, at most {spread.max():.3f} ({files[int(spread.max(axis=1).argmax())].name}, " in ensemble.notes[-1]
     assert set(table["rule"]) == {"largest mean of the folds' calibrated probabilities"}
     assert json.loads(ensemble.to_json())["rule"] == ensemble.rule
 

@@ -4,7 +4,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.predict import Predictions, predict_files
 from tune_btxrd.results.checkpoints import fold_checkpoints
+from tune_btxrd.search.columns import class_keys
 from tune_btxrd.tasks.task import Task
 
 RULE = "largest mean of the folds' calibrated probabilities"
@@ -42,7 +43,8 @@ class FoldPredictions(Predictions):
     def table(self) -> pd.DataFrame:
         """As of one model, and per class the standard deviation between folds, lowest and highest."""
         table = super().table.assign(rule=self.rule, folds=len(self.members))
-        for index, name in enumerate(self.info.class_names):
+        names = self.info.class_names
+        for index, name in enumerate(names if self.info.task.exclusive else class_keys(names)):
             own = self.members[:, :, index]
             table[f"spread_{name}"] = own.std(axis=0, ddof=1)
             table[f"lowest_{name}"], table[f"highest_{name}"] = own.min(axis=0), own.max(axis=0)
@@ -76,7 +78,19 @@ def predict_with_folds(
     nothing = np.zeros((len(models), 0, len(info.class_names)))
     members = np.concatenate([nothing, *answers], axis=1)
     values = {name: getattr(found, name) for name in ("info", "files", "logits", "broken", "notes")}
-    return FoldPredictions(**values, members=members)
+    return FoldPredictions(**{**values, "notes": (*found.notes, *_spread(members, found))}, members=members)
+
+
+def _spread(members: np.ndarray, found: Predictions) -> Iterator[str]:
+    """Says how far folds differ, and where most."""
+    if not len(found.files):
+        return
+    spread = members.std(axis=0, ddof=1)
+    row, index = np.unravel_index(int(spread.argmax()), spread.shape)
+    yield (
+        f"Standard deviation between {len(members)} folds: {spread.mean():.3f} on average, at most {spread.max():.3f} "
+        f"({found.files[row].name}, {found.info.class_names[index]}); --format csv has it for each image and class."
+    )
 
 
 def logits_of(probabilities_NC: np.ndarray, task: Task) -> np.ndarray:
