@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.test_splits import dataset
-from tune_btxrd.data.splits.folds import fold_names, make_folds
+from tune_btxrd.data.splits.folds import closed_rows, fold_names, make_folds
 from tune_btxrd.errors import ConfigError, DataError
 
 
@@ -22,6 +22,14 @@ def test_every_image_validates_once_and_groups_and_classes_are_whole() -> None:
         assert all(fold.counts(manifest)["val"])
     assert make_folds(manifest, ids, numbers=numbers, count=4, seed=3) == folds
     assert make_folds(manifest, ids, numbers=numbers, count=4, seed=4) != folds
+
+
+def test_a_test_part_of_the_dataset_itself_is_in_no_fold_and_neither_are_its_groups() -> None:
+    manifest = dataset([0, 1, 0, 1, 0, 1])
+    numbers = np.array([0, 0, 1, 1, 2, 3])
+    assert not closed_rows(manifest, numbers).any()
+    manifest.table["part"] = ["train", "test", "train", "train", "test", "train"]
+    assert closed_rows(manifest, numbers).tolist() == [True, True, False, False, True, False]
 
 
 @pytest.mark.parametrize("count", [1, 0, -3, 51])

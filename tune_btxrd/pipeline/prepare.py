@@ -20,7 +20,7 @@ from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.readers.registry import read_dataset, require_class, task_of
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.data.splits.folds import make_folds
+from tune_btxrd.data.splits.folds import closed_rows, make_folds
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
@@ -113,8 +113,8 @@ def prepare(
         made, skipped = _splits(manifest, request, pairs, splits)
         searched_split = _searched(searched, manifest, request, pairs, made)
     else:
-        dealt = make_folds(manifest, manifest.image_ids, numbers=numbers, count=folds, seed=request.split_seed)
-        made, skipped, searched_split = {fold.name: fold for fold in dealt}, {}, dealt[0]
+        made, skipped = _folds(manifest, request, numbers, folds), {}
+        searched_split = next(iter(made.values()))
     require_own_files((*made.values(), searched_split))
     cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
     with progress("audited") as advance:
@@ -297,6 +297,16 @@ def _splits(
         names = tuple(name for name in DEFAULT_SPLITS if name not in missing)
         names = (own_split(manifest),) if has_own_split(manifest) else names
     return {name: _split(name, manifest, request, pairs) for name in names}, skipped
+
+
+def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count: int) -> dict[str, Split]:
+    """Folds of all images but the dataset's own test part."""
+    closed = closed_rows(manifest, numbers)
+    if closed.any():
+        tell(f"  {int(closed.sum())} images are in no fold: the dataset's own test part, which stays closed")
+    ids = [image_id for image_id, is_closed in zip(manifest.image_ids, closed, strict=True) if not is_closed]
+    made = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
+    return {fold.name: fold for fold in made}
 
 
 def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair]) -> Split:

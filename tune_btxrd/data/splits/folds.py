@@ -19,6 +19,13 @@ def fold_names(count: int) -> tuple[str, ...]:
     return tuple(f"fold {number}/{count}" for number in range(1, count + 1))
 
 
+def closed_rows(manifest: Manifest, numbers: np.ndarray) -> np.ndarray:
+    """(N,) bool: images that no fold may hold: the dataset's own test part (a store's hold-out), and their groups."""
+    if "part" not in manifest.table:
+        return np.zeros(len(manifest), dtype=bool)
+    return np.isin(numbers, numbers[np.asarray(manifest.table["part"] == "test")])
+
+
 def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, count: int, seed: int) -> list[Split]:
     """The folds of these images: groups stay whole, and each fold's validation part has the classes of all.
 
