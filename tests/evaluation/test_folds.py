@@ -16,7 +16,7 @@ from tune_btxrd.data.splits.split_files import save_splits, split_stem
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate import seal_search
 from tune_btxrd.evaluation.folds import BEST_HERE, CHOSEN_HERE, FoldResult, score_folds
-from tune_btxrd.inference.ensemble import logits_of, predict_with_folds
+from tune_btxrd.inference.ensemble import predict_with_folds
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.inference.predict import image_files, predict_files
@@ -24,6 +24,8 @@ from tune_btxrd.pipeline.predict_images import predict_images
 from tune_btxrd.results.checkpoints import RetrainJob, finished_splits, fold_checkpoints, plan_jobs, write_log
 from tune_btxrd.search.columns import named_row
 from tune_btxrd.tasks.multiclass import MULTICLASS
+from tune_btxrd.tasks.registry import TASKS
+from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.checkpoint import load
 from tune_btxrd.training.slot import Slot
 
@@ -112,9 +114,13 @@ def test_an_ensemble_is_the_mean_of_calibrated_probabilities_with_its_spread(
     assert json.loads(ensemble.to_json())["rule"] == ensemble.rule
 
 
-def test_logits_of_probabilities_give_them_again() -> None:
-    sure = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
-    np.testing.assert_allclose(MULTICLASS.probabilities(logits_of(sure, MULTICLASS)), sure, atol=1e-7)
+@pytest.mark.parametrize(
+    ("task", "sure"), [(MULTICLASS, [[0.2, 0.3, 0.5], [0, 0, 1]]), (TASKS["multilabel"], [[0.2, 0.9, 0.5], [0, 0, 1]])]
+)
+def test_logits_of_probabilities_give_them_again(task: Task, sure: list[list[float]]) -> None:
+    found = task.logits(np.array(sure, dtype=float))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(task.probabilities(found), sure, atol=1e-7)
 
 
 def test_what_is_no_whole_set_of_folds_is_refused(

@@ -1,5 +1,4 @@
 """A folder of folds as one model: the mean of the folds' calibrated probabilities, with the spread between them."""
-# ruff: noqa: N803
 # (shape suffixes: K = folds, N = images, C = classes)
 
 import hashlib
@@ -10,18 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.predict import Predictions, predict_files
 from tune_btxrd.results.checkpoints import fold_checkpoints
 from tune_btxrd.search.columns import class_keys
-from tune_btxrd.tasks.task import Task
 
 RULE = "largest mean of the folds' calibrated probabilities"
 LABEL_RULE = "mean of the folds' calibrated probabilities at least 0.5"
-LEAST = 1e-12  # of a probability, so that its logarithm is finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +65,7 @@ def predict_with_folds(
 
     def forward(images: np.ndarray) -> np.ndarray:
         answers.append(np.stack([_calibrated(model, images) for model in models]))
-        return logits_of(answers[-1].mean(axis=0), models[0].info.task)
+        return models[0].info.task.logits(answers[-1].mean(axis=0)).astype(np.float32)
 
     digests = "".join(model.info.checkpoint_sha256 for model in models)
     info = replace(models[0].info, decisions=None, checkpoint_sha256=hashlib.sha256(digests.encode()).hexdigest())
@@ -86,17 +82,11 @@ def _spread(members: np.ndarray, found: Predictions) -> Iterator[str]:
     if not len(found.files):
         return
     spread = members.std(axis=0, ddof=1)
-    row, index = np.unravel_index(int(spread.argmax()), spread.shape)
+    row, index = np.argwhere(spread == spread.max())[0]
     yield (
         f"Standard deviation between {len(members)} folds: {spread.mean():.3f} on average, at most {spread.max():.3f} "
         f"({found.files[row].name}, {found.info.class_names[index]}); --format csv has it for each image and class."
     )
-
-
-def logits_of(probabilities_NC: np.ndarray, task: Task) -> np.ndarray:
-    """(N, C) float32: logits of which the task makes these probabilities again."""
-    safe = np.clip(probabilities_NC, LEAST, 1 - LEAST)
-    return np.asarray(np.log(safe) if task.exclusive else special.logit(safe), dtype=np.float32)
 
 
 def _calibrated(model: Predictor, images: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # `data/` asks a task too, and never loads torch
 
     from tune_btxrd.tasks.losses import Terms
 
+LEAST = 1e-12  # of a probability whose logarithm is taken
+
 
 class Task(ABC):
     """The seam. A new task is one file with a subclass of this and a record, and its line in `tasks/registry.py`."""
@@ -136,6 +138,11 @@ class Task(ABC):
     @abstractmethod
     def probabilities(self, logits_NC: np.ndarray) -> np.ndarray:
         """(N, C) float64."""
+
+    def logits(self, probabilities_NC: np.ndarray) -> np.ndarray:
+        """(N, C) float64, finite, of which `probabilities` makes these again (up to 1e-12)."""
+        safe = np.clip(probabilities_NC, LEAST, 1 - LEAST)
+        return np.asarray(np.log(safe) - (0 if self.exclusive else np.log1p(-safe)))
 
     @abstractmethod
     def decide(self, probabilities_NC: np.ndarray) -> np.ndarray:
