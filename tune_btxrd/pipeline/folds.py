@@ -10,7 +10,7 @@ from tune_btxrd.data.splits.folds import fold_names, make_folds
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import load_split, save_splits, split_stem
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.pipeline.final_job import chosen
+from tune_btxrd.pipeline.final_job import chosen, plan_final_job
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import same_manifest
@@ -28,6 +28,22 @@ def check_folds(folds: int | None, *, splits: Sequence[str] | None, seeds: int, 
     for name, is_said in (("splits", splits is not None), ("split", split is not None), ("seeds", seeds != 1)):
         if is_said:
             raise ConfigError(f"--folds says on which images to train and how often, but got --{name} too: leave one out.")
+
+
+def planned_jobs(
+    settings: SearchSettings, place: Place, *, splits: Sequence[str] | None, seeds: int, folds: int | None
+) -> list[RetrainJob]:
+    """The trainings of the final job: on folds, or on splits. Raises: as `plan_final_job`."""
+    if folds is None:
+        return plan_final_job(settings, place.folder, splits=splits, seeds=seeds)
+    check_folds(folds, splits=splits, seeds=seeds)
+    return plan_folds(settings, place, folds)
+
+
+def score_if_folds(jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place) -> None:
+    """The scores of folds; nothing where the final job was on splits."""
+    if jobs[0].is_fold:
+        score_place_folds(jobs, settings, place, source=settings.source, request=settings.request)
 
 
 def plan_folds(settings: SearchSettings, place: Place, count: int) -> list[RetrainJob]:

@@ -304,7 +304,7 @@ def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count:
     closed = closed_rows(manifest, numbers)
     if closed.any():
         tell(f"  {int(closed.sum())} images are in no fold: the dataset's own test part, which stays closed")
-    ids = [image_id for image_id, is_closed in zip(manifest.image_ids, closed, strict=True) if not is_closed]
+    ids = [manifest.image_ids[row] for row in np.flatnonzero(manifest.is_labelled & ~closed)]
     made = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
     return {fold.name: fold for fold in made}
 

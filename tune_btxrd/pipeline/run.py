@@ -13,16 +13,15 @@ from tune_btxrd.distributed.connect import check_address, login_hint
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.pipeline.compute import Compute, measured
-from tune_btxrd.pipeline.final_job import close, plan_final_job, require_seeds, run_final_job
+from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job
 from tune_btxrd.pipeline.finished import export_place, report_place
-from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, plan_folds, score_place_folds
+from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, planned_jobs, score_if_folds
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.open_search import OpenSearch
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.score_store import check_score, score_labelled
 from tune_btxrd.pipeline.site import Site, Trackers, joined, saved, words_again
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, pixels, require_mlflow
-from tune_btxrd.results.checkpoints import RetrainJob
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
@@ -83,9 +82,9 @@ def run(
         with joined(place, settings, compute) as site:
             settings = _search(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
             assert settings.layout is not None
-            jobs = _planned(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+            jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
-        _score_folds(jobs, settings, place)
+        score_if_folds(jobs, settings, place)
         export_place(place, settings, settings.source)
         report_place(place, settings)
         close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
@@ -179,7 +178,7 @@ def retrain(
         check_address(compute.address)
         settings = place.settings()
         folds = settings.flags.folds if folds is None else folds
-        jobs = _planned(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
+        jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
         source, request = pixels(settings, data=data, cache=cache)
         settings = dataclasses.replace(settings, source=source, request=request.complete()).continued()
         settings.save(place.folder)  # later verbs look for pixels and checkpoints there
@@ -188,7 +187,7 @@ def retrain(
         with joined(place, settings, compute) as site:
             layout = _layout(settings, compute, site, config=jobs[0].config)
             run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
-        _score_folds(jobs, settings, place)
+        score_if_folds(jobs, settings, place)
         close(place, settings, jobs, resume=again, following="report")
     return OpenSearch(place)
 
@@ -235,33 +234,17 @@ def train(
             resume=resume,
             folds=folds,
         )
-        jobs = _planned(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
         with joined(place, settings, compute) as site:
             layout = _layout(settings, compute, site, config=jobs[0].config)
             settings = dataclasses.replace(settings, layout=layout)
             settings.save(place.folder)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
-        _score_folds(jobs, settings, place)
+        score_if_folds(jobs, settings, place)
         close(place, settings, jobs, resume=again, following="report")
         if score:
             score_labelled(settings, compute)
     return OpenSearch(place)
-
-
-def _planned(
-    settings: SearchSettings, place: Place, *, splits: Sequence[str] | None, seeds: int, folds: int | None
-) -> list[RetrainJob]:
-    """The trainings of the final job: on folds, or on splits. Raises: as `plan_final_job`."""
-    if folds is None:
-        return plan_final_job(settings, place.folder, splits=splits, seeds=seeds)
-    check_folds(folds, splits=splits, seeds=seeds)
-    return plan_folds(settings, place, folds)
-
-
-def _score_folds(jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place) -> None:
-    """The scores of folds; nothing where the final job was on splits."""
-    if jobs[0].is_fold:
-        score_place_folds(jobs, settings, place, source=settings.source, request=settings.request)
 
 
 def _started(

@@ -5,8 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.splits.partition import partition_groups
-from tune_btxrd.data.splits.splits import Split, require_classes
+from tune_btxrd.data.splits.splits import Split, partitioned, require_classes
 from tune_btxrd.errors import ConfigError
 
 FEWEST, MOST = 2, 50
@@ -36,7 +35,7 @@ def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray,
         ConfigError: too few or too many folds. DataError: a class that a fold would lack.
     """
     names, rows = fold_names(count), np.sort(manifest.rows(ids))
-    block = partition_groups(manifest.indicators[rows], numbers[rows], shares=(1 / count,) * count, seed=seed)
+    block = partitioned(manifest, numbers, rows, shares=(1 / count,) * count, seed=seed)
     folds = []
     for number, name in enumerate(names):
         parts = {

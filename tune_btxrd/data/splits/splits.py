@@ -185,7 +185,7 @@ def common_split(
     common, rows = _split("common", manifest, dealt, note), np.flatnonzero(dealt >= 0)
     if len(rows) and _lack(common, manifest, PARTS[:2]):
         share = len(base.parts["val"]) / (len(base.parts["train"]) + len(base.parts["val"]))
-        dealt[rows] = _partition(manifest, numbers, rows, shares=(1 - share, share), seed=seed)
+        dealt[rows] = partitioned(manifest, numbers, rows, shares=(1 - share, share), seed=seed)
         common = _split("common", manifest, dealt, f"{note}, then divided anew, for one of them lacked a class")
     other = f"search on another split: --split {shlex.quote(base.name)}"
     require_classes(common, manifest, ("train", "val"), cure=other)
@@ -210,7 +210,7 @@ def repartition(
     assert 0 < val_share < 1
     rows = np.sort(manifest.rows(ids))
     dealt = np.full(len(manifest), -1, dtype=np.int64)
-    dealt[rows] = _partition(manifest, numbers, rows, shares=(1 - val_share, val_share), seed=seed)
+    dealt[rows] = partitioned(manifest, numbers, rows, shares=(1 - val_share, val_share), seed=seed)
     split = _split(f"{name} {seed}", manifest, dealt, "")
     cure = "repeat no candidate on fresh partitions: --confirm 0"
     require_classes(split, manifest, ("train", "val"), cure=cure)
@@ -256,11 +256,11 @@ def _deal(
     if parts is not None:
         dealt[rows] = parts[group_of]
         return dealt, ""
-    dealt[rows] = _partition(manifest, numbers, rows, shares=shares, seed=seed)
+    dealt[rows] = partitioned(manifest, numbers, rows, shares=shares, seed=seed)
     return dealt, "" if strata is None else SMALL_PARTS
 
 
-def _partition(
+def partitioned(
     manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int
 ) -> np.ndarray:
     """The part (index into `shares`) of each of these rows: (len(rows),) int64."""
@@ -309,7 +309,7 @@ def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: boo
 
 def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, *, seed: int) -> np.ndarray:
     rows, block = np.flatnonzero(manifest.is_labelled), np.full(len(manifest), -1, dtype=np.int64)
-    block[rows] = _partition(manifest, numbers, rows, shares=(1 / folds,) * folds, seed=seed)
+    block[rows] = partitioned(manifest, numbers, rows, shares=(1 / folds,) * folds, seed=seed)
     dealt = np.zeros(len(manifest), dtype=np.int64)
     dealt[block == fold - 1] = PARTS.index("test")
     dealt[block == fold % folds] = PARTS.index("val")
