@@ -33,7 +33,7 @@ def draw_folds(
 
 
 def _scores(axis: Axes, folds: Sequence[Judged]) -> None:
-    names = [name for name in OVERALL if name not in HIDDEN]
+    names = [name for name in OVERALL if name not in HIDDEN and Metric(name) in folds[0].point]
     for place, name in enumerate(names):
         values = np.array([fold.point[Metric(name)] for fold in folds])
         axis.scatter([place] * len(values), values, s=14, color=COLOURS[0], alpha=0.7, label="a fold" if not place else None)

@@ -24,7 +24,7 @@ def fold_lines(split_folder: Path) -> Iterator[str]:
     yield f"This is {own['fold']}: one of {count} models that belong together. A fold has no test part.\n"
     yield from (f"- {note}" for note in own["notes"])
     yield f"\n| validation | this fold | mean of {count} | sd | corrected 95 % interval |\n| --- | --- | --- | --- | --- |"
-    for name in SHOWN:
-        mean, sd, low, high = (float(rows.at[row, name]) for row in ("mean", "sd", "low", "high"))
+    for name in (name for name in SHOWN if name in own["scores"]):
+        mean, sd, low, high = rows.loc[["mean", "sd", "low", "high"], name].astype(float)
         yield f"| {name} | {float(own['scores'][name]):.3f} | {mean:.3f} | {sd:.3f} | {low:.3f} to {high:.3f} |"
     yield f"\nAs an ensemble: `python -m tune_btxrd predict {split_folder.parent.name}/ IMAGE...`, the folder of all folds."
