@@ -132,10 +132,12 @@ def newer(path: Path) -> None:
 def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, make: object, message: str) -> None:
     path = tmp_path / "a.db"
     make(path)  # type: ignore[operator]
+    before = path.read_bytes()
     for opened in (lambda: read_dataset(path), lambda: LabelStore(path), lambda: LabelStore(path, read_only=True)):
         with pytest.raises(DataError, match=message) as error:
             opened()
         assert "\n" not in str(error.value)
+        assert path.read_bytes() == before and sorted(tmp_path.iterdir()) == [path]  # its journal mode too
 
 
 def test_a_damaged_store_is_refused_in_one_line(store: LabelStore, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.label_stores import LABELS, act, make_store, named_images
 from tune_btxrd.data.readers.label_store import read_state
 from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.labels import database
 from tune_btxrd.labels.records import Act
 from tune_btxrd.labels.store import LabelStore
 
@@ -185,9 +186,9 @@ def test_whatever_comes_later_changes_neither_hold_out_nor_order(tmp_path: Path)
 @pytest.mark.parametrize(
     ("labels", "keys", "message"),
     [
-        ((), {}, "at least two classes"),
-        (("a", "A"), {}, "differ in more than case"),
-        (("a\nb", "c"), {}, "printable"),
+        ((), {}, "must hold a label"),
+        (("a", "A"), {}, "^Labels must differ in more than case"),
+        (("a\nb", "c"), {}, "^A label of .* printable"),
         (("a", "b"), {"a": "n"}, "the page uses the others"),
         (("a", "b"), {"a": "q", "b": "q"}, "its own key"),
         (("a", "b"), {"z": "q"}, "'z' is none"),
@@ -200,6 +201,24 @@ def test_labels_and_keys_that_cannot_be_used(
     with pytest.raises((DataError, ConfigError), match=message):
         LabelStore.create(tmp_path / "s.db", labels, keys=keys)
     assert not (tmp_path / "s.db").exists()
+
+
+def test_a_store_that_cannot_be_finished_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, found after the file and its logs are there."""
+    open_to_write = database._open_to_write
+
+    def nearly_full(path: Path) -> sqlite3.Connection:
+        connection = open_to_write(path)
+        connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+        return connection
+
+    monkeypatch.setattr(database, "_open_to_write", nearly_full)
+    with pytest.raises(DataError, match="disk is full"):
+        LabelStore.create(tmp_path / "s.db", tuple(f"{'🫁' * 90} {number}" for number in range(30)))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"folder that can be written, but .*file is a file"):
+        LabelStore.create(tmp_path / "file" / "s.db", LABELS)
 
 
 def test_names_with_quotes_and_emoji_are_names(tmp_path: Path) -> None:

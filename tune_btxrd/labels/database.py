@@ -100,12 +100,13 @@ def create(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(exist_ok=False)
-    except FileExistsError as error:
-        raise DataError(
-            f"A new label store needs a free path, but {path} exists: choose another, or use what is there."
-        ) from error
     except OSError as error:
-        raise DataError(f"A label store needs a folder that can be written, but {path}: {error.strerror}.") from error
+        if path.exists():
+            raise DataError(
+                f"A new label store needs a free path, but {path} exists: choose another, or use what is there."
+            ) from error
+        reason = f"{path.parent} is a file" if path.parent.is_file() else f"{path}: {error.strerror}"
+        raise DataError(f"A label store needs a folder that can be written, but {reason}: choose another.") from error
     try:
         with told(path):
             connection = _connect(path)
@@ -115,8 +116,14 @@ def create(path: Path) -> None:
             finally:
                 connection.close()
     except BaseException:
-        path.unlink(missing_ok=True)
+        remove(path)
         raise
+
+
+def remove(path: Path) -> None:
+    """Removes a store that was not finished, with the logs that SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -149,7 +156,7 @@ def statements(script: str) -> Iterator[str]:
 def _open_to_write(path: Path) -> sqlite3.Connection:
     require_sqlite(path)
     with told(path):
-        connection = _connect(path)
+        connection = _connect(path, check=True)
         try:
             if check_version(connection, path) < STORE_VERSION:
                 migrate(connection)
@@ -159,11 +166,14 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, check: bool = False) -> sqlite3.Connection:
+    """A connection that writes; `check`: a file that is no store of ours stays as it is, in its own journal mode too."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
+        if check:
+            check_version(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an event that was acknowledged survives a power cut

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tune_btxrd.data.readers.names import check_class_names, check_name, examples
+from tune_btxrd.data.readers.names import check_class_names, check_label_names, examples
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.labels.records import Task
 
@@ -14,10 +14,8 @@ def check_labels(names: Sequence[str], path: Path, *, task: Task) -> None:
     """Raises: DataError where names cannot be labels, stand twice or are too few."""
     if task == "multiclass":
         check_class_names(names, str(path))
-    elif len(names) == 1:
-        check_name(names[0], f"A label of {path}")
     else:
-        check_class_names(names, str(path))
+        check_label_names(names, str(path))
     if len(set(names)) < len(names):
         raise DataError(f"Labels must differ, but {next(n for n in names if list(names).count(n) > 1)!r} stands twice.")
 

@@ -12,7 +12,7 @@ from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.labels import acts, asking, insertion, scores
 from tune_btxrd.labels.asking import image_of
-from tune_btxrd.labels.database import Database, Row, create
+from tune_btxrd.labels.database import Database, Row, create, remove
 from tune_btxrd.labels.label_names import assign_keys, check_labels
 from tune_btxrd.labels.records import (
     Act,
@@ -81,6 +81,7 @@ class LabelStore:
                 raise ConfigError(f"`0 <= {name} <= 0.9` must hold, but got {share}.")
         assigned = assign_keys(labels, keys or {})
         create(path)
+        database = None
         try:
             database = Database(path)
             meta = {
@@ -96,7 +97,9 @@ class LabelStore:
                 database.run_many("INSERT INTO labels (name, key, position) VALUES (?, ?, ?)", rows)
             database.close()
         except BaseException:
-            path.unlink(missing_ok=True)
+            if database is not None:
+                database.close()
+            remove(path)
             raise
         return cls(path)
 

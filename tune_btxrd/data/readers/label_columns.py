@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.readers.names import check_class_names, check_name, examples
+from tune_btxrd.data.readers.names import check_class_names, check_label_names, check_name, examples
 from tune_btxrd.data.readers.spreadsheet import HEADER_WITHIN, column_name, require_values
 from tune_btxrd.errors import DataError
 from tune_btxrd.tasks.multiclass import LABEL, MULTICLASS
@@ -77,7 +77,7 @@ def _answers(table: pd.DataFrame, columns: list[str], path: Path) -> Labels:
     names = tuple(column.removeprefix(PREFIX) for column in columns)
     if "" in names:
         raise DataError(f"A label must have a name, but {path} has a column {PREFIX!r}: write {PREFIX}NAME.")
-    check_class_names(names, str(path), fewest=1)
+    check_label_names(names, str(path))
     targets = np.stack([_column(table[column], path) for column in columns], axis=1)
     notes = []
     if nothing := int((targets == UNKNOWN).all(axis=1).sum()):

@@ -41,23 +41,34 @@ def check_id(image_id: str, what: str) -> None:
         raise DataError(f"{what} must be a plain name without a folder, but got {image_id!r}: rename it.")
 
 
-def check_class_names(names: Collection[str], where: str, *, fewest: int = FEWEST_CLASSES) -> None:
+def check_label_names(names: Collection[str], where: str) -> None:
+    """Refuses labels that a reader, a person or a file system would take for one another, and none. Raises: DataError."""
+    _check_distinct(names, where, "label", "Labels")
+    if not names:
+        raise DataError(f"{where} must hold a label, but holds none: add one.")
+
+
+def check_class_names(names: Collection[str], where: str) -> None:
     """Refuses classes that a reader, a person or a file system would take for one another, and too few of them.
 
     Raises:
         DataError: naming the classes.
     """
-    seen: dict[str, str] = {}
-    for name in names:
-        check_name(name, f"A class of {where}")
-        if (other := seen.setdefault(same_spelling(name).casefold(), name)) != name:
-            raise DataError(
-                f"Classes must differ in more than case and spelling of accents, but {where} has {other!r} and {name!r}: "
-                "use one of them."
-            )
-    if len(names) < fewest:
+    _check_distinct(names, where, "class", "Classes")
+    if len(names) < FEWEST_CLASSES:
         held = repr(next(iter(names))) if names else "none"
         raise DataError(f"{where} must hold at least two classes, but holds only {held}: add another.")
+
+
+def _check_distinct(names: Collection[str], where: str, noun: str, plural: str) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        check_name(name, f"A {noun} of {where}")
+        if (other := seen.setdefault(same_spelling(name).casefold(), name)) != name:
+            raise DataError(
+                f"{plural} must differ in more than case and spelling of accents, but {where} has {other!r} and {name!r}: "
+                "use one of them."
+            )
 
 
 def is_formula(value: str) -> bool:
