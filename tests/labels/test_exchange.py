@@ -135,6 +135,22 @@ def test_an_export_as_of_an_event_and_outside_the_images(tmp_path: Path) -> None
             export_labels(store, tmp_path / "other")
 
 
+def test_an_export_keeps_what_lay_at_its_place(tmp_path: Path) -> None:
+    """`labels add --group-table FOLDER/manifest.csv`, then `labels export`, which goes to that folder by itself."""
+    own = "path,patient,note\np0/0.png,p0,by hand\n"
+    with make_store(tmp_path, images=4) as store:
+        act(store, 1, {"Mass": 1})
+        assert export_labels(store, tmp_path).kept is None
+        assert export_labels(store, tmp_path).kept is None  # the same again
+        (tmp_path / "manifest.csv").write_text(own)
+        first = export_labels(store, tmp_path)
+        act(store, 2, {"Mass": 0})
+        second = export_labels(store, tmp_path)
+    assert first.kept == tmp_path / "manifest.1.csv" and first.kept.read_text() == own
+    assert second.kept == tmp_path / "manifest.2.csv" and len(second.kept.read_text().splitlines()) == 2
+    assert len((tmp_path / "manifest.csv").read_text().splitlines()) == 3
+
+
 def test_known_targets_are_those_of_the_reader(tmp_path: Path) -> None:
     write_images(tmp_path / "x", 6)
     with LabelStore.create(tmp_path / "s.db", LABELS, salt="s", holdout_share=0.0) as store:

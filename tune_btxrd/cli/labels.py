@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ def _init(flags: argparse.Namespace) -> None:
             return
         shown = ", ".join(f"{label.name} (key {label.key})" for label in store.labels)
         say(f"{store.path}: {store.task}, {shown}; hold-out share {store.holdout_share:g}.")
-        say(f"Next: python -m tune_btxrd labels add {flags.store} FOLDER")
+        say(f"Next: python -m tune_btxrd labels add {shlex.quote(str(flags.store))} FOLDER")
 
 
 def _keys(texts: "list[str] | tuple[()]") -> dict[str, str]:
@@ -157,14 +158,17 @@ def _add_export(verb: Parser) -> None:
 
 
 def _export(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import answer, say
+    from tune_btxrd.console import answer, say, warn
     from tune_btxrd.labels.exchange import export_labels
 
     with _open(flags.store, read_only=True) as store:
         found = export_labels(store, flags.folder)
     if flags.json:
-        answer(json.dumps({"file": str(found.file), "images": found.images, "event": found.event}, indent=1))
+        kept = found.kept and str(found.kept)
+        answer(json.dumps({"file": str(found.file), "images": found.images, "event": found.event, "kept": kept}, indent=1))
         return
+    if found.kept is not None:
+        warn(f"{found.file} was there and said something else: kept as {found.kept.name}.")
     say(f"{found.file}: {found.images:,} labelled images as of event {found.event}; the hold-out is its test part.")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ class Exported:
     file: Path
     images: int
     event: int  # the last one that counts
+    kept: Path | None  # what lay there before under the table's name, where it said something else
 
 
 def import_labels(store: LabelStore, path: Path, *, annotator: str = IMPORTED) -> Imported:
@@ -79,6 +81,8 @@ def import_labels(store: LabelStore, path: Path, *, annotator: str = IMPORTED) -
 def export_labels(store: LabelStore, folder: Path | None = None, *, event: int | None = None) -> Exported:
     """Writes `manifest.csv`: every image with a known label; hold-out images are in part `test`, the others in `train`.
 
+    A `manifest.csv` that is there already and says something else, e.g. the user's own, is kept under another name.
+
     Args:
         folder: where it goes; paths in it are relative to this. Default: the folder above all images.
         event: the last one that counts; default: all.
@@ -96,8 +100,19 @@ def export_labels(store: LabelStore, folder: Path | None = None, *, event: int |
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    kept = _keep(home / MANIFEST_NAME, text.getvalue().encode())
     write_whole(home / MANIFEST_NAME, text.getvalue())
-    return Exported(file=home / MANIFEST_NAME, images=len(rows), event=state.event)
+    return Exported(file=home / MANIFEST_NAME, images=len(rows), event=state.event, kept=kept)
+
+
+def _keep(file: Path, content: bytes) -> Path | None:
+    """A copy of a file under the next free name, `manifest.1.csv`; None where there is no file, or it has this content."""
+    if not file.exists() or (before := file.read_bytes()) == content:
+        return None
+    names = (file.with_name(f"{file.stem}.{number}{file.suffix}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists() or name.read_bytes() == before)
+    write_whole(kept, before)
+    return kept
 
 
 def _home(folder: Path | None, files: Sequence[Path]) -> Path:

@@ -2,6 +2,7 @@
 # ruff: noqa: N806
 # (shape suffixes: N = images, D = features, L = labels)
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -175,7 +176,7 @@ def say_scored(found: Scored, path: Path) -> None:
         if found.ranked
         else "No image is ranked: they come at random"
     )
-    say(f"{how}. Next: python -m tune_btxrd label {path}")
+    say(f"{how}. Next: python -m tune_btxrd label {shlex.quote(str(path))}")
 
 
 def _ranked_anew(store: LabelStore, strategy: str | None, head: int) -> Scored:
