@@ -83,5 +83,5 @@ def test_it_reads_nothing_that_it_does_not_declare(name: str) -> None:
     options = Options(TrainConfig(loss=name), LOSSES[name].reads)
     assert set(LOSSES[name].reads) <= set(FIELDS)
     undeclared = next(field for field in FIELDS if field not in LOSSES[name].reads)
-    with pytest.raises(AttributeError, match="must declare what it reads"):
+    with pytest.raises(NameError, match="must declare what it reads"):
         getattr(options, undeclared)

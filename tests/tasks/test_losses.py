@@ -60,8 +60,24 @@ def test_a_loss_reads_exactly_what_it_declares(name: str):
 
 def test_a_loss_that_reads_an_undeclared_field_fails():
     greedy = Loss(lambda logits, targets, terms: logits.sum() * terms.options.focal_gamma, reads=("logit_tau",))
-    with pytest.raises(AttributeError, match=r"'focal_gamma' is not among its fields \(logit_tau\)"):
+    with pytest.raises(NameError, match=r"'focal_gamma' is not among its fields \(logit_tau\)"):
         greedy(LOGITS, TARGETS, terms_of(greedy, toy_config(), torch.ones(3), torch.ones(3)))
+
+
+def test_a_loss_cannot_read_past_what_is_baked_in():
+    """A default for a field that is not declared, and a term that is no tensor: both would go into a captured step."""
+    modest = Loss(lambda logits, targets, terms: logits.sum() * getattr(terms.options, "focal_gamma", 2.0))
+    terms = terms_of(modest, toy_config(), torch.ones(3), torch.ones(3))
+    with pytest.raises(NameError, match="'focal_gamma' is not among"):
+        modest(LOGITS, TARGETS, terms)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Scheduled(Terms):
+        temperature: float
+
+    assert set(terms.tensors()) == {"weights_C", "counts_C"}
+    with pytest.raises(AssertionError, match="baked in"):
+        Scheduled(**vars(terms), temperature=2.0).tensors()
 
 
 def test_cross_entropy_by_hand():

@@ -24,16 +24,20 @@ from tune_btxrd.tasks.weights import epoch_weights
 
 
 class Options:
-    """The hyperparameters of a config that a loss has declared; any other one is an AttributeError."""
+    """The hyperparameters of a config that a loss has declared; any other one is a NameError, which no `getattr` with a
+    default and no `hasattr` takes for "not there".
+    """
 
     def __init__(self, config: TrainConfig, reads: tuple[str, ...]) -> None:
         self._values = {name: getattr(config, name) for name in reads}
 
     def __getattr__(self, name: str) -> Any:
         values = self.__dict__.get("_values", {})
+        if name.startswith("__"):  # Python's own questions, of copy and pickle
+            raise AttributeError(name)
         if name not in values:
             declared = ", ".join(values) or "none"
-            raise AttributeError(f"A loss must declare what it reads, but {name!r} is not among its fields ({declared}).")
+            raise NameError(f"A loss must declare what it reads, but {name!r} is not among its fields ({declared}).")
         return values[name]
 
 
@@ -60,9 +64,11 @@ class Terms:
     counts_C: Tensor  # float32, on the device: training images per class
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parts in the device's memory, by name."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        """All but loss and options, by name; they lie in the device's memory, so that a captured step reads them anew."""
+        known = {item.name for item in dataclasses.fields(Terms)[:2]}
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in known}
+        assert all(isinstance(value, Tensor) for value in values.values()), "a term that is no tensor would be baked in"
+        return values
 
 
 def cross_entropy(logits_BC: Tensor, targets_B: Tensor, terms: Terms) -> Tensor:
