@@ -58,6 +58,11 @@ def test_many_ways_to_say_the_same_give_the_same_logits(tmp_path: Path):
         foreign(class_names={0: "a", 1: "b"}),
         foreign(normalization={"mean": [255 * v for v in MEAN], "std": [255 * v for v in STD]}),
         foreign(best_f1=np.float64(0.8)),
+        foreign(config={"backbone": "test_efficientnet", "image_size": "64"}),
+        foreign(config={"backbone": "test_efficientnet", "image_size": "64x64"}),
+        foreign(config={"backbone": "test_efficientnet", "size": "base", "data": {"img_size": 64.0}}),
+        foreign(config={"backbone": "test_efficientnet", "image_size": {"height": 64, "width": 64}}),
+        foreign(normalization={"mean": str(MEAN), "std": list(map(str, STD))}),
         foreign(model_state_dict={f"net.{name}": tensor for name, tensor in bare.items()} | {"loss.weight": torch.ones(2)}),
         foreign(model_state_dict={f"module._orig_mod.{name}": tensor for name, tensor in bare.items()}),
         foreign(model_state_dict=None, state_dict=bare, config=None, hyper_parameters=foreign()["config"]),
@@ -70,6 +75,8 @@ def test_many_ways_to_say_the_same_give_the_same_logits(tmp_path: Path):
 
 def test_one_number_of_normalization_counts_for_all_channels(tmp_path: Path):
     one = logits(tmp_path / "a.pt", foreign(normalization={"mean": [0.5], "std": [0.25]}))
+    for mean, std in ((0.5, 0.25), ("0.5", "0.25")):
+        assert np.array_equal(one, logits(tmp_path / "a.pt", foreign(normalization={"mean": mean, "std": std})))
     assert np.array_equal(one, logits(tmp_path / "a.pt", foreign(normalization={"mean": [0.5] * 3, "std": [0.25] * 3})))
 
 
@@ -136,6 +143,9 @@ def test_names_of_torchvision_are_understood_where_the_backbone_is_the_same():
         (foreign(config={"backbone": "no_such_net", "image_size": 64}), "must name a backbone of timm"),
         (foreign(config={"backbone": "hf-hub:some/one", "image_size": 64}), "must name a backbone of timm"),
         (foreign(config={"backbone": "test_efficientnet", "image_size": [96, 64]}), "must be square"),
+        (foreign(config={"backbone": "test_efficientnet", "image_size": "large"}), "image size, but in .* 'large' is none"),
+        (foreign(config={"backbone": "test_efficientnet", "image_size": True}), "image size, but in .* True is none"),
+        (foreign(config={"backbone": 7, "image_size": 64}), "backbone, but in .* 7 is none"),
         (foreign(config={"backbone": "test_efficientnet", "image_size": 40_000}), "8 <= image_size <= 2048"),
         (foreign(normalization={"mean": 0.5}), "must be plain lists"),
         (foreign(normalization={"mean": [0.5, 0.5], "std": [1, 1]}), "three numbers each"),

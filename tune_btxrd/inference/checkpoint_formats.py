@@ -1,8 +1,9 @@
 """Checkpoints as torch modules: ours, ones from elsewhere in the common style, and timm folders."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import safetensors.torch
 import torch
@@ -17,6 +18,8 @@ from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
 from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.key_names import COUNTER, under_own_names
+
+Value = TypeVar("Value")
 
 BACKBONE_NAMES = ("backbone", "model_name", "architecture", "arch", "model", "name")
 SIZE_NAMES = ("image_size", "img_size", "input_size", "size")
@@ -105,16 +108,18 @@ def _require_agreement(values: Mapping[str, object], info: ModelInfo, config: Pa
 
 def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> ModelInfo:
     config = values["config"]
-    backbone = _find(config, BACKBONE_NAMES, str)
-    image_size = _find(config, SIZE_NAMES, int | list | tuple)
-    if backbone is None or image_size is None:
-        what = "its backbone" if backbone is None else "its image size"
-        raise ResultError(f"A checkpoint's `config` must name {what}, but in {path} it does not: add it there.")
+    backbone = _find(config, BACKBONE_NAMES, _text)
+    sides = _find(config, SIZE_NAMES, _sides)
+    if backbone is None or sides is None:
+        what, names = ("its backbone", BACKBONE_NAMES) if backbone is None else ("its image size", SIZE_NAMES)
+        given = _find(config, names, lambda value: None if isinstance(value, Mapping) else repr(value)[:60])
+        found = "it does not" if given is None else f"{given} is none"
+        raise ResultError(f"A checkpoint's `config` must name {what}, but in {path} {found}: write it there.")
     mean, std = _normalization(values["normalization"], path)
     info = ModelInfo(
         backbone=backbone.removeprefix("timm/"),
-        head=_find(config, ("head",), str) or "linear",
-        image_size=_side(image_size, path),
+        head=_find(config, ("head",), _text) or "linear",
+        image_size=_side(sides, path),
         mean=mean,
         std=std,
         class_names=_names(values["class_names"], path),
@@ -125,12 +130,31 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> 
     return info
 
 
-def _side(given: object, path: Path) -> int:
-    """The side of a square image; some write it as [S, S] or [3, S, S]."""
-    sides: list[Any] = list(given)[-2:] if isinstance(given, list | tuple) else [given]
-    if not sides or not all(isinstance(side, int) for side in sides) or len(set(sides)) > 1:
-        raise ResultError(f"A model's images must be square, but {path} says {str(given)[:60]}: train it on squares.")
-    return int(sides[0])
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _sides(value: object) -> list[int] | None:
+    """Height and width in px, as many write them: 64, 64.0, "64", "64x64", [S, S], [3, S, S], {"height": S, "width": S}."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[^\w.]+|[x*]", value) if part]
+    parts: list[Any] = list(value)[-2:] if isinstance(value, list | tuple) else [value]
+    if any(isinstance(part, bool) for part in parts):
+        return None
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):  # no number, or a tensor of several
+        return None
+    return [int(number) for number in numbers] if numbers and all(number.is_integer() for number in numbers) else None
+
+
+def _side(sides: Sequence[int], path: Path) -> int:
+    """The side of a square image."""
+    if len(set(sides)) > 1:
+        raise ResultError(f"A model's images must be square, but {path} says {list(sides)}: train it on squares.")
+    return sides[0]
 
 
 def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -142,7 +166,7 @@ def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[
     """
     try:
         assert isinstance(given, Mapping)
-        both = [tuple(map(float, given[key])) for key in ("mean", "std")]
+        both = [tuple(map(float, _listed(given[key]))) for key in ("mean", "std")]
     except (AssertionError, TypeError, ValueError, KeyError) as error:
         raise ResultError(
             f"A checkpoint's normalization must be plain lists of numbers (mean, std), but in {path} it is not: add them."
@@ -157,6 +181,13 @@ def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[
     if means_bytes or stds_bytes:
         mean, std = tuple(value / 255 for value in mean), tuple(value / 255 for value in std)
     return mean, std
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """Numbers as a list, where they are one or written as one: 0.5, "0.5", "[0.485, 0.456, 0.406]"."""
+    if isinstance(value, str):
+        return [part for part in re.split(r"[\s,;()\[\]]+", value) if part]
+    return [value] if isinstance(value, int | float) else value
 
 
 def _names(values: object, path: Path) -> tuple[str, ...]:
@@ -177,12 +208,12 @@ def _names(values: object, path: Path) -> tuple[str, ...]:
     )
 
 
-def _find(config: Any, names: tuple[str, ...], kind: Any) -> Any:
-    """The first value of that kind under one of these names, at the top or in a section; None where there is none."""
+def _find(config: object, names: tuple[str, ...], read: Callable[[Any], Value | None]) -> Value | None:
+    """The first value under one of these names, at the top or in a section, as it is read; None where none can be."""
     for section in _sections(config):
         for name in names:
-            if isinstance(section.get(name), kind) and section[name]:
-                return section[name]
+            if section.get(name) is not None and (found := read(section[name])) is not None:
+                return found
     return None
 
 
