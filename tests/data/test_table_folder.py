@@ -57,7 +57,7 @@ def test_a_class_may_be_called_none(tmp_path: Path) -> None:
         (ROWS.replace("x/2.png", "x"), r"1 of 5 are missing in .* \(b\)"),
         (ROWS.replace("cat", "=1+1"), "Row 3 of .* the formula '=1"),
         (ROWS.replace("cat", "+cmd|x!A"), "Row 3 of .* the formula '\\+cmd"),
-        (ROWS.replace(",", ";"), r"must have the column\(s\) image_id, path, label"),
+        (ROWS.replace(",", "!"), r"must have the column\(s\) image_id, path, label"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
