@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from tests.support.paths import ROOT
-from tune_btxrd.errors import ResultError
-from tune_btxrd.files import encodable, held_alone, write_whole
+from tune_btxrd.errors import ResultError, UnwritableError
+from tune_btxrd.files import encodable, held_alone, require_writable, require_writable_file, write_whole
 from tune_btxrd.inference.predict import safe_text
 
 
@@ -26,6 +26,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="must be writable"):
         write_whole(tmp_path / "folder", "four\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]
+
+
+def test_a_folder_is_tried_before_the_work_and_nothing_is_left(tmp_path: Path) -> None:
+    require_writable(tmp_path / "deep" / "er", "choose another")
+    (tmp_path / "a.csv").write_text("a")
+    require_writable_file(tmp_path / "a.csv", "choose another")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    for place in (tmp_path / "a.csv" / "b", Path("/proc/none"), Path("/sys/none/x")):
+        with pytest.raises(UnwritableError, match=rf"{place} must be writable, but: .* Mend it, or choose another\.$"):
+            require_writable(place, "choose another")
+    with pytest.raises(UnwritableError, match="but is a folder"):
+        require_writable_file(tmp_path, "choose another")
 
 
 def test_of_two_processes_one_holds_a_folder_and_the_other_says_who(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,33 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise UnwritableError(
             f"{path} must be writable, but: {error.strerror or error}. Free space, or choose another folder."
         ) from error
+
+
+def require_writable(path: Path, cure: str) -> None:
+    """Tries to write into a folder, or into the nearest one above it where it is not there yet; leaves nothing behind.
+
+    Called before long work whose results go there.
+
+    Args:
+        cure: what a person may do, e.g. "choose another --storage".
+
+    Raises:
+        UnwritableError: it is read-only or full, another user's, or a file where a folder is meant.
+    """
+    try:
+        place = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        raise UnwritableError(f"{path} must be writable, but: {error.strerror or error}. Mend it, or {cure}.") from error
+
+
+def require_writable_file(path: Path, cure: str) -> None:
+    """The same for one file, which may be there already. Raises: UnwritableError."""
+    if path.is_dir():
+        raise UnwritableError(f"{path} must be a file that can be written, but is a folder: {cure}.")
+    require_writable(path.parent, cure)
 
 
 @contextmanager

@@ -8,11 +8,14 @@ from PIL import Image
 
 from tune_btxrd.data.cache.cache import build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.readers.names import apart
 from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.data.splits.splits import common_split, make_split
 from tune_btxrd.errors import DataError
-from tune_btxrd.pipeline.prepare import prepare
+from tune_btxrd.pipeline.prepare import duplicates_of, prepare
 
 
 def draw(path: Path, seed: int) -> None:
@@ -80,3 +83,57 @@ def test_mistakes(tmp_path: Path) -> None:
     flat = read_dataset(plants(tmp_path / "q", classes=2))
     with pytest.raises(DataError, match="needs a train folder and a val or test folder"):
         make_split("folders", flat, pairs=[], groups="duplicates")
+
+
+def test_cures_can_be_typed_at_the_verb_that_named_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three classes of three images: fold 1/3 leaves nothing to search on. `prepare` and `train` do not search."""
+    root, cache = plants(tmp_path / "few", classes=3, each=3), tmp_path / "cache"
+    few = DataRequest(data=root, cache=cache)
+    prepared = prepare(few, splits=["fold 1/3"], image_size=16, searches=False)
+    shown = capsys.readouterr().out
+    assert "common" in prepared.skipped and prepared.searched is prepared.splits["fold 1/3"] and "(search)" not in shown
+    with pytest.raises(DataError, match=r"search on another split: --split stratified\.$"):
+        prepare(few, splits=["fold 1/3"], image_size=16)
+    assert prepare(few, splits=["fold 1/3"], image_size=16, searched="stratified").searched.name == "stratified"
+    with pytest.raises(DataError, match=r"needs every class in a second center, .*: use --split stratified\.$"):
+        prepare(few, splits=["stratified"], image_size=16, searched="center")
+    with pytest.raises(DataError, match=r"^--split none\.csv must name a file"):
+        prepare(few, splits=["stratified"], image_size=16, searched="none.csv")
+
+
+def test_a_folder_to_type_is_quoted(tmp_path: Path) -> None:
+    plants(tmp_path / "unzipped here" / "left knee", classes=3)
+    with pytest.raises(DataError, match=rf"use --data '{tmp_path}/unzipped here/left knee'"):
+        read_dataset(tmp_path / "unzipped here")
+
+
+def test_names_with_accents_are_found_however_they_are_composed(tmp_path: Path) -> None:
+    """A Mac may write the class of a folder decomposed; a keyboard types it composed."""
+    root, (written, typed) = tmp_path / "data", ("E\u0301mile", "\xc9mile")
+    for index in range(8):
+        draw(root / (f"{written}/cafe\u0301{index}.png" if index % 2 else f"other/{index}.png"), index)
+    names = [f"{typed}__caf\xe9{index}.png" if index % 2 else f"other__{index}.png" for index in range(8)]
+    (tmp_path / "ids.txt").write_text(f"{names[1]}\n")
+    (tmp_path / "pairs.csv").write_text(f"first,second\n{names[3]},{names[5]}\n{names[1]},{names[7]}\n")
+    rows = [f"{name},{'val' if number > 3 else 'train'}\n" for number, name in enumerate(names) if number != 1]
+    (tmp_path / "own.csv").write_text("image_id,part\n" + "".join(rows))
+    manifest = read_dataset(root, positive_class=typed, exclude=read_ids(tmp_path / "ids.txt"))
+    assert manifest.class_names[manifest.positive_class] == written and len(manifest) == 7
+    request = DataRequest(
+        data=root, cache=tmp_path / "cache", exclude=tmp_path / "ids.txt", duplicates=tmp_path / "pairs.csv"
+    )
+    assert duplicates_of(request, manifest) == [(f"{written}__cafe\u03013.png", f"{written}__cafe\u03015.png")]
+    assert len(load_split(tmp_path / "own.csv", manifest).parts["val"]) == 4
+
+
+@pytest.mark.parametrize(("one", "other"), [("E\u0301mile", "\xc9mile"), ("bone", "b\u043ene")])
+def test_names_that_look_alike_are_told_apart_in_messages(one: str, other: str) -> None:
+    assert apart(one, other) == (f"{one!r} ({ascii(one)[1:-1]})", f"{other!r} ({ascii(other)[1:-1]})")
+    assert apart("bone", "bond") == ("'bone'", "'bond'") and apart("caf\xe9", "caf\xe8") == ("'caf\xe9'", "'caf\xe8'")
+
+
+def test_classes_that_look_alike_are_shown_with_their_difference(tmp_path: Path) -> None:
+    for index, name in enumerate(("E\u0301mile", "\xc9mile", "other") * 2):
+        draw(tmp_path / name / f"{index}.png", index)
+    with pytest.raises(DataError, match=r"\(E\\u0301mile\).*\(\\xc9mile\)"):
+        read_dataset(tmp_path)

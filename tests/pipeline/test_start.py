@@ -101,6 +101,19 @@ def test_another_space_is_refused_and_more_trials_are_taken(begun: Place, tmp_pa
     assert SearchSettings.load(begun.folder).space == more.space
 
 
+@pytest.mark.parametrize("flag", ["storage", "checkpoints"])
+def test_where_nothing_can_be_written_nothing_is_drawn_or_decoded(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search would only end there, after the audit; its checkpoints are written hours later."""
+    folders = {"storage": str(tmp_path / "results"), "checkpoints": str(tmp_path / "checkpoints")} | {flag: "/proc/none"}
+    words = [word for name, folder in folders.items() for word in (f"--{name}", folder)]
+    assert main(["search", "--cache", str(tmp_path / "cache"), "--name", "first", *WORDS, *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("tune-btxrd: /proc/none/first must be writable") and f"--{flag}" in told and told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_search_and_a_training_do_not_go_on_as_each_other(begun: Place) -> None:
     with pytest.raises(ResultError, match="is a search: go on with `run"):
         go_on(begun, DataRequest(), complete_space(said(begun.folder)["space"], DataRequest()), config={})

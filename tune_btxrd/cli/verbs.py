@@ -38,11 +38,14 @@ def run_verb(flags: argparse.Namespace) -> None:
 
 def _prepare(flags: argparse.Namespace) -> None:
     from tune_btxrd.console import say
+    from tune_btxrd.files import require_writable
     from tune_btxrd.pipeline.prepare import prepare, prepared_folder, write_prepared
 
     if flags.table_only and flags.image_size is not None:
         raise ConfigError("--table-only decodes no image, but --image-size is the side of decoded ones: leave one out.")
-    prepared = prepare(read.read_data(flags), image_size=flags.image_size, splits=read.read_splits(flags))
+    data = read.read_data(flags)
+    require_writable(data.cache_folder, "choose another folder with --cache")  # what it finds goes there
+    prepared = prepare(data, image_size=flags.image_size, splits=read.read_splits(flags), searches=False)
     folder = prepared_folder(prepared)
     write_prepared(prepared, folder)
     say(f"all findings: {folder / 'audit.json'}, {folder / 'tables' / 'audit.csv'}; splits: {folder / 'splits'}")
@@ -212,9 +215,12 @@ def _explain(flags: argparse.Namespace) -> None:
 def _predict(flags: argparse.Namespace) -> None:
     from tune_btxrd.cli.show import show_predictions
     from tune_btxrd.console import aside, warn
+    from tune_btxrd.files import require_writable_file
     from tune_btxrd.pipeline.predict_images import predict_images
 
     form = "json" if flags.json else flags.format or "table"
+    if flags.output is not None:
+        require_writable_file(flags.output, "choose another --output")
 
     def told(found: "Predictions") -> None:
         show_predictions(found, form=form, output=flags.output)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.readers.names import examples
+from tune_btxrd.data.readers.names import as_spelled, examples
 from tune_btxrd.errors import DataError
 from tune_btxrd.tasks.registry import DEFAULT
 from tune_btxrd.tasks.task import Task
@@ -121,6 +121,10 @@ class Manifest:
     def is_labelled(self) -> np.ndarray:
         """(N,) bool: whether anything is known of an image; only such images come into a part of a split."""
         return np.asarray(self.task.known(self.targets, len(self.class_names)).any(axis=1))
+
+    def spelled(self, ids: Iterable[str]) -> list[str]:
+        """The ids as this dataset spells them, where accents are composed otherwise; others stay as they are."""
+        return as_spelled(ids, self.row_of)
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
         """(len(ids),) int64: the row of each id. Raises DataError where the dataset has no such id."""

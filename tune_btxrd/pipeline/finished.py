@@ -8,7 +8,7 @@ from tune_btxrd.console import heading, progress, say, tell
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
-from tune_btxrd.files import held_alone
+from tune_btxrd.files import held_alone, require_writable
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import pixels, same_manifest
@@ -103,6 +103,7 @@ def _retrained(
     """A retrained search: its splits, pixels and dataset, wherever they lie now. A split that is missing is told first."""
     settings = place.settings()
     chosen = chosen_splits(settings.checkpoints, splits)
+    require_writable(settings.checkpoints, "choose other --checkpoints")
     source, request = pixels(settings, data=data, cache=cache)
     return settings, chosen, source, request, same_manifest(settings, request)
 
@@ -122,6 +123,7 @@ def export(
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
     settings = place.settings()
     chosen_splits(settings.checkpoints, None)  # before pixels are decoded
+    require_writable(settings.checkpoints, "choose other --checkpoints")
     return export_place(place, settings, pixels(settings, data=data, cache=cache)[0])
 
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from tune_btxrd.distributed.remote_storage import RemoteFolder, check_uri, is_remote, local_folder
 from tune_btxrd.distributed.sync import fetch
 from tune_btxrd.errors import ResultError
+from tune_btxrd.files import require_writable
 from tune_btxrd.results.search_json import SearchSettings, results_folder
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
@@ -57,6 +58,18 @@ class Place:
         if is_remote(self.storage):
             bring(self.storage, self.folder)
         return SearchSettings.load(self.folder).moved(self.checkpoints)
+
+    def require_writable(self, checkpoints: Path | None = None) -> None:
+        """Tries both folders before anything long is done.
+
+        Args:
+            checkpoints: of the search, where it is known.
+
+        Raises:
+            UnwritableError: in one line, with the flag to change.
+        """
+        require_writable(self.folder, "choose another --storage")
+        require_writable(checkpoints or (self.checkpoints or Path(CHECKPOINTS)) / self.name, "choose other --checkpoints")
 
     def command(self, verb: str, *words: str) -> str:
         """What to type for this search; `words`: further ones. Where the verb can go on, it does."""

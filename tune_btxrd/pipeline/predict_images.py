@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tune_btxrd.console import progress, tell
 from tune_btxrd.errors import ResultError
-from tune_btxrd.files import write_whole
+from tune_btxrd.files import require_writable, require_writable_file, write_whole
 from tune_btxrd.inference.model_info import MANIFEST_FILE
 from tune_btxrd.results.checkpoints import fold_checkpoints
 
@@ -38,6 +38,10 @@ def predict_images(
     from tune_btxrd.inference.predict import image_files, predict_files
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
+    if overlays is not None:
+        require_writable(overlays, "choose another --overlays")
+    if rank_uncertain is not None:
+        require_writable_file(rank_uncertain, "choose another --rank-uncertain")
     files = image_files([Path(image) for image in images])
     if folds := fold_checkpoints(Path(checkpoint)):
         if overlays is not None:

@@ -16,7 +16,7 @@ from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.readers.btxrd import CLASS_NAMES
-from tune_btxrd.data.readers.names import examples
+from tune_btxrd.data.readers.names import examples, same_spelling
 from tune_btxrd.data.readers.registry import read_dataset, require_class, task_of
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
@@ -25,6 +25,7 @@ from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, 
 from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
     OWN,
+    SPLITS_FLAG,
     Split,
     common_split,
     has_own_split,
@@ -43,6 +44,7 @@ from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.source import Source
 
 COMMON = "common"
+SPLIT_FLAG = "--split"  # what the search sees
 DEFAULT_SPLITS = ("stratified", "center")
 
 
@@ -84,6 +86,7 @@ def prepare(
     splits: Sequence[str] | None = None,
     searched: str = COMMON,
     folds: int | None = None,
+    searches: bool = True,
 ) -> Prepared:
     """Reads, checks, splits, audits and decodes; prints what it found.
 
@@ -93,13 +96,15 @@ def prepare(
         splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
         folds: instead of splits: so many folds of all images, of which the search sees the first.
+        searches: False: no search follows, so where `common` cannot be made, the table says why and the first split stands
+            in for it.
 
     Raises:
         DataError, ConfigError: what is wrong and what mends it, in one line.
     """
     request = request or DataRequest()
     image_size = usual_size(request) if image_size is None else image_size
-    require_readable(request, [*(splits or ()), *([] if searched == COMMON else [searched])])
+    require_readable(request, splits or (), searched=searched)
     heading("Prepare")
     manifest = read_manifest(request)
     request = replace(request, event=manifest.event)  # labels that come later change nothing here
@@ -111,7 +116,7 @@ def prepare(
     numbers = group_numbers(manifest, pairs, request.kept_together)
     if folds is None:
         made, skipped = _splits(manifest, request, pairs, splits)
-        searched_split = _searched(searched, manifest, request, pairs, made)
+        searched_split, skipped = _searched(searched, manifest, request, pairs, made, skipped=skipped, searches=searches)
     else:
         made, skipped = _folds(manifest, request, numbers, folds), {}
         searched_split = next(iter(made.values()))
@@ -138,18 +143,19 @@ def prepare(
     return prepared
 
 
-def require_readable(request: DataRequest, splits: Sequence[str]) -> None:
+def require_readable(request: DataRequest, splits: Sequence[str], *, searched: str = COMMON) -> None:
     """Checks what can be checked before anything is drawn, read or decoded.
 
     Raises:
         DataError: a split of no dataset, a file that is missing, a class that the phantom does not have.
     """
     files = {"--exclude": request.exclude, "--duplicates": request.duplicates}
-    files |= {f"--splits {name}": Path(name) for name in splits if name.endswith(".csv")}
+    asked = [(SPLITS_FLAG, name) for name in splits] + ([] if searched == COMMON else [(SPLIT_FLAG, searched)])
+    files |= {f"{flag} {name}": Path(name) for flag, name in asked if name.endswith(".csv")}
     if absent := [(flag, path) for flag, path in files.items() if path is not None and not path.is_file()]:
         flag, path = absent[0]
         raise DataError(f"{flag} must name a file, but there is none at {path}: check the path.")
-    for name in splits:
+    for _, name in asked:
         if not name.endswith(".csv"):
             require_known_split(name)
     if request.is_phantom:
@@ -208,8 +214,9 @@ def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str,
     if request.duplicates is None:
         return duplicate_pairs(hashes if hashes is not None else _hashes(request, manifest), manifest.image_ids)
     known = set(manifest.image_ids)
-    left_out = set(read_ids(request.exclude)) if request.exclude else set()
-    pairs = [pair for pair in read_pairs(request.duplicates) if not set(pair) & left_out]
+    left_out = {same_spelling(image_id) for image_id in read_ids(request.exclude)} if request.exclude else set()
+    given = [pair for pair in read_pairs(request.duplicates) if left_out.isdisjoint(map(same_spelling, pair))]
+    pairs = [(first, second) for first, second in (manifest.spelled(pair) for pair in given)]
     if unknown := [image_id for pair in pairs for image_id in pair if image_id not in known]:
         raise DataError(
             f"Duplicate pairs must name images of the dataset, but {request.duplicates} has {unknown[0]!r}: remove it."
@@ -256,7 +263,13 @@ def splits_table(prepared: Prepared) -> Table:
         cells = ["/".join(map(str, counts)) for counts in split.counts(manifest).values()]
         if not manifest.task.exclusive:  # an image counts for several labels, or for none
             cells = [f"{len(ids)}: {cell}" for ids, cell in zip(split.parts.values(), cells, strict=True)]
-        rows.append((split.name + (" (search)" if split is prepared.searched else ""), *cells, split.note))
+        rows.append(
+            (
+                split.name + (" (search)" if split is prepared.searched and COMMON not in prepared.skipped else ""),
+                *cells,
+                split.note,
+            )
+        )
     rows += [(name, "skipped", "", "", reason) for name, reason in prepared.skipped.items()]
     return make_table(f"Splits: images of {'/'.join(manifest.class_names)}", ("split", "train", "val", "test", "note"), rows)
 
@@ -309,22 +322,38 @@ def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count:
     return {fold.name: fold for fold in made}
 
 
-def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair]) -> Split:
+def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], *, flag: str = SPLITS_FLAG) -> Split:
     if name.endswith(".csv"):
         numbers = group_numbers(manifest, pairs, request.kept_together)
         return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
-    split = make_split(name, manifest, pairs=pairs, groups=request.kept_together, seed=request.split_seed)
+    split = make_split(name, manifest, pairs=pairs, groups=request.kept_together, seed=request.split_seed, flag=flag)
     if name in OWN:  # others keep groups together as they are made
         require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.kept_together))
     return split
 
 
-def _searched(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], made: dict[str, Split]) -> Split:
-    if name == COMMON:
-        return common_split(
+def _searched(
+    name: str,
+    manifest: Manifest,
+    request: DataRequest,
+    pairs: list[Pair],
+    made: dict[str, Split],
+    *,
+    skipped: dict[str, str],
+    searches: bool,
+) -> tuple[Split, dict[str, str]]:
+    """The split that a search sees, and what is skipped: also `common`, where it cannot be made and nothing is searched."""
+    if name != COMMON:
+        return made[name] if name in made else _split(name, manifest, request, pairs, flag=SPLIT_FLAG), skipped
+    try:
+        common = common_split(
             manifest, list(made.values()), pairs=pairs, groups=request.kept_together, seed=request.split_seed
         )
-    return made[name] if name in made else _split(name, manifest, request, pairs)
+    except DataError as error:
+        if searches:
+            raise
+        return next(iter(made.values())), {**skipped, COMMON: str(error)}
+    return common, skipped
 
 
 def _partitions(prepared: Prepared, repeats: int) -> list[Split]:

@@ -177,6 +177,7 @@ def retrain(
     with saved(place, again):
         check_address(compute.address)
         settings = place.settings()
+        place.require_writable(settings.checkpoints)
         folds = settings.flags.folds if folds is None else folds
         jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
         source, request = pixels(settings, data=data, cache=cache)

@@ -102,11 +102,12 @@ def begin(
             f"Results are never overwritten, but {place.storage} has {place.name!r} already: go on with it "
             f"(--name {place.name} --resume), or choose another --name."
         )
+    place.require_writable()
     spec = load_spec(space)
     check_losses(config or spec, task_of_request(data))
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
-    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, folds=folds)
+    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
     tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)
@@ -171,6 +172,7 @@ def go_on(
     """
     settings = place.settings()
     _require_kind(settings, "search" if config is None else "train")
+    place.require_writable(settings.checkpoints)
     for name, (began, now) in data.contradictions(settings.request).items():
         _refuse(name, began, now)
     if split is not None and split_stem(split) != settings.searched:

@@ -61,12 +61,15 @@ SHORTCUT_WORDS = {  # feature -> (what a model could do with it, what is done or
     "view columns": ("Some views were taken mostly with one class.", "They never reach the model; look at views apart."),
     "image size": (
         "Resizing leaves traces (sharpness, aspect) that a model reads.",
-        "Score center by center; use --split center.",
+        "Score center by center; search with --split center.",
     ),
     "image mode": ("Files of one class were made in another way.", "Grey is stored once for all; score center by center."),
     "border": ("Frames, margins and collimation differ by class.", "Look at the saliency maps; crop frames before use."),
 }
-CENTER_WORDS = ("A model can recognise the center and use its class mix.", "Score center by center; use --split center.")
+CENTER_WORDS = (
+    "A model can recognise the center and use its class mix.",
+    "Score center by center; search with --split center.",
+)
 PERSON_WORDS = (
     "Classes differ in age or gender: anatomy tells them.",
     "They never reach the model; look at age groups apart.",

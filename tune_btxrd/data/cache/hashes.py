@@ -14,7 +14,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.file_rules import is_no_data
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import DataError
-from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.files import file_sha256, require_writable, write_whole
 
 BLOCK = 64  # files that wait for a thread at most
 Parts = Callable[[Path], list[Path]]  # the files that one path stands for
@@ -38,6 +38,8 @@ def file_hashes(
     parts_of = _parts if manifest.channels else _itself
     stats, unreadable = _stats(files, parts_of)
     stale = [i for i, (size, mtime) in stats.items() if known.get(str(files[i]), [])[:2] != [size, mtime]]
+    if stale:
+        require_writable(cache_dir, "choose another folder with --cache")
     try:
         for done, (image_id, result) in enumerate(_hash_all({i: files[i] for i in stale}, parts_of), start=1):
             if isinstance(result, OSError):

@@ -3,6 +3,7 @@
 Source: Yao et al., Sci Data 12:88 (2025). `dataset.xlsx` (or `.csv`), `images/`, LabelMe files in `Annotations/`.
 """
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -114,9 +115,9 @@ def annotation_folder(root: Path) -> Path | None:
 
 def _missing_step(root: Path) -> str:
     if nested := [path.parent for name in TABLE_NAMES for path in sorted(root.glob(f"*/{name}"))]:
-        return f"it is one folder further in, use --data {nested[0]}"
+        return f"it is one folder further in, use --data {shlex.quote(str(nested[0]))}"
     if len(wrapped := [path for path in sorted(root.iterdir()) if path.is_dir() and is_class_folders(path)]) == 1:
-        return f"the classes are one folder further in, use --data {wrapped[0]}"
+        return f"the classes are one folder further in, use --data {shlex.quote(str(wrapped[0]))}"
     if zips := sorted(path.name for path in root.glob("*.zip")):
         return f"unzip {zips[0]} there first"
     if loose := [path for path in images_below(root) if path.parent == root]:

@@ -4,6 +4,7 @@
 four meanings or a folder's own name; `.` at the end takes only images that lie right there. What lies deeper is taken too.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -183,7 +184,7 @@ def _in_parts(root: Path, tree: _Tree, parts: Mapping[str, str]) -> Decision:
         raise DataError(f"A part must have one folder, but {root} has {shown}: merge those that are the same part.")
     notes = [
         f"{name}/ holds {tree.count((name,)):,} images and none of the classes' folders: without a label they are left out; "
-        f"`predict CHECKPOINT {root / name}` answers them."
+        f"`predict CHECKPOINT {shlex.quote(str(root / name))}` answers them."
         for name in parts
         if name not in labelled
     ]
@@ -229,7 +230,7 @@ def _refuse_ambiguous_folders_below(root: Path, tree: _Tree, layout: Layout) -> 
     raise DataError(
         f"Folders below the classes must have one meaning, but {examples(sorted(below), 2)} in {root} hold "
         f"{examples(sorted({*names, *masks}), 4)}{' and images beside them' if direct else ''}: choose with --layout "
-        f"{', '.join(choices + more)}."
+        f"{', '.join([*map(shlex.quote, choices), *more])}."
     )
 
 

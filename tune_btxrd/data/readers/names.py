@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tune_btxrd.errors import DataError
 
@@ -65,8 +65,9 @@ def _check_distinct(names: Collection[str], where: str, noun: str, plural: str) 
     for name in names:
         check_name(name, f"A {noun} of {where}")
         if (other := seen.setdefault(same_spelling(name).casefold(), name)) != name:
+            first, second = apart(other, name)
             raise DataError(
-                f"{plural} must differ in more than case and spelling of accents, but {where} has {other!r} and {name!r}: "
+                f"{plural} must differ in more than case and spelling of accents, but {where} has {first} and {second}: "
                 "use one of them."
             )
 
@@ -80,6 +81,35 @@ def is_formula(value: str) -> bool:
 def same_spelling(name: str) -> str:
     """One spelling of accented and non-Latin names: macOS writes some of them decomposed."""
     return unicodedata.normalize("NFC", name)
+
+
+def as_spelled(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """The names as `known` spells them: composed and decomposed accents are one name. Others stay as they are."""
+    wanted = list(names)
+    if all(name in known or name.isascii() for name in wanted):
+        return wanted
+    own: dict[str, list[str]] = {}
+    for name in known:
+        own.setdefault(same_spelling(name), []).append(name)
+    meant = [[name] if name in known else own.get(same_spelling(name), []) for name in wanted]
+    return [fits[0] if len(fits) == 1 else name for name, fits in zip(wanted, meant, strict=True)]
+
+
+def apart(one: str, other: str) -> tuple[str, str]:
+    r"""Both names, quoted, for a message; with their escapes where they look alike: 'é' (\xe9) and 'é' (e\u0301)."""
+    if not _look_alike(one, other):
+        return repr(one), repr(other)
+    return f"{one!r} ({ascii(one)[1:-1]})", f"{other!r} ({ascii(other)[1:-1]})"
+
+
+def _look_alike(one: str, other: str) -> bool:
+    """Whether two names differ only in how letters are encoded, or in letters of other scripts in a Latin word."""
+    first, second = (unicodedata.normalize("NFKC", name).casefold() for name in (one, other))
+    if one == other or (one.isascii() and other.isascii()) or len(first) != len(second):
+        return False
+    return all(
+        a == b or (a.isascii() != b.isascii() and a.isalpha() == b.isalpha()) for a, b in zip(first, second, strict=True)
+    )
 
 
 def examples(names: Sequence[str], count: int = 3) -> str:

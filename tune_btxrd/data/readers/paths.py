@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tune_btxrd.data.readers.file_rules import is_no_data
-from tune_btxrd.data.readers.names import examples, same_spelling
+from tune_btxrd.data.readers.names import apart, examples, same_spelling
 from tune_btxrd.errors import DataError
 
 MOST_COMPARED = 20_000  # names, for a message
@@ -82,9 +82,9 @@ class FileFinder:
             places = [match for place in places for match in self._matches(place, part)]
         files = [place for place in places if place.is_file()]
         if len(files) > 1:
+            first, second = apart(files[0].name, files[1].name)
             raise DataError(
-                f"{what} must name one file, but {relative!r} fits {files[0].name!r} and {files[1].name!r}: "
-                "write it as the file is called."
+                f"{what} must name one file, but {relative!r} fits {first} and {second}: write it as the file is called."
             )
         return files[0] if files else None
 

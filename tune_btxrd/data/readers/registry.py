@@ -16,7 +16,7 @@ from tune_btxrd.data.readers.file_rules import account
 from tune_btxrd.data.readers.folder_layout import is_class_folders
 from tune_btxrd.data.readers.label_columns import has_label_columns
 from tune_btxrd.data.readers.label_store import read_label_store, read_state
-from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
+from tune_btxrd.data.readers.names import FEWEST_CLASSES, as_spelled, examples
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.store_file import is_store
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
@@ -65,7 +65,7 @@ def read_dataset(
     if not table_only and not store:
         manifest = _noted(manifest, _account(manifest))
     if exclude:
-        manifest = _without(manifest, exclude)
+        manifest = _without(manifest, manifest.spelled(exclude))
     return _watch(manifest, positive_class, own)
 
 
@@ -171,6 +171,7 @@ def _watch(manifest: Manifest, positive_class: str | None, own: bool) -> Manifes
     if positive_class is None:
         name = manifest.class_names[manifest.positive_class]
         return _noted(manifest, f"Positive class: {name}, the rarest (--positive-class names another).") if own else manifest
+    (positive_class,) = as_spelled([positive_class], manifest.class_names)
     require_class(positive_class, manifest.class_names)
     return dataclasses.replace(manifest, positive_class=manifest.class_names.index(positive_class))
 

@@ -8,7 +8,7 @@ import pandas as pd
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
 from tune_btxrd.data.readers.label_columns import label_columns, read_labels
-from tune_btxrd.data.readers.names import check_id, check_name
+from tune_btxrd.data.readers.names import apart, check_id, check_name
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
 from tune_btxrd.errors import DataError
@@ -70,7 +70,7 @@ def _nearest(manifest: Manifest, paths: list[str], finder: FileFinder) -> str:
     for path, file in zip(paths, manifest.files, strict=True):
         if file is None:
             near = finder.nearest(path)
-            return f"{path!r}, nearest is {near!r}" if near else ""
+            return "{}, nearest is {}".format(*apart(path, near)) if near else ""
     return ""
 
 

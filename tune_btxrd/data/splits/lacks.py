@@ -8,7 +8,6 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.partition import partition_groups
 
 Lack = tuple[str, int]  # part, class index
-SMALLER = "make the groups smaller, or bring a split of your own: --splits FILE.csv"
 
 
 def lacking(counts: Mapping[str, Sequence[int]], parts: Sequence[str]) -> Lack | None:
@@ -39,16 +38,19 @@ def groups_of_classes(manifest: Manifest, numbers: np.ndarray) -> np.ndarray:
     return np.array([len(np.unique(numbers[has[:, index]])) for index in range(has.shape[1])])
 
 
-def additions(manifest: Manifest, numbers: np.ndarray, *, parts: int) -> str:
-    """How many images of which classes would let every part have each class, each image a group of its own; tried."""
+def additions(manifest: Manifest, numbers: np.ndarray, *, parts: int, otherwise: str) -> str:
+    """How many images of which classes would let every part have each class, each image a group of its own; tried.
+
+    `otherwise` where no number would.
+    """
     missing = np.maximum(parts - groups_of_classes(manifest, numbers), 0)
     if not missing.any():
-        return SMALLER
+        return otherwise
     added = np.repeat(np.eye(len(missing)), missing, axis=0)
     indicators = np.concatenate([manifest.indicators, added])
     together = np.concatenate([numbers, numbers.max() + 1 + np.arange(len(added))])
     dealt = partition_groups(indicators, together, shares=(1 / parts,) * parts, seed=0)
     if any((indicators[dealt == part].sum(axis=0) == 0).any() for part in range(parts)):
-        return SMALLER
+        return otherwise
     wanted = [f"{count} of {name}" for name, count in zip(manifest.class_names, missing, strict=True) if count]
     return f"add images, each of a group of its own: {', '.join(wanted[:5])}{' and others' if len(wanted) > 5 else ''}"

@@ -129,7 +129,8 @@ def load_split(path: Path, manifest: Manifest, *, numbers: np.ndarray | None = N
     """
     table = read_table(path)
     require_columns(table, ("image_id", "part"), path)
-    ids = require_values(table, "image_id", path, "name the image or remove the row")
+    ids = manifest.spelled(require_values(table, "image_id", path, "name the image or remove the row"))
+    table["image_id"] = ids
     parts = require_values(table, "part", path, f"write {', '.join(PARTS)}")
     if unknown := sorted(set(parts) - set(PARTS)):
         raise DataError(f"The part must be train, val or test, but {path} has {unknown[0]!r}: rename it.")

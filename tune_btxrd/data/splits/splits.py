@@ -24,6 +24,7 @@ OWN = (FOLDERS, HOLDOUT)
 STRATIFIED_SHARES = (0.70, 0.15, 0.15)
 CENTER_SHARES = (0.85, 0.15)  # of the training center
 NAMED = ("stratified", "center", *OWN)
+SPLITS_FLAG = "--splits"
 FOLD, FOLD_NUMBERS = re.compile(r"fold (\d+)/(\d+)"), re.compile(r"\d+")
 SMALL_PARTS = "A part holds few images per class: dealt one group at a time."
 
@@ -58,7 +59,9 @@ class Split:
         return {part: tuple(manifest.task.counts(targets[r], classes).tolist()) for part, r in rows.items()}
 
 
-def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42) -> Split:
+def make_split(
+    name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: GroupKind, seed: int = 42, flag: str = SPLITS_FLAG
+) -> Split:
     """The split of that name.
 
     `stratified` is 70/15/15. `center` trains and validates (85/15) on the center with the most images and tests on the
@@ -73,6 +76,7 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
         pairs: duplicate images (`groups.duplicate_pairs`).
         groups: what must stay in one part.
         seed: decides who goes where.
+        flag: the one that asked for it, for the cures in messages.
 
     Raises:
         DataError: an unknown name, no second center, a class that a part would lack.
@@ -80,12 +84,12 @@ def make_split(name: str, manifest: Manifest, *, pairs: Iterable[Pair], groups: 
     pairs = list(pairs)
     if name not in OWN and (held := holdout_ids(manifest)):
         rest = [pair for pair in pairs if held.isdisjoint(pair)]
-        return make_split(name, manifest.without(held), pairs=rest, groups=groups, seed=seed)
+        return make_split(name, manifest.without(held), pairs=rest, groups=groups, seed=seed, flag=flag)
     numbers = group_numbers(manifest, pairs, groups)
-    dealt, note = _dealt(name, manifest, numbers, large=is_large(manifest, groups), seed=seed)
+    dealt, note = _dealt(name, manifest, numbers, large=is_large(manifest, groups), seed=seed, flag=flag)
     split = _split(name, manifest, dealt, note)
     if lack := _lack(split, manifest, _filled(split, manifest)):
-        cure = _cure(name, manifest, pairs, groups, seed=seed)
+        cure = _cure(name, manifest, pairs, groups, seed=seed, flag=flag)
         raise DataError(lack_message(lack, name, manifest, numbers=numbers, cure=cure))
     return split
 
@@ -225,15 +229,17 @@ def require_classes(split: Split, manifest: Manifest, parts: Sequence[str], *, c
         raise DataError(lack_message(lack, split.name, manifest, cure=told))
 
 
-def _dealt(name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, seed: int) -> tuple[np.ndarray, str]:
+def _dealt(
+    name: str, manifest: Manifest, numbers: np.ndarray, *, large: bool, seed: int, flag: str = SPLITS_FLAG
+) -> tuple[np.ndarray, str]:
     """The part of every image (index into PARTS, -1 for none), and the note."""
     if name == "stratified":
         rows = np.flatnonzero(manifest.is_labelled)
         dealt, note = _deal(manifest, numbers, rows, shares=STRATIFIED_SHARES, seed=seed, large=large)
     elif name == "center":
-        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large)
+        dealt, note = _center_parts(manifest, numbers, seed=seed, large=large, flag=flag)
     elif name in OWN:
-        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large)
+        dealt, note = _own_parts(manifest, numbers, seed=seed, large=large, flag=flag)
     else:
         require_known_split(name)
         fold, folds = map(int, FOLD_NUMBERS.findall(name))
@@ -269,15 +275,15 @@ def partitioned(
     return partition_labels(manifest.answers[rows], numbers[rows], shares=shares, seed=seed)
 
 
-def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool, flag: str) -> tuple[np.ndarray, str]:
     if reason := unavailable_splits(manifest).get("center"):
-        raise DataError(f"The split `center` needs every class in a second center, but {reason}: use --splits stratified.")
+        raise DataError(f"The split `center` needs every class in a second center, but {reason}: use {flag} stratified.")
     centers, home = np.array(manifest.centers), training_center(manifest)
     abroad = np.isin(numbers, numbers[centers != home])
     if abroad.all():
         raise DataError(
             f"The split `center` needs groups that lie in one center, but every group of center {home} reaches into others: "
-            "use --splits stratified."
+            f"use {flag} stratified."
         )
     dealt, note = _deal(
         manifest, numbers, np.flatnonzero(~abroad & manifest.is_labelled), shares=CENTER_SHARES, seed=seed, large=large
@@ -289,11 +295,11 @@ def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: 
     return dealt, note
 
 
-def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool) -> tuple[np.ndarray, str]:
+def _own_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool, flag: str) -> tuple[np.ndarray, str]:
     if not has_own_split(manifest):
         raise DataError(
             "The split `folders` needs a train folder and a val or test folder, but the dataset has none: "
-            "use --splits stratified."
+            f"use {flag} stratified."
         )
     dealt = np.array([PARTS.index(part) for part in manifest.table["part"]], dtype=np.int64)
     how = "the hold-out tests" if is_store(manifest) else "as the dataset's folders have it"
@@ -326,7 +332,7 @@ def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
     return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
 
 
-def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *, seed: int) -> str:
+def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *, seed: int, flag: str) -> str:
     """What mends a split that lacks a class: the first of these that does, tried."""
 
     def works(other: str, kind: GroupKind) -> bool:
@@ -347,9 +353,10 @@ def _cure(name: str, manifest: Manifest, pairs: list[Pair], groups: GroupKind, *
             if all(works(f"fold {i}/{folds}", groups) for i in range(1, folds + 1)):
                 return f"use {folds} folds"
     elif name != "stratified" and works("stratified", groups):
-        return "use --splits stratified"
+        return f"use {flag} stratified"
     parts = int(fold[2]) if fold else len(PARTS)
-    return additions(manifest, group_numbers(manifest, pairs, groups), parts=parts)
+    smaller = f"make the groups smaller, or bring a split of your own: {flag} FILE.csv"
+    return additions(manifest, group_numbers(manifest, pairs, groups), parts=parts, otherwise=smaller)
 
 
 def _filled(split: Split, manifest: Manifest) -> tuple[str, ...]:
