@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tune_btxrd.errors import printable
+
 OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 LINE_SECONDS = 5  # a long step tells a log file of its progress so often
@@ -57,9 +59,14 @@ def aside(*, wanted: bool = True) -> Iterator[None]:
         OUT.stderr = False
 
 
+def plain(text: str, style: str = "") -> Text:
+    """Text without a meaning of its own for the terminal, whatever names are in it."""
+    return Text(printable(text, keep="\n"), style=style)
+
+
 def say(text: str = "") -> None:
     """One line, as it is: an outcome, or an answer. It is never broken, so that a command can be copied."""
-    OUT.print(Text(text), soft_wrap=True)
+    OUT.print(plain(text), soft_wrap=True)
 
 
 def answer(text: str) -> None:
@@ -69,7 +76,7 @@ def answer(text: str) -> None:
 
 def ask(question: str) -> str:
     """What a person answers at the terminal; the question goes where all that is said goes."""
-    OUT.print(Text(question), end="", soft_wrap=True)
+    OUT.print(plain(question), end="", soft_wrap=True)
     return sys.stdin.readline()
 
 
@@ -104,12 +111,12 @@ def tell_more(text: str) -> None:
 def heading(text: str) -> None:
     """The beginning of a step."""
     if not is_quiet():
-        OUT.print(Text(f"\n{text}", style="bold"))
+        OUT.print(plain(f"\n{text}", style="bold"))
 
 
 def warn(text: str) -> None:
     """One line that deserves attention."""
-    OUT.print(Text(f"! {text}", style="yellow"), soft_wrap=True)
+    OUT.print(plain(f"! {text}", style="yellow"), soft_wrap=True)
 
 
 def show(table: Table) -> None:
@@ -122,11 +129,11 @@ def show(table: Table) -> None:
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A plain table: the first column left, all others right; text is shown as it is, and folded rather than cut."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    table = Table(title=plain(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(plain(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(plain(str(cell)) for cell in row))
     return table
 
 

@@ -15,7 +15,7 @@ class TuneBtxrdError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in super().__str__())
+        return printable(super().__str__())
 
 
 class ConfigError(TuneBtxrdError):
@@ -38,6 +38,15 @@ class JobError(TuneBtxrdError):
     """A job that was sent to a cluster failed there; the text says why."""
 
     exit_code = 1
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text that every terminal shows as it is: escape sequences, marks that turn the direction of writing and other
+    invisible signs that a name may hold are written out (`\x1b`, `\u202e`).
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
 
 
 def first_line(error: object, longest: int = 160) -> str:

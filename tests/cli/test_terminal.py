@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.reports import StubSearch, make_search, make_settings
 from tune_btxrd.cli.main import main
-from tune_btxrd.console import make_table, show, tell
+from tune_btxrd.console import make_table, show, tell, warn
 
 
 def run(folder: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[bytes]":
@@ -54,6 +54,18 @@ def test_text_from_outside_is_no_markup(capsys: pytest.CaptureFixture[str]) -> N
     shown = capsys.readouterr().out
     for name in (*names, "[title]", "[red]column", "[/odd]"):
         assert name in shown
+
+
+def test_text_from_outside_is_no_order_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file name may hold escape sequences, and marks that turn what follows round: exe.png reads gnp.exe."""
+    names = ("a\x1b[2Jb", "\x1b]0;title\x07", "\u202egnp", "tab\there")
+    show(make_table(names[0], names, [names]))
+    for line in names:
+        tell(line)
+        warn(line)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
+    assert shown.count(r"a\x1b[2Jb") == 5 and shown.count(r"\u202egnp") == 4
 
 
 def test_long_names_are_folded_not_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,6 +151,14 @@ def test_without_a_terminal_the_table_comes_once(tmp_path: Path, capsys: pytest.
     assert "\x1b" not in shown
 
 
+def test_names_in_the_table_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "[copy]"
+    StubSearch(folder, make_settings(folder, name="[copy]", classes=("a", "b", "[/x]"))).search(6).write()
+    watch(place(folder))
+    shown = capsys.readouterr().out
+    assert "Search [copy]" in shown and "[/x] recall" in " ".join(shown.split())
+
+
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ResultError, match="No search called"):
         watch(place(tmp_path / "nothing"))

@@ -230,6 +230,13 @@ def test_one_flipped_bit_in_an_export_is_refused(exported: Path, file: str):
         open_model(exported / file.split("/", maxsplit=1)[0])
 
 
+def test_a_calibration_that_was_changed_is_refused(exported: Path):
+    path = exported / "tune_btxrd.json"
+    path.write_text(path.read_text().replace('"positive_class"', '"positive_class" ', 1))  # one byte more, the same meaning
+    with pytest.raises(ResultError, match=r"tune_btxrd\.json must be what was exported, but its SHA-256"):
+        open_model(exported / "best_stratified.pt")
+
+
 def test_a_folder_copied_without_its_manifest_still_opens(exported: Path, tmp_path: Path):
     shutil.copytree(exported / "timm", tmp_path / "alone")
     assert open_model(tmp_path / "alone").info.class_names == ("Normal", "Benign", "Malignant")

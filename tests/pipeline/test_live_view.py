@@ -93,6 +93,12 @@ def test_a_resumed_search_counts_what_was_done_before(large: Path):
     assert drawn(view).splitlines()[1].startswith("200 of 200 trials ended; repeat 9 of 9; best so far: trial ")
 
 
+def test_a_class_in_the_block_is_no_markup(large: Path, shown: io.StringIO):
+    spec = SearchSettings.load(large).spec(large)
+    view = SearchProgress(spec, positive_class="[copy]", recall="val_recall_malignant", asked=0.0)
+    assert "[copy] recall" in drawn(view)
+
+
 def test_quiet_leaves_outcomes_and_warnings(large: Path, shown: io.StringIO):
     set_verbosity(QUIET)
     heading("Search")

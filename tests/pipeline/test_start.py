@@ -114,6 +114,17 @@ def test_where_nothing_can_be_written_nothing_is_drawn_or_decoded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_split_that_was_changed_is_noticed(begun: Place) -> None:
+    """One image of the validation part now trains: the search would go on with other numbers."""
+    table = begun.folder / "splits" / "common.csv"
+    kept = table.read_text()
+    table.write_text(kept.replace(",val,", ",train,", 1))
+    with pytest.raises(DataError, match=r"began with, but .*common\.csv was changed since: restore it"):
+        again(begun)
+    table.write_text(kept)
+    assert set(again(begun).split_sha256) >= {"common", "stratified", "targets"}
+
+
 def test_a_search_and_a_training_do_not_go_on_as_each_other(begun: Place) -> None:
     with pytest.raises(ResultError, match="is a search: go on with `run"):
         go_on(begun, DataRequest(), complete_space(said(begun.folder)["space"], DataRequest()), config={})

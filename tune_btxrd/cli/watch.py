@@ -16,9 +16,8 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
-from tune_btxrd.console import OUT, live_block, prints, say, show
+from tune_btxrd.console import OUT, live_block, plain, prints, say, show
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.live_view import repeats_line
@@ -101,7 +100,7 @@ class View:
     def parts(self) -> Sequence[Any]:
         """The table, then what there is to say."""
         record = self.follower.update()
-        return [self._table(record), *(Text(line) for line in self.lines(record))]
+        return [self._table(record), *(plain(line) for line in self.lines(record))]
 
     def lines(self, record: SearchRecord) -> list[str]:
         """How many trials ended how, the best so far, and the time left or why there is none."""
@@ -125,7 +124,7 @@ class View:
 
     def _table(self, record: SearchRecord) -> Table:
         table = Table(
-            title=f"Search {self.settings.name}", title_justify="left", title_style="bold", box=None, pad_edge=False
+            title=plain(f"Search {self.settings.name}"), title_justify="left", title_style="bold", box=None, pad_edge=False
         )
         table.add_column("trial")
         table.add_column("state")
@@ -134,9 +133,9 @@ class View:
         table.add_column("val loss", no_wrap=True)
         label = MONITORS[self.spec.monitor].label.removeprefix("val ")
         for column in ("best" if label == "loss" else f"best {label}", f"{self.positive} recall"):
-            table.add_column(column, justify="right")
+            table.add_column(plain(column), justify="right")
         for trial in shown_trials(record):
-            table.add_row(*map(Text, self._cells(trial)), style=None if trial.state == "running" else "dim")
+            table.add_row(*map(plain, self._cells(trial)), style=None if trial.state == "running" else "dim")
         return table
 
     def _cells(self, trial: TrialRecord) -> tuple[str, ...]:

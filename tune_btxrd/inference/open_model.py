@@ -205,6 +205,7 @@ def _decisions_beside(path: Path, info: ModelInfo) -> tuple[Decisions | None, tu
     split, notes = path.stem.removeprefix("best_"), list[str]()
     for candidate in (path.parent / INFO_FILE, path.parent / split / "export" / INFO_FILE):
         if candidate.is_file():
+            check_exported(candidate)
             found = ModelInfo.from_dict(read_object(candidate), source=candidate)
             if found.checkpoint_sha256 == info.checkpoint_sha256:
                 return found.decisions, ()

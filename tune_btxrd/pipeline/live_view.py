@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_btxrd import console
-from tune_btxrd.console import tell, tell_more
+from tune_btxrd.console import plain, tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
@@ -89,7 +89,6 @@ class SearchProgress(Listener):
         """The live block: one line per running trial, then the best so far and the time left."""
         from rich.console import Group
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
         for column in (
@@ -99,13 +98,16 @@ class SearchProgress(Listener):
             f"{self.positive_class} recall",
             f"best {MONITORS[self.spec.monitor].label}",
         ):
-            table.add_column(column, justify="right")
+            table.add_column(plain(column), justify="right")
         running = [self.trials[label] for label in self.trials if label in self.running]
         for trial in running[:ROWS]:
-            table.add_row(trial.label, *_cells(trial, self.spec.epochs, self.recall))
+            table.add_row(*map(plain, (trial.label, *_cells(trial, self.spec.epochs, self.recall))))
         more = f"and {len(running) - ROWS} more running; " if len(running) > ROWS else ""
         words = f"{more}{self._ended()}; {self._best()}", self._left()
-        return Group(table, *(Text(line, no_wrap=True, overflow="ellipsis", style="italic") for line in words if line))
+        shown = [plain(line, "italic") for line in words if line]
+        for line in shown:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(table, *shown)
 
     def _recall(self, row: EpochRow) -> str:
         return f"{self.positive_class} recall {row[self.recall]:.2f}"

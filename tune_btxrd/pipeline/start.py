@@ -11,7 +11,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import split_stem
 from tune_btxrd.errors import ConfigError, DataError, ResultError
-from tune_btxrd.files import write_whole
+from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
     COMMON,
@@ -117,6 +117,8 @@ def begin(
         device=device or "auto",
     )
     settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, time_budget=time_budget, folds=folds))
+    sums = {path.stem: file_sha256(path) for path in sorted(Path(settings.source.splits).glob("*.csv"))}
+    settings = dataclasses.replace(settings, split_sha256=sums)
     assert space.file is not None
     write_whole(folder / SPACE_FILE, space.file.read_text(encoding="utf-8"))
     (folder / JOURNAL).touch()
@@ -243,8 +245,9 @@ def pixels(settings: SearchSettings, *, data: Path | None = None, cache: Path | 
         data: where the dataset is now, if it has moved; cache: where decoded images go.
 
     Raises:
-        DataError: the dataset is gone, or has other ids or labels than the search saw.
+        DataError: the dataset is gone, or has other ids or labels than the search saw; a split was changed.
     """
+    _require_same_splits(settings)
     request = settings.request
     if data is not None:
         request = dataclasses.replace(request, data=data)
@@ -257,6 +260,17 @@ def pixels(settings: SearchSettings, *, data: Path | None = None, cache: Path | 
     made = open_cache(request, manifest, settings.image_size)
     _require_same_files(known, made.path, request)
     return dataclasses.replace(settings.source, cache=str(made.path.resolve())), request
+
+
+def _require_same_splits(settings: SearchSettings) -> None:
+    """Raises DataError where a table of a split is not the one that the search began with: parts would be others."""
+    for stem, sha256 in settings.split_sha256.items():
+        path = Path(settings.source.splits) / f"{stem}.csv"
+        if path.is_file() and file_sha256(path) != sha256:
+            raise DataError(
+                f"The splits must be those that the search began with, but {path} was changed since: restore it "
+                "from a copy, or start another --name."
+            )
 
 
 def _require_same_files(known: Path, made: Path, request: DataRequest) -> None:

@@ -140,6 +140,7 @@ class SearchSettings:
         splits: those to be retrained, name -> file stem; searched: the stem of the split that the search saw.
         val_ratio: validation / training images of the searched split.
         device: as asked for, "auto" included; layout: None until it is measured.
+        split_sha256: file stem -> SHA-256 of each table in `splits/` as the search began; empty before version 0.2.0.
         environment: of the session that began it; resumed: of those that went on.
     """
 
@@ -158,6 +159,7 @@ class SearchSettings:
     checkpoints: Path
     flags: SearchFlags = field(default_factory=SearchFlags)
     config: Mapping[str, object] | None = None
+    split_sha256: Mapping[str, str] = field(default_factory=dict)
     environment: Environment = field(default_factory=environment)
     resumed: tuple[Environment, ...] = ()
 
