@@ -60,3 +60,16 @@ def test_a_backbone_that_does_not_take_the_side_ends_space_as_it_ends_a_search(t
     path.write_text(SPACE.replace("space:", "fixed: {backbone: vit_tiny_patch16_224, image_size: 64}\nspace:"))
     outcome = run_verb("space", str(path))
     assert outcome.code == 2 and "vit_tiny_patch16_224 takes 224 px and got image_size=64" in outcome.error
+
+
+@pytest.mark.parametrize("choice", ["stages: {choices: [one, two_phase]}", "accumulate: {choices: [1, 2]}"])
+def test_what_cannot_be_captured_is_refused_for_every_config_of_a_space(choice: str, tmp_path: Path) -> None:
+    path, name = tmp_path / "space.yaml", choice.partition(":")[0]
+    first = "one" if name == "stages" else "1"
+    space = f"space:\n  lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}\n  {choice}\n"
+    path.write_text(f"epochs: 12\nfixed: {{capture: true}}\n{space}start: [{{lr: 1.0e-3, {name}: {first}}}]\n")
+    outcome = run_verb("space", str(path))
+    assert outcome.code == 2 and "`capture: true` needs" in outcome.error and f"{name}=" in outcome.error
+    with pytest.raises(ConfigError, match="but head=mlp is possible"):
+        check_models(TrainConfig(capture=True, head="mlp"))
+    check_models(TrainConfig(capture=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import tell
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.search.space.captured import check_capture
 from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.effects import batch_notes, config_notes, space_notes
 from tune_btxrd.search.space.spec import SearchSpec
@@ -24,6 +25,7 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
     Raises:
         ConfigError: no such backbone, no file of weights, or two settings that do not fit.
     """
+    check_capture(trained)
     values = combinations(trained, MODEL_NAMES) if isinstance(trained, SearchSpec) else [asdict(trained)]
     for config in values:
         check_backbone(config["backbone"])
