@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.finished_labels import LABEL_CONFIG, finished_labels  # noqa: F401  # a fixture
 from tests.support.finished_search import CONFIG, Finished, finished, train_one  # noqa: F401  # a fixture
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.folds import make_folds
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import save_splits, split_stem
@@ -35,15 +37,20 @@ K = 3
 @pytest.fixture(scope="module")
 def folds(finished: Finished) -> tuple[list[RetrainJob], FoldResult]:
     """Three folds of the toy dataset, trained for two epochs each, and scored."""
+    return trained_folds(finished, CONFIG)
+
+
+def trained_folds(finished: Finished, config: TrainConfig) -> tuple[list[RetrainJob], FoldResult]:
     manifest, root = finished.manifest, finished.checkpoints.parent / "folds"
     numbers = group_numbers(manifest, (), "duplicates")
-    made = make_folds(manifest, manifest.image_ids, numbers=numbers, count=K, seed=42)
+    ids = [manifest.image_ids[row] for row in np.flatnonzero(manifest.is_labelled)]
+    made = make_folds(manifest, ids, numbers=numbers, count=K, seed=42)
     save_splits(made, finished.results / "splits", manifest=manifest, numbers=numbers)
     stems = {fold.name: split_stem(fold.name) for fold in made}
-    jobs, slot = plan_jobs(root, stems, CONFIG, None, seeds=1, is_fold=True), Slot(device="cpu", threads=1)
+    jobs, slot = plan_jobs(root, stems, config, None, seeds=1, is_fold=True), Slot(device="cpu", threads=1)
     for job in jobs:
-        train_one(slot, finished.source, job.stem, CONFIG, job.best)
-        history = [MULTICLASS.record.from_dict(row) for row in load(job.best)["history"]]
+        train_one(slot, finished.source, job.stem, config, job.best)
+        history = [manifest.task.record.from_dict(row) for row in load(job.best)["history"]]
         write_log(job.folder / "training_log.csv", [named_row(row, manifest.class_names) for row in history])
     found = score_folds(
         jobs,
@@ -55,6 +62,21 @@ def folds(finished: Finished) -> tuple[list[RetrainJob], FoldResult]:
         device="cpu",
     )
     return jobs, found
+
+
+def test_folds_of_independent_labels(finished_labels: Finished) -> None:
+    jobs, found = trained_folds(finished_labels, LABEL_CONFIG.replace(epochs=1))
+    manifest = finished_labels.manifest
+    files = image_files([finished_labels.data / "images"])[:10]
+    ensemble = predict_images(found.folder, files, device="cpu")
+    each = np.stack([predict_files(open_checkpoint(job.best), files).calibrated for job in jobs])
+    np.testing.assert_allclose(ensemble.probabilities, each.mean(axis=0), atol=1e-6)
+    assert (ensemble.predicted == (each.mean(axis=0) >= 0.5)).all() and "spread_left_side" in ensemble.table
+    table = pd.read_csv(found.folder / "out_of_fold" / "predictions.csv")
+    assert len(table) == manifest.is_labelled.sum() and (found.folder / "folds.png").is_file()
+    assert "macro_auc" in pd.read_csv(found.folder / "folds.csv")
+    card = export_search(found.folder, results=finished_labels.results, source=finished_labels.source)[0].folder
+    assert "| macro_auc |" in (card / "MODEL_CARD.md").read_text()
 
 
 def test_each_fold_has_its_files(folds: tuple[list[RetrainJob], FoldResult]) -> None:

@@ -35,8 +35,8 @@ from tune_btxrd.results.checkpoints import RetrainJob, best_row
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import fit_decisions
 from tune_btxrd.scoring.folds import fold_table
-from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
-from tune_btxrd.scoring.metrics import Metric
+from tune_btxrd.scoring.intervals import REPLICATES, Interval, draw_weights
+from tune_btxrd.scoring.metrics import HIGHEST, Metric
 from tune_btxrd.scoring.score_tables import Judged, judge, score_table
 from tune_btxrd.training.source import Source
 
@@ -66,7 +66,7 @@ class FoldResult:
         rows = self.table.set_index("fold")[column]
         mean, sd, low, high = (rows[name] for name in ("mean", "sd", "low", "high"))
         own = f"{self.pooled.point[metric]:.3f} ({self.pooled.interval(metric)})"
-        over = f"{mean:.3f} +- {sd:.3f} over folds (corrected 95 % interval {low:.3f} to {high:.3f})"
+        over = f"{mean:.3f} +- {sd:.3f} over folds (corrected 95 % interval: {Interval(low, high)})"
         return f"{column}: {over}; out of fold {own}"
 
 
@@ -113,7 +113,7 @@ def score_folds(
     _write_part(pooled, rows, root / OUT_OF_FOLD, manifest, title=_title(manifest, f"out of {len(jobs)} folds", rows, notes))
     point = {item.job.split.removeprefix("fold "): plain_scores(item.judged.point, manifest.class_names) for item in scored}
     images = {item.job.split.removeprefix("fold "): (item.train_images, len(item.rows)) for item in scored}
-    table = fold_table(point, images, note="; ".join(notes))
+    table = fold_table(point, images, note="; ".join(notes), highest=HIGHEST if manifest.task.exclusive else {})
     write_whole(root / "folds.csv", to_csv(table))
     judged, positive = tuple(item.judged for item in scored), manifest.positive_class
     title = _title(manifest, f"{len(jobs)} folds", rows, notes)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tune_btxrd.inference.model_info import read_object
 from tune_btxrd.scoring.csv_tables import read_csv
+from tune_btxrd.scoring.intervals import Interval
 
 METRICS = "metrics.json"
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
@@ -26,5 +27,5 @@ def fold_lines(split_folder: Path) -> Iterator[str]:
     yield f"\n| validation | this fold | mean of {count} | sd | corrected 95 % interval |\n| --- | --- | --- | --- | --- |"
     for name in (name for name in SHOWN if name in own["scores"]):
         mean, sd, low, high = rows.loc[["mean", "sd", "low", "high"], name].astype(float)
-        yield f"| {name} | {float(own['scores'][name]):.3f} | {mean:.3f} | {sd:.3f} | {low:.3f} to {high:.3f} |"
+        yield f"| {name} | {float(own['scores'][name]):.3f} | {mean:.3f} | {sd:.3f} | {Interval(low, high)} |"
     yield f"\nAs an ensemble: `python -m tune_btxrd predict {split_folder.parent.name}/ IMAGE...`, the folder of all folds."

@@ -27,6 +27,7 @@ OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "brier", "c
 PER_CLASS = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
 PROPORTIONS = ("accuracy", "exact_match", "sensitivity", "specificity", "ppv", "npv")  # found / asked: exact intervals
 LOWER_IS_BETTER = ("brier", "calibration_error")
+HIGHEST = {"brier": 2.0}  # of a metric of exclusive classes; all others end at 1
 
 
 def scores(
