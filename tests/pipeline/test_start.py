@@ -64,6 +64,22 @@ def test_the_same_words_go_on(begun: Place) -> None:
     assert again(begun).space == before.space
 
 
+def test_a_split_given_as_a_file_is_called_by_its_name(begun: Place, tmp_path: Path) -> None:
+    mine, other = tmp_path / "my own.csv", tmp_path / "other" / "my own.csv"
+    for path, source in ((mine, "stratified"), (other, "common")):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(begun.folder / "splits" / f"{source}.csv", path)
+    place, words = Place(name="mine", storage=str(tmp_path)), ["--splits", str(mine), "--split", str(mine)]
+    asked = said(begun.folder.parents[1], *WORDS, *words)
+    asked["space"] = complete_space(asked["space"], asked["data"])
+    settings = begin(place, **asked)
+    assert settings.splits == {"my own": "my_own"} and settings.searched == "my_own"
+    assert (place.folder / "splits" / "my_own.csv").is_file()
+    assert go_on(place, **asked).splits == settings.splits
+    with pytest.raises(DataError, match="a file of its own"):
+        begin(Place(name="two", storage=str(tmp_path)), **asked | {"splits": (str(mine), str(other))})
+
+
 @pytest.mark.parametrize(
     ("words", "began", "now"),
     [

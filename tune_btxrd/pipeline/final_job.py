@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, progress, say, show, tell, warn
+from tune_btxrd.data.splits.split_files import asked_name
 from tune_btxrd.distributed.retrain import run_jobs
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.monitor import MONITORS
@@ -146,6 +147,7 @@ def _configs(settings: SearchSettings, folder: Path) -> tuple[TrainConfig, Train
 def _chosen_splits(known: Mapping[str, str], names: Sequence[str] | None) -> Mapping[str, str]:
     if names is None:
         return known
+    names = [asked_name(name) for name in names]
     if unknown := [name for name in names if name not in known]:
         raise ResultError(
             f"A split to retrain must be one of {', '.join(known)}, but got {unknown[0]!r}: "

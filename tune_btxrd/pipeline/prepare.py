@@ -22,7 +22,7 @@ from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.folds import closed_rows, make_folds
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
-from tune_btxrd.data.splits.split_files import load_split, require_own_files, require_whole_groups, save_splits
+from tune_btxrd.data.splits.split_files import asked_name, load_split, require_own_files, require_whole_groups, save_splits
 from tune_btxrd.data.splits.splits import (
     OWN,
     SPLITS_FLAG,
@@ -309,7 +309,9 @@ def _splits(
     if names is None:
         names = tuple(name for name in DEFAULT_SPLITS if name not in missing)
         names = (own_split(manifest),) if has_own_split(manifest) else names
-    return {name: _split(name, manifest, request, pairs) for name in names}, skipped
+    made = [_split(name, manifest, request, pairs) for name in names]
+    require_own_files(made)
+    return {split.name: split for split in made}, skipped
 
 
 def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count: int) -> dict[str, Split]:
@@ -325,7 +327,7 @@ def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count:
 def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], *, flag: str = SPLITS_FLAG) -> Split:
     if name.endswith(".csv"):
         numbers = group_numbers(manifest, pairs, request.kept_together)
-        return load_split(Path(name), manifest, numbers=numbers, name=Path(name).stem)
+        return load_split(Path(name), manifest, numbers=numbers, name=asked_name(name))
     split = make_split(name, manifest, pairs=pairs, groups=request.kept_together, seed=request.split_seed, flag=flag)
     if name in OWN:  # others keep groups together as they are made
         require_whole_groups(split, manifest, group_numbers(manifest, pairs, request.kept_together))
@@ -344,7 +346,9 @@ def _searched(
 ) -> tuple[Split, dict[str, str]]:
     """The split that a search sees, and what is skipped: also `common`, where it cannot be made and nothing is searched."""
     if name != COMMON:
-        return made[name] if name in made else _split(name, manifest, request, pairs, flag=SPLIT_FLAG), skipped
+        split = made[name] if name in made else _split(name, manifest, request, pairs, flag=SPLIT_FLAG)
+        known = made.get(split.name)
+        return known if known == split else split, skipped
     try:
         common = common_split(
             manifest, list(made.values()), pairs=pairs, groups=request.kept_together, seed=request.split_seed

@@ -9,7 +9,7 @@ from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import warn
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.data.splits.split_files import split_stem
+from tune_btxrd.data.splits.split_files import asked_name, split_stem
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
@@ -177,9 +177,9 @@ def go_on(
     place.require_writable(settings.checkpoints)
     for name, (began, now) in data.contradictions(settings.request).items():
         _refuse(name, began, now)
-    if split is not None and split_stem(split) != settings.searched:
+    if split is not None and split_stem(asked_name(split)) != settings.searched:
         _refuse("split", settings.searched, split)
-    if splits is not None and set(splits) != set(settings.splits):
+    if splits is not None and set(map(asked_name, splits)) != set(settings.splits):
         _refuse("splits", ",".join(settings.splits), ",".join(splits))
     if folds is not None and folds != settings.flags.folds:
         _refuse("folds", settings.flags.folds, folds)

@@ -29,6 +29,11 @@ def split_name(stem: str) -> str:
     return re.sub(r"fold_(\d+)_of_(\d+)", r"fold \1/\2", stem)
 
 
+def asked_name(asked: str) -> str:
+    """The name of a split that is asked for, by its name or by the path of its file: "mine" for "splits/mine.csv"."""
+    return Path(asked).stem if asked.endswith(".csv") else asked
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitTable:
     """A split as our files have it: N rows of images in a part."""
