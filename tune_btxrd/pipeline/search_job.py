@@ -1,0 +1,173 @@
+"""Search job: what the verbs that train have in common: where results lie, how they begin, and the search itself."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tune_btxrd.config import TrainConfig
+from tune_btxrd.console import heading, live_block, tell
+from tune_btxrd.data.readers.registry import safe_name
+from tune_btxrd.data.request import DataRequest
+from tune_btxrd.distributed.connect import check_address, login_hint
+from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline.compute import Compute, measured
+from tune_btxrd.pipeline.live_view import SearchProgress
+from tune_btxrd.pipeline.place import Place
+from tune_btxrd.pipeline.site import Site, Trackers
+from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, require_mlflow
+from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
+from tune_btxrd.results.summary import selection_lines
+from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
+from tune_btxrd.search.columns import watched_column
+from tune_btxrd.search.record import read_search
+from tune_btxrd.search.selection import select
+from tune_btxrd.search.space.spec import SearchSpec
+
+
+def started(
+    place: Place,
+    data: DataRequest | None,
+    space: SpaceRequest | None,
+    *,
+    split: str | None,
+    splits: Sequence[str] | None,
+    compute: Compute,
+    time_budget: float | None,
+    trackers: Trackers,
+    resume: bool,
+    folds: int | None = None,
+) -> SearchSettings:
+    """The results folder of a search, new or one that goes on."""
+    check_address(compute.address)
+    if trackers.mlflow is not None:
+        require_mlflow()
+    data, space = data or DataRequest(), space or SpaceRequest()
+    start = go_on if resume else begin
+    return start(
+        place,
+        data,
+        space if resume else complete_space(space, data),
+        split=split,
+        splits=splits,
+        device=compute.device,
+        time_budget=time_budget,
+        folds=folds,
+    )
+
+
+def started_training(
+    place: Place,
+    data: DataRequest,
+    space: SpaceRequest,
+    said: Mapping[str, object],
+    *,
+    splits: Sequence[str] | None,
+    compute: Compute,
+    resume: bool,
+    folds: int | None,
+) -> SearchSettings:
+    """The results folder of verb `train`, new or one that goes on."""
+    check_address(compute.address)
+    if resume:
+        config = {**space.settings, **space.hyperparameters, **said}
+        return go_on(place, data, space, splits=splits, device=compute.device, config=config, folds=folds)
+    space = complete_space(space, data)
+    made = TrainConfig.from_dict({**load_spec(space).hand_made.to_dict(), **said})
+    return begin(place, data, space, splits=splits, device=compute.device, config=made, folds=folds)
+
+
+def run_trials(
+    place: Place,
+    settings: SearchSettings,
+    site: Site,
+    *,
+    compute: Compute,
+    trackers: Trackers,
+    seeds: int,
+    asked: float | None,
+) -> SearchSettings:
+    """Runs the search of a results folder to its end, confirmation included; the settings with the layout it ran in."""
+    folder, spec = place.folder, settings.spec(place.folder)
+    layout = layout_of(settings, compute, site, config=spec.hand_made)
+    if layout != settings.layout:
+        settings = dataclasses.replace(settings, layout=layout)
+        settings.save(folder)
+    heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
+    if site.cluster.dashboard_url:
+        tell(f"Ray dashboard: {site.cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
+    tell(f"Results: {folder}; Optuna's study: {folder / 'optuna.db'}")
+    later = _later_epochs(spec, len(settings.splits), seeds)
+    _say_cost(spec, layout, later)
+    past = read_search(folder)
+    plan = SearchRun(
+        folder=folder,
+        source=settings.source,
+        split=settings.searched,
+        device=settings.device,
+        layout=layout,
+        remote=site.remote,
+        shipment=site.shipment,
+        follows_nodes=compute.address is not None and compute.slots is None,
+        deadline=deadline(
+            settings.flags.time_budget,
+            reserve=later * layout.epoch_seconds / layout.slots,
+            spent=spent_seconds(past),
+        ),
+        tensorboard=trackers.tensorboard,
+        mlflow=trackers.mlflow,
+    )
+    view = SearchProgress(
+        spec,
+        positive_class=settings.positive_class,
+        recall=watched_column(settings.source),
+        past=past,
+        asked=asked or time.time(),
+    )
+    with live_block(view.render) as refresh:
+        view.refresh = refresh
+        record = run_search(spec, plan, site.cluster, listeners=(view,))
+    for line in selection_lines(select(record, spec, val_share=settings.val_ratio), spec):
+        tell(f"  {line}")
+    return settings
+
+
+def layout_of(settings: SearchSettings, compute: Compute, site: Site, *, config: TrainConfig) -> Layout:
+    """Trials at once and what each gets, measured where nothing fitting is known."""
+    return measured(
+        settings.layout,
+        compute,
+        site.cluster,
+        source=settings.source,
+        split=settings.searched,
+        config=config,
+        device=compute.device or settings.device,
+        shipment=site.shipment,
+    )
+
+
+def place_of(name: str | None, data: DataRequest | None, storage: str, checkpoints: Path | None, *, resume: bool) -> Place:
+    """Where a verb's results lie; a name is made where none is said. Raises: ConfigError."""
+    if resume and name is None:
+        raise ConfigError(
+            "--resume goes on with a search by name, but --name is missing: `list` shows the searches at hand."
+        )
+    if name is None:
+        folder = data.data if data else None
+        dataset = "phantom" if folder is None else safe_name(folder.resolve().name)
+        name = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Place(name=name, storage=storage, checkpoints=checkpoints)
+
+
+def _later_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
+    return confirm_epochs(spec) + 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
+
+
+def _say_cost(spec: SearchSpec, layout: Layout, later_epochs: float) -> None:
+    rate = layout.epoch_seconds / layout.slots
+    searched, later = expected_epochs(spec) * rate, later_epochs * rate
+    tell(
+        f"It will take about {minutes(searched)} here for the search, at most {minutes(later)} for confirmation and retrain "
+        f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot; --trials and --time-budget change it)."
+    )
