@@ -62,7 +62,7 @@ def fold_table(
     ratio = float((table["val_images"] / table["train_images"]).mean())
     names = [name for name in table if name not in ("fold", "train_images", "val_images")]
     intervals = {
-        name: corrected_interval(table[name].tolist(), ratio=ratio, highest=highest.get(name, 1.0)) for name in names
+        name: corrected_interval(table[name].tolist(), ratio=ratio, highest=highest.get(str(name), 1.0)) for name in names
     }
     below = {
         "mean": {name: table[name].mean() for name in names},
