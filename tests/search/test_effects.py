@@ -34,6 +34,7 @@ def notes(*, top: str = "", searched: str = DROPOUT, start: str = START) -> str:
             {"loss": "focal", "label_smoothing": 0.1},
             "label_smoothing=0.1 takes no effect: it needs another loss than focal and asymmetric.",
         ),
+        ({"momentum": 0.5}, "momentum=0.5 takes no effect: it needs optimizer: sgd."),
         ({"min_epochs": 30}, "min_epochs=30 takes no effect"),
         ({"patience": 40}, "patience=40 takes no effect"),
         ({"pretrained": False, "weights": "a.pt"}, "pretrained=False takes no effect"),
@@ -53,6 +54,7 @@ def test_a_value_in_vain_is_said(changes: dict[str, object], words: str) -> None
         {"reweighting": "sqrt", "reweight_from": 30},
         {"loss": "ldam", "ldam_margin": 0.3, "label_smoothing": 0.1},
         {"patience": 29, "min_epochs": 29},
+        {"optimizer": "sgd", "momentum": 0.5},
         {"epochs": 2},  # the default patience is none of the user's
     ],
 )
@@ -132,7 +134,7 @@ def test_shipped_spaces_search_nothing_in_vain() -> None:
 
 
 def test_batches_are_compared_with_the_images_of_each_class() -> None:
-    natural, balanced = ({"batch_size": 8, "sampling": sampling} for sampling in ("natural", "balanced"))
+    natural, balanced = ({"batch_size": 8, "accumulate": 1, "sampling": sampling} for sampling in ("natural", "balanced"))
     names = ("Normal", "Benign", "Malignant")
     (said,) = batch_notes([natural], (600, 370, 30), names, images=1000)
     assert said.startswith("batch_size=8 holds 0.24 images of Malignant on average (30 of 1000)")
@@ -141,6 +143,10 @@ def test_batches_are_compared_with_the_images_of_each_class() -> None:
         == []
         == batch_notes([natural], (600, 300, 100), names, images=1000)
     )
+    assert batch_notes([natural | {"accumulate": 4}], (600, 370, 30), names, images=1000) == []
+    assert batch_notes([natural | {"accumulate": 4}], (20, 6, 6), names, images=32) == [
+        "batch_size=8 x accumulate=4 holds all 32 training images: an epoch is one step."
+    ]
     assert batch_notes([natural], (3, 2, 2), names, images=7) == [
         "batch_size=8 holds all 7 training images: an epoch is one step."
     ]

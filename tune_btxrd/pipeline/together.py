@@ -62,7 +62,7 @@ def tell_notes(
 ) -> None:
     """Says what takes no effect, and what is odd with this many training images, and this many of each class."""
     if isinstance(trained, SearchSpec):
-        notes, batches = space_notes(trained), combinations(trained, ["batch_size", "sampling"])
+        notes, batches = space_notes(trained), combinations(trained, ["batch_size", "accumulate", "sampling"])
     else:
         notes, batches = config_notes(trained), [asdict(trained)]
     notes += [f"{name} takes no effect: {task.name} data do not use it." for name in task.idle if _is_said(trained, name)]

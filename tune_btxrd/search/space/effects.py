@@ -46,6 +46,7 @@ NEEDS: Mapping[str, Need] = {
         words="a reweighting, and reweight_from <= epochs",
         holds=lambda c: c.reweighting != "none" and c.reweight_from <= c.epochs,
     ),
+    "momentum": Need(words="optimizer: sgd", holds=lambda c: c.optimizer == "sgd"),
     "reload_best": Need(words="more than one stage", holds=lambda c: len(c.stage_list) > 1),
     "stages": Need(words="more epochs: some of its stages have none", holds=has_all_stages),
     "patience": Need(words="patience and min_epochs < epochs", holds=lambda c: max(c.patience, c.min_epochs) < c.epochs),
@@ -86,17 +87,18 @@ def batch_notes(
     """What is odd about batches of a training part with so many images, and so many per class or label.
 
     Args:
-        configs: hold batch_size and sampling.
+        configs: hold batch_size, accumulate and sampling.
     """
     rarest = min(range(len(counts)), key=lambda index: counts[index])
     notes = []
-    for size in sorted({config["batch_size"] for config in configs}):
-        expected = size * counts[rarest] / images
-        if size >= images:
-            notes.append(f"batch_size={size} holds all {images} training images: an epoch is one step.")
-        elif expected < RARE and any(c["batch_size"] == size and c["sampling"] == "natural" for c in configs):
+    for size, times in sorted({(config["batch_size"], config["accumulate"]) for config in configs}):
+        shown = f"batch_size={size}" + (f" x accumulate={times}" if times > 1 else "")
+        expected, own = size * times * counts[rarest] / images, {"batch_size": size, "accumulate": times}
+        if size * times >= images:
+            notes.append(f"{shown} holds all {images} training images: an epoch is one step.")
+        elif expected < RARE and any(own.items() <= c.items() and c["sampling"] == "natural" for c in configs):
             notes.append(
-                f"batch_size={size} holds {expected:.2g} images of {class_names[rarest]} on average ({counts[rarest]} of "
+                f"{shown} holds {expected:.2g} images of {class_names[rarest]} on average ({counts[rarest]} of "
                 f"{images}): most steps see none; `sampling: balanced` gives each class its share."
             )
     return notes
