@@ -41,7 +41,7 @@ def test_a_journal_on_a_full_disk_is_one_error_and_keeps_its_whole_lines(tmp_pat
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=False, cwd=Path.cwd()
     )
-    assert "ResultError: The journal must be writable" in done.stderr and "Free space, then --resume" in done.stderr
+    assert "UnwritableError: The journal must be writable" in done.stderr and "Free space, then --resume" in done.stderr
     whole = len(list(read_events(folder)))
     assert (folder / "journal.jsonl").stat().st_size == 500 and whole == 500 // 127
     journal = Journal(folder)  # what is half written goes
