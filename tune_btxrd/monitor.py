@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tune_btxrd.errors import DataError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
@@ -50,6 +52,14 @@ class Monitor:
         """Whether the values of one epoch beat those of the best epoch before it by more than `min_delta`."""
         new, old = (self.objective(values[self.column]) for values in (row, best))
         return new < old - min_delta or (self.tie is not None and new == old and row[self.tie] > best[self.tie])
+
+
+def undefined_monitor(name: str) -> DataError:
+    """The error where no image of a validation part says how good a model is by a monitored value."""
+    return DataError(
+        f"Validation must hold a known yes and a known no of some label for monitor {name}, but has both of none: "
+        "label more groups, or use monitor val_loss."
+    )
 
 
 MONITORS = {

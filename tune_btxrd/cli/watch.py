@@ -30,6 +30,7 @@ from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial, stat
 from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.tables import refresh_tables
+from tune_btxrd.tasks.record import shown
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.,-~=*#"  # from low to high; the second where the terminal has no such characters
 SPARK = 16  # characters of a curve
@@ -142,7 +143,7 @@ class View:
         done = len(trial.epochs)
         ahead = [rung for rung in rung_epochs(self.spec) if rung > done]
         following = str(ahead[0]) if ahead and trial.state == "running" and trial.role == "search" else ""
-        recall = f"{trial.best[self.recall]:.2f}" if trial.best else ""
+        recall = shown(trial.best[self.recall], 2) if trial.best else ""
         best = f"{trial.score:.4f}" if trial.score is not None else ""
         return trial.label, trial.state_words, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
 

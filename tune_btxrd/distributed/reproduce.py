@@ -1,5 +1,6 @@
 """One trial of a search once more, alone, and the comparison with what the search recorded."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,6 +112,12 @@ def is_compared(name: str) -> bool:
     return known is not None and known.kind != "clock"
 
 
+def _is_equal(old: Any, new: Any) -> bool:
+    """Whether a value came out again; one that is undefined stays undefined."""
+    both = isinstance(old, float) and isinstance(new, float)
+    return bool(old == new) or (both and math.isnan(old) and math.isnan(new))
+
+
 def _differences(
     recorded: tuple[Mapping[str, Any], ...], rows: list[Mapping[str, Any]]
 ) -> tuple[tuple[int, str, Any, Any], ...]:
@@ -118,7 +125,7 @@ def _differences(
         (old["epoch"], name, old[name], new.get(name))
         for old, new in zip(recorded, rows, strict=False)
         for name in old
-        if is_compared(name) and old[name] != new.get(name)
+        if is_compared(name) and not _is_equal(old[name], new.get(name))
     ]
     absent = [(old["epoch"], "epoch", old["epoch"], None) for old in recorded[len(rows) :]]
     return tuple([*found, *absent])

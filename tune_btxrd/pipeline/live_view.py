@@ -13,6 +13,7 @@ from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.pace import epochs_left, repeats_wanted
 from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.record import shown
 
 ROWS = 12  # running trials in the live block
 
@@ -110,7 +111,7 @@ class SearchProgress(Listener):
         return Group(table, *shown)
 
     def _recall(self, row: EpochRow) -> str:
-        return f"{self.positive_class} recall {row[self.recall]:.2f}"
+        return f"{self.positive_class} recall {shown(row[self.recall], 2)}"
 
     def _ended(self) -> str:
         done = [
@@ -135,7 +136,7 @@ def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str,
     if not trial.epochs:
         return f"0/{epochs}", "", "", ""
     row = trial.epochs[-1]
-    return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", f"{row[recall]:.2f}", f"{trial.score:.4f}"
+    return f"{row['epoch']}/{epochs}", f"{row['val_loss']:.4f}", shown(row[recall], 2), f"{trial.score:.4f}"
 
 
 def repeats_line(record: SearchRecord, spec: SearchSpec) -> str:

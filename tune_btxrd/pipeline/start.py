@@ -25,7 +25,7 @@ from tune_btxrd.pipeline.prepare import (
     task_of_request,
     write_prepared,
 )
-from tune_btxrd.pipeline.together import check_losses, check_models, tell_notes
+from tune_btxrd.pipeline.together import check_losses, check_models, check_monitor, tell_notes
 from tune_btxrd.results.search_json import (
     SPACE_FILE,
     DatasetFacts,
@@ -108,6 +108,7 @@ def begin(
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
+    check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values()))
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
     tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)

@@ -1,13 +1,15 @@
 """Checks of settings that must fit each other, before Ray is started: backbone, head, side, weights, dataset."""
 
 import multiprocessing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import tell
+from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.captured import check_capture
 from tune_btxrd.search.space.combinations import combinations
@@ -46,6 +48,12 @@ def check_losses(trained: SearchSpec | TrainConfig, task: Task) -> None:
     values = combinations(trained, ["loss"]) if isinstance(trained, SearchSpec) else [asdict(trained)]
     for config in values:
         task.require_loss(config["loss"])
+
+
+def check_monitor(trained: SearchSpec | TrainConfig, manifest: Manifest, splits: Iterable[Split]) -> None:
+    """Raises DataError where the monitored value would be undefined on the validation part of one of these splits."""
+    for split in splits:
+        manifest.task.require_monitored(trained.monitor, manifest.targets[manifest.rows(split.parts["val"])])
 
 
 def _check_weights(path: Path, backbone: str) -> None:

@@ -82,7 +82,7 @@
     const body = element("tbody", "", table);
     for (const row of t.rows) {
       const line = element("tr", "", body);
-      for (const [at, value] of row.entries()) element("td", value === null ? "not finite" : at ? value.toFixed(4) : value, line);
+      for (const [at, value] of row.entries()) element("td", value === null ? (/loss|objective/.test(d.columns[at]) ? "not finite" : "-") : at ? value.toFixed(4) : value, line);
     }
   }
 

@@ -15,6 +15,7 @@ from tune_btxrd.search.columns import score_columns
 from tune_btxrd.search.record import STATE_WORDS
 from tune_btxrd.search.selection import pareto_front
 from tune_btxrd.search.tables import trials_table
+from tune_btxrd.tasks.record import UNDEFINED, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +26,22 @@ class Sheet:
         name: of its files; title: above it.
         frame: values with all digits.
         formats: column -> how a value is shown; a column without one is shown as it is.
+        missing: what stands for a missing value.
     """
 
     name: str
     title: str
     frame: pd.DataFrame
     formats: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    missing: str = ""
 
     def text(self) -> pd.DataFrame:
-        """The table as strings; a missing value is empty."""
-        shown = {
-            column: ["" if pd.isna(value) else self.formats.get(str(column), str)(value) for value in self.frame[column]]
+        """The table as strings."""
+        cells = {
+            column: [self.missing if pd.isna(value) else self.formats.get(str(column), str)(value) for value in self.frame[column]]
             for column in self.frame
         }
-        return pd.DataFrame(shown, dtype=str)
+        return pd.DataFrame(cells, dtype=str)
 
     def write(self, folder: Any) -> None:
         """`<name>.csv` and `<name>.tex` (booktabs)."""
@@ -105,9 +108,8 @@ def final_sheet(material: Material) -> Sheet | None:
             }
         )
     formats = dict.fromkeys(titles.values(), _two) | {titles["val_loss"]: _four}
-    return Sheet(
-        name="final_job", title="Final job: validation at each best epoch", frame=pd.DataFrame(rows), formats=formats
-    )
+    title = "Final job: validation at each best epoch"
+    return Sheet(name="final_job", title=title, frame=pd.DataFrame(rows), formats=formats, missing=UNDEFINED)
 
 
 def _test_sheet(material: Material) -> Sheet | None:
@@ -224,11 +226,11 @@ def short(value: Any) -> str:
 
 
 def _four(value: float) -> str:
-    return f"{value:.4f}"
+    return shown(value, 4)
 
 
 def _two(value: float) -> str:
-    return f"{value:.2f}"
+    return shown(value, 2)
 
 
 def _whole(value: float) -> str:

@@ -12,6 +12,7 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.record import best_trial, states_line
 from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.registry import task_named
 
 
@@ -75,7 +76,7 @@ def _loss(training: Training) -> str:
 
 
 def _recall(training: Training, column: str) -> str:
-    return f"{float(training.best[column]):.2f}"
+    return shown(float(training.best[column]), 2)
 
 
 def trials_line(material: Material) -> str:
@@ -164,7 +165,7 @@ def pareto_line(material: Material) -> str:
     front = pareto_front(material.record, material.recall)
     if not front:
         return "No trial has finished an epoch."
-    told = [f"trial {t.label} ({t.score:.4f}, {t.best[material.recall]:.2f})" for t in front if t.best]
+    told = [f"trial {t.label} ({t.score:.4f}, {shown(t.best[material.recall], 2)})" for t in front if t.best]
     more = f" and {len(told) - 6} more" if len(told) > 6 else ""
     both = f"{material.monitor.label} and {material.positive_class} recall"
     return f"No trial beats these in both {both}: {', '.join(told[:6])}{more}."

@@ -1,6 +1,7 @@
 """What a search and its final job found, in words and in one table."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -19,11 +20,13 @@ from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import best_trial
 from tune_btxrd.search.selection import Selection
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source
 
 FILE = "summary.json"
 ZERO_RECALL_EPOCHS = 2
+LOWEST = "lowest recall"  # of the classes that validation has an image of
 WIDTH = 80  # columns of a terminal, at least
 
 
@@ -124,6 +127,11 @@ class _Training:
         self.values = {name if name == "val loss" else name.removeprefix("val "): value for name, value in shown.items()}
 
     @property
+    def defined(self) -> dict[str, float]:
+        """The recalls of classes that validation has an image of."""
+        return {name: value for name, value in self.recalls.items() if not math.isnan(value)}
+
+    @property
     def best_epoch(self) -> str:
         """Which of how many."""
         return f"{int(self.best['epoch'])}/{len(self.log)}"
@@ -145,7 +153,7 @@ def _all_recalls(training: _Training) -> dict[str, float]:
 
 def _some_recalls(training: _Training) -> dict[str, float]:
     recalls, positive = training.recalls, training.positive
-    return {f"recall {positive}": recalls[positive], "lowest recall": min(recalls.values())}
+    return {f"recall {positive}": recalls[positive], LOWEST: min(training.defined.values(), default=math.nan)}
 
 
 def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[str, str]]:
@@ -161,20 +169,20 @@ def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[s
         if len(items) > 1:
             for name, over in (("mean", statistics.fmean), ("sd", statistics.stdev)):
                 values = {key: [item.values[key][0] for item in items] for key in items[0].values}
-                cells = {key: f"{over(column):.{items[0].values[key][1]}f}" for key, column in values.items()}
+                cells = {key: shown(over(column), items[0].values[key][1]) for key, column in values.items()}
                 found = [recalls(item) for item in items]
-                cells |= {key: f"{over([item[key] for item in found]):.2f}" for key in found[0]}
+                cells |= {key: shown(over([item[key] for item in found]), 2) for key in found[0]}
                 rows.append({**head, "seed": name, **cells, "best epoch": ""})
     return rows
 
 
 def _cells(training: _Training, recalls: Recalls) -> dict[str, str]:
-    shown = {name: f"{value:.{digits}f}" for name, (value, digits) in training.values.items()}
+    cells = {name: shown(value, digits) for name, (value, digits) in training.values.items()}
     found = recalls(training)
-    cells = shown | {name: f"{value:.2f}" for name, value in found.items()}
-    if "lowest recall" in found:
-        least = min(training.recalls, key=lambda name: training.recalls[name])
-        cells["lowest recall"] += f" ({least})"
+    cells |= {name: shown(value, 2) for name, value in found.items()}
+    if not math.isnan(found.get(LOWEST, math.nan)):
+        least = min(training.defined, key=lambda name: training.defined[name])
+        cells[LOWEST] += f" ({least})"
     return cells
 
 
@@ -201,7 +209,7 @@ def write_summary(
                 "role": job.role,
                 "seed": job.config.seed,
                 "checkpoint": str(job.best),
-                "best": best_row(job.log()),
+                "best": {name: None if value != value else value for name, value in best_row(job.log()).items()},
             }
             for job in jobs
         ],

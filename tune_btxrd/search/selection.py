@@ -150,16 +150,21 @@ def confirm_seed(seed: int, repeat: int) -> int:
 
 
 def is_feasible(spec: SearchSpec, trials: list[TrialRecord]) -> bool:
-    """Whether the mean over the trials' best epochs keeps every constraint."""
+    """Whether the mean over the trials' best epochs keeps every constraint; an epoch without the value has no say."""
     best = [trial.best for trial in trials if trial.best]
+    known = [[row[item.metric] for row in best if not math.isnan(row[item.metric])] for item in spec.constraint]
     return bool(best) and all(
-        item.violation(statistics.fmean(row[item.metric] for row in best)) <= 0 for item in spec.constraint
+        item.violation(statistics.fmean(values) if values else math.nan) <= 0
+        for item, values in zip(spec.constraint, known, strict=True)
     )
 
 
 def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
-    """Trials that no other beats in both the monitored value and the named recall, each at its best epoch; best first."""
-    scored = [(trial, _score(trial), trial.best[recall]) for trial in record.search_trials if trial.best]
+    """Trials that no other beats in both the monitored value and the named recall, each at its best epoch; best first.
+
+    An undefined recall counts as 0, so that the monitored value alone decides.
+    """
+    scored = [(trial, _score(trial), _defined(trial.best[recall])) for trial in record.search_trials if trial.best]
     front = [a for a in scored if not any(b[1] <= a[1] and b[2] >= a[2] and b[1:] != a[1:] for b in scored)]
     return [trial for trial, _, _ in sorted(front, key=lambda item: (item[1], item[0].number))]
 
@@ -197,6 +202,10 @@ def _repeats(record: SearchRecord, trial: TrialRecord, spec: SearchSpec) -> dict
         raise ResultError(f"Confirmation must have ended, but trial {running[0]} has not: search --resume goes on.")
     ended = {int(item.repeat or 0): item for item in mine if item.state == "complete"}
     return {repeat: ended[repeat] for repeat in sorted(ended) if repeat <= spec.repeats}
+
+
+def _defined(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
 
 
 def _score(trial: TrialRecord) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tune_btxrd.config import LABEL_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
+from tune_btxrd.monitor import undefined_monitor
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.tasks.weights import positive_weights
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "label:"  # of a label's column
 YES, NO, UNKNOWN = 1, 0, -1
 CELLS = {"1": YES, "0": NO, "": UNKNOWN}
-CHANCE = 0.5  # an AUC that cannot be computed
+UNDEFINED = float("nan")  # a metric of a label without a known yes, or without a known no, where it asks for one
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Validated:
         called, yes, no = self.logits_NL >= 0, self.targets_NL == YES, self.targets_NL == NO
         return np.stack([(called & yes).sum(0), (~called & yes).sum(0), (~called & no).sum(0), (called & no).sum(0)])
 
-    def mean(self, values_L: np.ndarray | Sequence[float], *, otherwise: float = 0.0) -> float:
-        """Mean over the judged labels; `otherwise` where there is none."""
-        return float(np.asarray(values_L)[self.judged_L].mean()) if self.judged_L.any() else otherwise
+    def mean(self, values_L: np.ndarray | Sequence[float]) -> float:
+        """Mean over the judged labels; undefined where there is none."""
+        return float(np.asarray(values_L)[self.judged_L].mean()) if self.judged_L.any() else UNDEFINED
 
 
 def judged(targets_NL: np.ndarray) -> np.ndarray:
@@ -65,40 +66,43 @@ def cross_entropy(logits_NL: np.ndarray, targets_NL: np.ndarray) -> float:
 
 
 def recalls(v: Validated) -> np.ndarray:
-    """(L,) found / all images with a yes; 0 where there is none."""
+    """(L,) found / all images with a yes; undefined where there is none."""
     return _ratio(v.cells_4L[0], v.cells_4L[0] + v.cells_4L[1])
 
 
 def specificities(v: Validated) -> np.ndarray:
-    """(L,) images called no / all images with a no; 0 where there is none."""
+    """(L,) images called no / all images with a no; undefined where there is none."""
     return _ratio(v.cells_4L[2], v.cells_4L[2] + v.cells_4L[3])
 
 
 def f1s(v: Validated) -> np.ndarray:
-    """(L,) 2 TP / (2 TP + FP + FN); 0 for a label neither present nor called."""
+    """(L,) 2 TP / (2 TP + FP + FN); undefined without a yes or a no."""
     true_yes, false_no, _, false_yes = v.cells_4L
-    return _ratio(2 * true_yes, 2 * true_yes + false_yes + false_no)
+    return np.where(v.judged_L, _ratio(2 * true_yes, 2 * true_yes + false_yes + false_no), UNDEFINED)
 
 
 def aucs(v: Validated) -> tuple[float, ...]:
-    """Per label: area under the ROC curve over known images, a tie counts half; 0.5 without a yes or a no."""
+    """Per label: area under the ROC curve over known images, a tie counts half; undefined without a yes or a no."""
     areas = []
     for index, fine in enumerate(v.judged_L):
         scores, targets = v.logits_NL[:, index], v.targets_NL[:, index]
-        areas.append(_auc(scores[targets == YES], np.sort(scores[targets == NO])) if fine else CHANCE)
+        areas.append(_auc(scores[targets == YES], np.sort(scores[targets == NO])) if fine else UNDEFINED)
     return tuple(areas)
 
 
 def average_precisions(v: Validated) -> tuple[float, ...]:
-    """Per label: mean precision over the known images with a yes, at the threshold that finds each; 0 without a yes."""
+    """Per label: mean precision over the known images with a yes, at the threshold that finds each.
+
+    Undefined without a yes.
+    """
     return tuple(_average_precision(v.logits_NL[:, index], v.targets_NL[:, index]) for index in range(v.targets_NL.shape[1]))
 
 
 def exact_match(v: Validated) -> float:
-    """Share of images with every label right, of those whose labels are all known; 0 where there is no such image."""
+    """Share of images with every label right, of those whose labels are all known; undefined where there is none."""
     whole = (v.targets_NL != UNKNOWN).all(axis=1)
     right = ((v.logits_NL >= 0) == (v.targets_NL == YES)).all(axis=1)
-    return float(right[whole].mean()) if whole.any() else 0.0
+    return float(right[whole].mean()) if whole.any() else UNDEFINED
 
 
 def _auc(yes: np.ndarray, sorted_no: np.ndarray) -> float:
@@ -110,14 +114,14 @@ def _average_precision(scores_N: np.ndarray, targets_N: np.ndarray) -> float:
     """Sum over thresholds of (recall gained) * precision; images with the same score come at one threshold."""
     yes_scores, scores = np.sort(scores_N[targets_N == YES]), np.sort(scores_N[targets_N != UNKNOWN])
     if not len(yes_scores):
-        return 0.0
+        return UNDEFINED
     found = len(yes_scores) - np.searchsorted(yes_scores, yes_scores)  # of a yes, at its own threshold
     called = len(scores) - np.searchsorted(scores, yes_scores)
     return float((found / called).mean())
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    ratio: np.ndarray = np.divide(part, whole, out=np.full(len(part), UNDEFINED), where=whole > 0)
     return ratio
 
 
@@ -127,7 +131,10 @@ def _tuple(values: np.ndarray) -> tuple[float, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class MultilabelMetrics(EpochMetrics):
-    """An epoch of a multilabel training. A mean over labels is one over those that have a yes and a no in validation."""
+    """An epoch of a multilabel training. A mean over labels is one over those that have a yes and a no in validation.
+
+    What cannot be computed is NaN in the record, empty in tables and "-" where a person reads it.
+    """
 
     val_loss: float = score(
         "unweighted binary cross-entropy in nats, mean over known cells",
@@ -137,14 +144,14 @@ class MultilabelMetrics(EpochMetrics):
         place=FIRST,
     )
     val_exact_match: float = score(
-        "share of images with every label right, of those whose labels are all known, in [0, 1]",
+        "share of images with every label right, of those whose labels are all known, in [0, 1]; NaN: no such image",
         exact_match,
         better="higher",
         label="exact match",
         place=NEXT,
     )
     val_recall: tuple[float, ...] = score(
-        "found images of a label, at probability 0.5, in [0, 1]; 0 for a label without a yes",
+        "found images of a label, at probability 0.5, in [0, 1]; NaN for a label without a yes",
         lambda v: _tuple(recalls(v)),
         better="higher",
         label="recall",
@@ -153,7 +160,7 @@ class MultilabelMetrics(EpochMetrics):
     )
     val_macro_f1: float = score("mean of the labels' F1", lambda v: v.mean(f1s(v)), better="higher", label="macro-F1")
     val_macro_auc: float = score(
-        "mean of the labels' AUC", lambda v: v.mean(aucs(v), otherwise=CHANCE), better="higher", label="macro-AUC"
+        "mean of the labels' AUC", lambda v: v.mean(aucs(v)), better="higher", label="macro-AUC"
     )
     val_macro_ap: float = score(
         "mean of the labels' average precision", lambda v: v.mean(average_precisions(v)), better="higher", label="macro-AP"
@@ -165,24 +172,24 @@ class MultilabelMetrics(EpochMetrics):
         "mean of the labels' specificity", lambda v: v.mean(specificities(v)), better="higher", label="macro specificity"
     )
     val_auc: tuple[float, ...] = score(
-        "area under a label's ROC curve; 0.5 without a yes or a no", aucs, better="higher", label="AUC", per_class=True
+        "area under a label's ROC curve; NaN without a yes or a no", aucs, better="higher", label="AUC", per_class=True
     )
     val_ap: tuple[float, ...] = score(
-        "average precision of a label; 0 without a yes",
+        "average precision of a label; NaN without a yes",
         average_precisions,
         better="higher",
         label="average precision",
         per_class=True,
     )
     val_specificity: tuple[float, ...] = score(
-        "images called no, of those with a no, at probability 0.5; 0 without a no",
+        "images called no, of those with a no, at probability 0.5; NaN without a no",
         lambda v: _tuple(specificities(v)),
         better="higher",
         label="specificity",
         per_class=True,
     )
     val_f1: tuple[float, ...] = score(
-        "F1 of a label at probability 0.5", lambda v: _tuple(f1s(v)), better="higher", label="F1", per_class=True
+        "F1 of a label at probability 0.5; NaN without a yes or a no", lambda v: _tuple(f1s(v)), better="higher", label="F1", per_class=True
     )
 
 
@@ -247,6 +254,11 @@ class Multilabel(Task):
             raise DataError(
                 "Some label must have a yes and a no among the training images, but none has: label more images."
             )
+
+    def require_monitored(self, monitor: str, targets: np.ndarray) -> None:
+        """The means over labels need a label with a yes and a no."""
+        if monitor != "val_loss" and not judged(targets).any():
+            raise undefined_monitor(monitor)
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """No label has a yes in one and a no in the other; what is unknown contradicts nothing."""

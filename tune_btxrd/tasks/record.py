@@ -13,6 +13,7 @@ from tune_btxrd.errors import ResultError
 
 Better = Literal["higher", "lower"]
 Kind = Literal["score", "state", "clock"]
+UNDEFINED = "-"  # what a person reads of a number that cannot be computed
 FIRST, NEXT, RATE, SCORE, LATER = range(5)  # places in a row: the contract's order of `training_log.csv`
 
 
@@ -50,6 +51,11 @@ def score(meaning: str, formula: Callable[[Any], Any], *, better: Better, label:
     """A metric of the validation part: a field with its formula."""
     details = {"place": SCORE, **details}
     return column(meaning, kind="score", formula=formula, better=better, label=label, **details)
+
+
+def shown(value: float, digits: int) -> str:
+    """A number of an epoch as a person reads it."""
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,10 @@ class Task(ABC):
                 f"choose one of them, or leave `loss` out ({self.losses[0]})."
             )
 
+    def require_monitored(self, monitor: str, targets: np.ndarray) -> None:
+        """Raises DataError where validation on images with these targets leaves the monitored value undefined."""
+        return
+
     @abstractmethod
     def loss_fields(self, loss: str) -> tuple[str, ...]:
         """The fields of TrainConfig that one of `losses` reads."""
@@ -161,5 +165,5 @@ class Task(ABC):
         """The record's metrics of a validation part, by name; `val_loss` is not finite where a logit is not."""
 
     def finds(self, scores: Mapping[str, Any], class_index: int) -> bool:
-        """Whether, by these scores, the model found any image of the class."""
-        return bool(scores[self.watched][class_index] > 0)
+        """Whether, by these scores, the model found any image of the class, or there was none to find."""
+        return bool(scores[self.watched][class_index] != 0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.monitor import MONITORS, undefined_monitor
 from tune_btxrd.stages import stage_at
 from tune_btxrd.tasks.losses import Terms
 from tune_btxrd.tasks.record import EpochMetrics
@@ -152,6 +152,8 @@ def _record(state: TrainState, seen: Seen) -> EpochMetrics:
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
     before = state.history[-1] if state.history else None
     monitor = MONITORS[config.monitor]
+    if math.isnan(scores[monitor.column]):
+        raise undefined_monitor(config.monitor)
     improved = before is None or monitor.improves(
         scores, vars(state.history[state.best_epoch - 1]), min_delta=config.min_delta
     )

@@ -7,6 +7,7 @@ per epoch, sent beside the driver's loop, where Ray's sends one per value within
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -163,8 +164,9 @@ def _metrics(row: EpochRow) -> list[Any]:
     """The numbers of an epoch, with its number as the step and its time."""
     from mlflow.entities import Metric
 
-    values = {k: v for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool) and k != "time"}
-    return [Metric(name, float(value), int(row["time"] * 1000), row["epoch"]) for name, value in values.items()]
+    values = {k: float(v) for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool) and k != "time"}
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return [Metric(name, value, int(row["time"] * 1000), row["epoch"]) for name, value in known.items()]
 
 
 def _params(values: dict[str, Any]) -> list[Any]:

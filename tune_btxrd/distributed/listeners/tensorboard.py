@@ -4,6 +4,7 @@ The driver writes them, and tensorboardX loads torch there: 1.3 s and 500 MB, pa
 study, the files are made anew from the journal when a session starts.
 """
 
+import math
 import shutil
 from typing import Any
 
@@ -62,5 +63,5 @@ class EventFiles(Listener):
     def _scalars(self, trial: TrialRecord, row: EpochRow) -> None:
         for name, value in row.items():
             known = column_of(name)
-            if known is not None and name != "epoch" and isinstance(value, int | float):
+            if known is not None and name != "epoch" and isinstance(value, int | float) and not math.isnan(value):
                 self._writers[trial.label].add_scalar(name, float(value), row["epoch"], walltime=row["time"])

@@ -1,5 +1,6 @@
 """Dimension: one searched hyperparameter. Constraint: one demand on a reported value. No Ray, no Optuna, no YAML."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -90,7 +91,9 @@ class Constraint:
     bound: float
 
     def violation(self, value: float) -> float:
-        """How far the value is from feasible; 0 or less is feasible (Optuna's convention)."""
+        """How far the value is from feasible; 0 or less is feasible (Optuna's convention), and an undefined one never is."""
+        if math.isnan(value):
+            return math.inf
         return self.bound - value if self.at_least else value - self.bound
 
     def __str__(self) -> str:
