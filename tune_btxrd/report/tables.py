@@ -38,7 +38,9 @@ class Sheet:
     def text(self) -> pd.DataFrame:
         """The table as strings."""
         cells = {
-            column: [self.missing if pd.isna(value) else self.formats.get(str(column), str)(value) for value in self.frame[column]]
+            column: [
+                self.missing if pd.isna(value) else self.formats.get(str(column), str)(value) for value in self.frame[column]
+            ]
             for column in self.frame
         }
         return pd.DataFrame(cells, dtype=str)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -209,7 +210,7 @@ def write_summary(
                 "role": job.role,
                 "seed": job.config.seed,
                 "checkpoint": str(job.best),
-                "best": {name: None if value != value else value for name, value in best_row(job.log()).items()},
+                "best": {name: None if pd.isna(value) else value for name, value in best_row(job.log()).items()},
             }
             for job in jobs
         ],

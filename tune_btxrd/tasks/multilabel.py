@@ -159,9 +159,7 @@ class MultilabelMetrics(EpochMetrics):
         place=NEXT,
     )
     val_macro_f1: float = score("mean of the labels' F1", lambda v: v.mean(f1s(v)), better="higher", label="macro-F1")
-    val_macro_auc: float = score(
-        "mean of the labels' AUC", lambda v: v.mean(aucs(v)), better="higher", label="macro-AUC"
-    )
+    val_macro_auc: float = score("mean of the labels' AUC", lambda v: v.mean(aucs(v)), better="higher", label="macro-AUC")
     val_macro_ap: float = score(
         "mean of the labels' average precision", lambda v: v.mean(average_precisions(v)), better="higher", label="macro-AP"
     )
@@ -189,7 +187,11 @@ class MultilabelMetrics(EpochMetrics):
         per_class=True,
     )
     val_f1: tuple[float, ...] = score(
-        "F1 of a label at probability 0.5; NaN without a yes or a no", lambda v: _tuple(f1s(v)), better="higher", label="F1", per_class=True
+        "F1 of a label at probability 0.5; NaN without a yes or a no",
+        lambda v: _tuple(f1s(v)),
+        better="higher",
+        label="F1",
+        per_class=True,
     )
 
 

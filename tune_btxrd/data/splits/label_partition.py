@@ -6,14 +6,18 @@ Shapes: N images, G groups, K answers (yes, no, unknown per label), P parts, M c
 # (shape suffixes: counts_MPK)
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-CELLS = 300_000  # numbers computed per step: how many changes are weighed at once
-FEWEST_TRIES, MOST_TRIES, DEALS = 1, 12, 4500  # groups times parts in all tries together
-MOST_STEPS = 400
+WEIGHED = 200  # changes weighed per step
+STEPS, STEPS_PER_GROUP = 8000, 200  # in all, about a second; fewer for few groups
+PATIENCE = 20  # steps without a better change, after which groups are shaken
+SHAKEN = 20  # one in so many groups, three at least
+FRUITLESS = 40  # shakes in a row, after which groups are dealt anew
+SINGLE = 0.25  # share of changes in which a group moves alone
 SIZE_SLACK = 0.01  # share of all images by which a part may miss its size at no cost
-SHARPNESS = 6  # power of the differences: the largest one counts most
+SQUARINGS = 4  # of the differences, a power of 16: the largest one alone counts, nearly
 LACK = 1e6  # a part without an answer costs more than any difference
 
 
@@ -33,8 +37,8 @@ class Deal:
         missed_MP = np.abs(counts_MPK[..., -1] / images - self.wanted_P)
         size_MP = np.maximum(missed_MP - SIZE_SLACK, 0) + 1e-3 * missed_MP
         lacks_M = (counts_MPK <= 0).sum(axis=(1, 2)) - (total_K <= 0).sum() * len(self.wanted_P)
-        even_M = ((100 * spread_MK) ** SHARPNESS).sum(axis=1) + ((200 * size_MP) ** SHARPNESS).sum(axis=1)
-        return np.asarray(LACK * lacks_M + even_M ** (1 / SHARPNESS))
+        even_M = _sharp(100 * spread_MK).sum(axis=1) + _sharp(200 * size_MP).sum(axis=1)
+        return np.asarray(LACK * lacks_M + even_M**0.5**SQUARINGS)
 
     def counts(self, part_of: np.ndarray) -> np.ndarray:
         """(P, K) of this deal."""
@@ -46,7 +50,8 @@ def partition_labels(answers: np.ndarray, numbers: np.ndarray, *, shares: tuple[
 
     Groups are dealt one after another, those with rare answers first, each to the part that lacks its answers most
     (after Sechidis et al., ECML 2011, for groups); then single groups move and pairs change places while that evens the
-    parts. The best of several orders is kept.
+    parts. Where no more is found, some groups are shaken, and what comes of it is kept where it is as even (iterated local
+    search). Calls with the same arguments, as every fold of k makes one, are answered from memory.
 
     Args:
         answers: (N, K) 1 where an image has the answer, else 0 (`Task.answers`).
@@ -57,14 +62,18 @@ def partition_labels(answers: np.ndarray, numbers: np.ndarray, *, shares: tuple[
     Returns:
         (N,) int64 part index of every image.
     """
+    key = answers.astype(np.float64).tobytes(), numbers.astype(np.int64).tobytes()
+    return _partition(*key, answers.shape[1], shares, seed).copy()
+
+
+@lru_cache(maxsize=8)
+def _partition(answers_NK: bytes, numbers_N: bytes, columns: int, shares: tuple[float, ...], seed: int) -> np.ndarray:
+    answers, numbers = np.frombuffer(answers_NK).reshape(-1, columns), np.frombuffer(numbers_N, dtype=np.int64)
     groups, group_of = np.unique(numbers, return_inverse=True)
-    counts = np.zeros((len(groups), answers.shape[1] + 1))
+    counts = np.zeros((len(groups), columns + 1))
     np.add.at(counts, group_of, np.column_stack([answers, np.ones(len(answers))]))
     deal, rng = Deal(groups_GK=counts, wanted_P=np.array(shares)), np.random.default_rng(seed)
-    tries = min(max(DEALS // (len(groups) * len(shares)), FEWEST_TRIES), MOST_TRIES)
-    dealt = [_evened(deal, _greedy(deal, rng), rng) for _ in range(tries)]
-    best = min(dealt, key=lambda part_of: float(deal.cost(deal.counts(part_of)[None])[0]))
-    return np.asarray(best[group_of])
+    return np.asarray(_searched(deal, rng)[group_of])
 
 
 def share_spread(answers: np.ndarray, parts: np.ndarray) -> float:
@@ -86,41 +95,60 @@ def _greedy(deal: Deal, rng: np.random.Generator) -> np.ndarray:
     return part_of
 
 
-def _evened(deal: Deal, part_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same deal after the best changes in turn: a group moves, or two groups of different parts change places."""
+def _searched(deal: Deal, rng: np.random.Generator) -> np.ndarray:
+    """The most even deal found in STEPS steps."""
+    groups = len(deal.groups_GK)
+    part_of = here = best = _greedy(deal, rng)
+    lowest, low, fruitless, left = float("inf"), float("inf"), 0, min(STEPS, STEPS_PER_GROUP * groups)
+    while left > 0:
+        found, cost, steps = _evened(deal, part_of, rng, most=left)
+        left, fruitless = left - steps, 0 if cost < low else fruitless + 1
+        here, low = (found, cost) if cost <= low else (here, low)
+        best, lowest = (here, low) if low < lowest else (best, lowest)
+        if fruitless == FRUITLESS:
+            part_of, low, fruitless = _greedy(deal, rng), float("inf"), 0
+            continue
+        part_of = here.copy()
+        shaken = rng.choice(groups, size=min(max(3, groups // SHAKEN), groups), replace=False)
+        part_of[shaken] = rng.permutation(part_of[shaken])
+    return best
+
+
+def _evened(deal: Deal, part_of: np.ndarray, rng: np.random.Generator, *, most: int) -> tuple[np.ndarray, float, int]:
+    """The deal after the best of WEIGHED changes at a time, until PATIENCE steps found none; its cost; steps taken."""
     part_of, counts = part_of.copy(), deal.counts(part_of)
-    cost, weighed = float(deal.cost(counts[None])[0]), max(CELLS // counts.size, 8)
-    for _ in range(MOST_STEPS):
-        first, second, here, there = _changes(part_of, len(deal.wanted_P), weighed, rng)
-        if not len(first):
+    cost, waited = float(deal.cost(counts[None])[0]), 0
+    for step in range(1, most + 1):
+        first, second, here, there = _changes(part_of, len(deal.wanted_P), rng)
+        waited += 1
+        if len(first):
+            leaving_MK = deal.groups_GK[first] - np.where(second[:, None] < 0, 0, deal.groups_GK[second])
+            counts_MPK, rows = np.repeat(counts[None], len(first), axis=0), np.arange(len(first))
+            counts_MPK[rows, here] -= leaving_MK
+            counts_MPK[rows, there] += leaving_MK
+            costs = deal.cost(counts_MPK)
+            if costs[best := int(np.argmin(costs))] < cost - 1e-9:
+                cost, counts, waited = float(costs[best]), counts_MPK[best], 0
+                part_of[first[best]] = there[best]
+                if second[best] >= 0:
+                    part_of[second[best]] = here[best]
+        if waited == PATIENCE:
             break
-        step_MK = deal.groups_GK[first] - np.where(second[:, None] < 0, 0, deal.groups_GK[second])
-        counts_MPK, rows = np.repeat(counts[None], len(first), axis=0), np.arange(len(first))
-        counts_MPK[rows, here] -= step_MK
-        counts_MPK[rows, there] += step_MK
-        costs = deal.cost(counts_MPK)
-        if costs[best := int(np.argmin(costs))] >= cost - 1e-9:
-            break
-        cost, counts = float(costs[best]), counts_MPK[best]
-        part_of[first[best]] = there[best]
-        if second[best] >= 0:
-            part_of[second[best]] = here[best]
-    return part_of
+    return part_of, cost, step
 
 
 def _changes(
-    part_of: np.ndarray, parts: int, most: int, rng: np.random.Generator
+    part_of: np.ndarray, parts: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First group, second group (-1: the first moves alone), part of the first, part it goes to; all, or a sample."""
-    groups = len(part_of)
-    moves, pairs = groups * parts, groups * (groups - 1) // 2
-    chosen = np.arange(moves) if moves <= most // 3 else rng.integers(moves, size=most // 3)
-    first, there = np.divmod(chosen, parts)
-    if pairs <= most:
-        one, other = np.triu_indices(groups, 1)
-    else:
-        one, other = rng.integers(groups, size=(2, most))
-    first, second = np.r_[first, one], np.r_[np.full(len(first), -1), other]
-    there = np.r_[there, part_of[other]]
+    """First group, second group (-1: the first moves alone), part of the first, part it goes to; a sample."""
+    first, second = rng.integers(len(part_of), size=(2, WEIGHED))
+    alone = rng.random(WEIGHED) < SINGLE
+    there = np.where(alone, rng.integers(parts, size=WEIGHED), part_of[second])
     fine = part_of[first] != there
-    return first[fine], second[fine], part_of[first[fine]], there[fine]
+    return first[fine], np.where(alone, -1, second)[fine], part_of[first[fine]], there[fine]
+
+
+def _sharp(values: np.ndarray) -> np.ndarray:
+    for _ in range(SQUARINGS):
+        values = values * values
+    return values

@@ -323,8 +323,8 @@ def _fold_parts(manifest: Manifest, numbers: np.ndarray, fold: int, folds: int, 
 
 
 def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
-    """How alike the class shares of the dealt parts are; the center split's test part is not dealt."""
-    rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name == "center" else True))
+    """How alike the class shares of the dealt parts are; of a center split and a hold-out the test part is not dealt."""
+    rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name in ("center", HOLDOUT) else True))
     if not manifest.task.exclusive:
         spread = share_spread(manifest.answers[rows], dealt[rows])
         return f"Shares of yes, no and unknown differ between parts by at most {100 * spread:.2f} points."
