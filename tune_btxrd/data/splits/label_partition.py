@@ -118,7 +118,7 @@ def _evened(deal: Deal, part_of: np.ndarray, rng: np.random.Generator, *, most: 
     """The deal after the best of WEIGHED changes at a time, until PATIENCE steps found none; its cost; steps taken."""
     part_of, counts = part_of.copy(), deal.counts(part_of)
     cost, waited = float(deal.cost(counts[None])[0]), 0
-    for step in range(1, most + 1):
+    for step in range(1, most + 1):  # noqa: B007  # returned
         first, second, here, there = _changes(part_of, len(deal.wanted_P), rng)
         waited += 1
         if len(first):
