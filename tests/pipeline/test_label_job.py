@@ -77,6 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.insert(0, "path", paths)
     table.insert(0, "image_id", [f"I{row}" for row in range(COUNT)])
     table.to_csv(folder / "table" / "manifest.csv", index=False)
+    table["path"] = [f"table/{path}" for path in paths]
     table.iloc[:40].to_csv(folder / "first.csv", index=False)
     table.iloc[40:].to_csv(folder / "later.csv", index=False)
     (folder / "space.yaml").write_text(SPACE)

@@ -1,11 +1,14 @@
 """Adding: the images of a folder enter a store, each content once, however often and from wherever it is added."""
 
+import hashlib
 import os
+import stat
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +24,9 @@ from tune_btxrd.labels.records import NewImage
 from tune_btxrd.labels.store import LabelStore
 
 BLOCK = 512  # images in one transaction
+CHUNK = 32  # files that a thread takes at once
+AT_ONCE = 64 << 20  # bytes of a file that are read at once, and no second time for the header
+NOTHING = (0, 0, "")  # is known of a file
 Progress = Callable[[int, int], None]
 
 
@@ -87,7 +93,7 @@ def add_folder(
         holdout=_count_holdout(store, inserted),
         moved=known.moved,
         copies=known.copies,
-        missing=known.note_missing(home),
+        missing=known.note_missing(home, {store_path(file, store.folder) for file in files}),
         regrouped=known.count_regrouped(places),
         unnamed=len(files) - len(places),
         broken=tuple(broken),
@@ -105,7 +111,13 @@ def require_all_read(added: Added, folder: Path) -> None:
 
 def store_path(file: Path, folder: Path) -> str:
     """A file's path relative to the store's folder, with /."""
-    return Path(os.path.relpath(file, folder)).as_posix()
+    below = _relative(file.parent, folder)
+    return file.name if below == "." else f"{below}/{file.name}"
+
+
+@lru_cache(maxsize=64)  # files of one folder follow one another
+def _relative(place: Path, folder: Path) -> str:
+    return Path(os.path.relpath(place, folder)).as_posix()
 
 
 class _Known:
@@ -145,13 +157,13 @@ class _Known:
         self._note(image)
         return True
 
-    def note_missing(self, home: Path) -> int:
-        """Marks the images that should lie below `home` and do not; returns how many are newly marked."""
+    def note_missing(self, home: Path, listed: Set[str]) -> int:
+        """Marks the images that should lie below `home`, where these paths do, and do not; returns how many anew."""
         below = f"{store_path(home, self.store.folder)}/".removeprefix("./")
         lost: list[Row] = [
             (number,)
             for number, sha256, path in self.store.database.rows("SELECT image, sha256, path FROM images WHERE missing = 0")
-            if path.startswith(below) and not self._is_there(sha256, path)
+            if path.startswith(below) and not (path in listed and self.file_at.get(path, NOTHING)[2] == sha256)
         ]
         if lost:
             with self.store.database.writing():
@@ -196,24 +208,32 @@ def _read_all(files: Sequence[Path], folder: Path) -> Iterator[list[_Read]]:
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for start in range(0, len(files), BLOCK):
-            yield list(pool.map(partial(_read, folder=folder), files[start : start + BLOCK]))
+            chunks = [files[at : at + CHUNK] for at in range(start, min(start + BLOCK, len(files)), CHUNK)]
+            yield list(chain.from_iterable(pool.map(partial(_read_some, folder=folder), chunks)))
+
+
+def _read_some(files: Sequence[Path], *, folder: Path) -> list[_Read]:
+    return [_read(file, folder=folder) for file in files]
 
 
 def _read(file: Path, *, folder: Path) -> _Read:
     """The content's hash, and whether its header is an image's; no pixel is decoded."""
     if not str(file).isprintable():
         return _Read(file=file, image=None, reason="its path has characters that are not printable or not UTF-8")
-    if file.suffix.lower() not in DICOM_ENDINGS and (reason := read_header(file).unreadable):
-        return _Read(file=file, image=None, reason=reason)
     try:
         check_id(file.name[:LONGEST_NAME].strip(), "The name of an image")
-        size, mtime = _stat(file)
-        sha256 = file_sha256(file)
+        status = file.stat()
+        is_whole = stat.S_ISREG(status.st_mode) and status.st_size <= AT_ONCE
+        data = file.read_bytes() if is_whole else None
+        if file.suffix.lower() not in DICOM_ENDINGS and (reason := read_header(file, data).unreadable):
+            return _Read(file=file, image=None, reason=reason)
+        sha256 = file_sha256(file) if data is None else hashlib.sha256(data).hexdigest()
     except OSError as error:
         return _Read(file=file, image=None, reason=str(error.strerror))
     except DataError as error:
         return _Read(file=file, image=None, reason=str(error))
-    return _Read(file=file, image=NewImage(path=store_path(file, folder), sha256=sha256, size=size, mtime=mtime))
+    image = NewImage(path=store_path(file, folder), sha256=sha256, size=status.st_size, mtime=status.st_mtime_ns)
+    return _Read(file=file, image=image)
 
 
 def _placed(image: NewImage, place: Place) -> NewImage:

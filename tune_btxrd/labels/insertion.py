@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 from tune_btxrd.data.readers.names import LONGEST_NAME
@@ -10,31 +10,37 @@ from tune_btxrd.labels.acts import now
 from tune_btxrd.labels.database import Database, Row
 from tune_btxrd.labels.records import NewImage
 
+ASKED = 500  # values in one question; SQLite takes 999 everywhere
+
 
 def insert_images(
     database: Database, images: Sequence[NewImage], *, salt: str, holdout_share: float, double_share: float
 ) -> list[int]:
     """As `LabelStore.insert_images`."""
-    new, time = [], now()
+    time = now()
     with database.writing():
+        known = _present(database, "sha256", [image.sha256 for image in images])
+        taken = _present(database, "image_id", [_plain_id(image) for image in images])
+        rows: dict[str, Row] = {}
         for image in images:
-            if database.one("SELECT 1 FROM images WHERE sha256 = ?", (image.sha256,)) is not None:
+            if image.sha256 in known or image.sha256 in rows:
                 continue
-            group = image.group or alone(image.sha256)
+            group, image_id = image.group or alone(image.sha256), _free_id(image, taken)
+            taken[image_id] = 0
             holdout = fraction(salt, "hold-out", group) < holdout_share
             twice = fraction(salt, "twice", image.sha256) < double_share
             shuffle = int(fraction(salt, "order", image.sha256) * 2**53)
-            new.append(
-                database.run(
-                    "INSERT INTO images (sha256, image_id, path, group_name, center, holdout, twice, shuffle, added, "
-                    "size, mtime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *(image.sha256, _free_id(database, image), image.path, group, image.center),
-                        *(holdout, twice, shuffle, time, image.size, image.mtime),
-                    ),
-                )
+            rows[image.sha256] = (
+                *(image.sha256, image_id, image.path, group, image.center),
+                *(holdout, twice, shuffle, time, image.size, image.mtime),
             )
-    return new
+        database.run_many(
+            "INSERT INTO images (sha256, image_id, path, group_name, center, holdout, twice, shuffle, added, "
+            "size, mtime) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            list(rows.values()),
+        )
+        numbers = _present(database, "sha256", list(rows))
+    return [numbers[sha256] for sha256 in rows]
 
 
 def relocate_images(database: Database, images: Sequence[NewImage]) -> None:
@@ -55,11 +61,26 @@ def fraction(salt: str, purpose: str, text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _free_id(database: Database, image: NewImage) -> str:
-    """The image's id: its path with __ between folders; with its content's hash where that is taken or too long."""
-    parts = [part for part in PurePosixPath(image.path).parts if part not in ("..", "/")]
-    name = "__".join(parts).strip()
-    if len(name) <= LONGEST_NAME and database.one("SELECT 1 FROM images WHERE image_id = ?", (name,)) is None:
+def _present(database: Database, column: str, values: Sequence[str]) -> dict[str, int]:
+    """Value -> number of the image that has it in this column, of those that some image has."""
+    found: dict[str, int] = {}
+    for start in range(0, len(values), ASKED):
+        some = values[start : start + ASKED]
+        marks = ",".join("?" * len(some))
+        rows = database.rows(f"SELECT {column}, image FROM images WHERE {column} IN ({marks})", tuple(some))
+        found |= {str(value): int(number or 0) for value, number in rows}
+    return found
+
+
+def _plain_id(image: NewImage) -> str:
+    """An image's path with __ between folders."""
+    return "__".join(part for part in image.path.split("/") if part not in ("", ".", "..")).strip()
+
+
+def _free_id(image: NewImage, taken: Collection[str]) -> str:
+    """The image's id: its path; with its content's hash where that is taken or too long."""
+    name = _plain_id(image)
+    if len(name) <= LONGEST_NAME and name not in taken:
         return name
     stem = PurePosixPath(name)
     return f"{name[: LONGEST_NAME - 32]}~{image.sha256[:16]}{stem.suffix[:12]}"

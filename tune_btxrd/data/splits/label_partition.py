@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 WEIGHED = 200  # changes weighed per step
-STEPS, STEPS_PER_GROUP = 8000, 200  # in all, about a second; fewer for few groups
+STEPS, STEPS_PER_GROUP = 8000, 500  # in all, about a second; fewer for few groups
 PATIENCE = 20  # steps without a better change, after which groups are shaken
 SHAKEN = 20  # one in so many groups, three at least
 FRUITLESS = 40  # shakes in a row, after which groups are dealt anew
