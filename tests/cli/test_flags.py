@@ -3,9 +3,11 @@ presentation) it changes what is printed. A flag that does nothing makes this fa
 """
 
 import ast
+import contextlib
 import inspect
 import itertools
 import json
+from argparse import _SubParsersAction as SubParsers
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,21 @@ from typing import Any
 import pytest
 
 import tune_btxrd.cli.label
+import tune_btxrd.cli.labels
 import tune_btxrd.cli.list
 import tune_btxrd.cli.show
 import tune_btxrd.cli.submit
 import tune_btxrd.cli.watch
 import tune_btxrd.console
+import tune_btxrd.labels.add
+import tune_btxrd.labels.exchange
+import tune_btxrd.labels.status
+import tune_btxrd.labels.store
 import tune_btxrd.pipeline.finished
 import tune_btxrd.pipeline.predict_images
 import tune_btxrd.pipeline.prepare
 import tune_btxrd.pipeline.run
+import tune_btxrd.pipeline.score_store
 import tune_btxrd.pipeline.start
 from tests.support.reports import make_search
 from tune_btxrd.cli import verbs
@@ -46,8 +54,22 @@ SEAMS: dict[str, tuple[Any, str]] = {  # verb -> the function that does its work
     "watch": (tune_btxrd.cli.watch, "watch"),
     "label": (tune_btxrd.cli.label, "label"),
     "list": (tune_btxrd.cli.list, "searches"),
+    "labels init": (tune_btxrd.labels.store.LabelStore, "create"),
+    "labels add": (tune_btxrd.labels.add, "add_folder"),
+    "labels import": (tune_btxrd.labels.exchange, "import_labels"),
+    "labels export": (tune_btxrd.labels.exchange, "export_labels"),
+    "labels status": (tune_btxrd.labels.status, "status"),
+    "labels score": (tune_btxrd.pipeline.score_store, "score_store"),
 }
-PRINTS = {"--json", "--quiet", "--verbose", "--help", "--format", "--output"}  # tested below, by what is printed
+PRINTS = {
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--help",
+    "--format",
+    "--output",
+    "--picture",
+}  # tested below, by what is printed
 NEEDED = {  # words without which a verb cannot be read
     **{verb: ["first"] for verb in ("retrain", "export", "evaluate", "explain", "report", "watch")},
     "trial": ["first", "3"],
@@ -55,6 +77,10 @@ NEEDED = {  # words without which a verb cannot be read
     "predict": ["best.pt", "image.png"],
     "space": ["space.yaml"],
     "submit": ["--storage", "/shared/x"],
+    "labels init": ["chest.db", "--labels", "effusion"],
+    "labels add": ["chest.db", "folder"],
+    "labels import": ["chest.db", "groups.csv"],
+    **{f"labels {verb}": ["chest.db"] for verb in ("export", "status", "score")},
 }
 VALUES = {
     "--gpus-per-trial": "0.5",
@@ -63,6 +89,7 @@ VALUES = {
     "--key": "effusion=e",
     "--cpus-per-trial": "2",
     "--phantom-size": "128",
+    "--group-table": "groups.csv",
 }
 
 
@@ -83,16 +110,18 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what flags may name, and every verb's work replaced by a record of its call."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "groups.csv").write_text("image_id,group\n1,a\n")
     (tmp_path / "config.yaml").write_text("dropout: 0.4\n")
     monkeypatch.chdir(tmp_path)
     for module, name in SEAMS.values():
         monkeypatch.setattr(module, name, recorder)
+    monkeypatch.setattr(tune_btxrd.cli.labels, "_open", lambda path, **settings: contextlib.nullcontext(path))
     return tmp_path
 
 
 def call_of(verb: str, *words: str) -> str:
     """What the verb's work would be called with; for `submit` the command of its job and what is done with it."""
-    flags = parse_words([verb, *NEEDED.get(verb, []), *words])
+    flags = parse_words([*verb.split(), *NEEDED.get(verb, []), *words])
     if verb == "submit":
         own = {name: getattr(flags, name) for name in ("address", "packages", "detach", "status", "log", "stop")}
         return f"{own} {entrypoint(flags)}"
@@ -101,12 +130,19 @@ def call_of(verb: str, *words: str) -> str:
     return str(call.value)
 
 
+def parsers(parser: Parser | None = None, above: str = "") -> dict[str, Parser]:
+    """Verb, or two words where a verb has verbs of its own, -> its parser."""
+    inner = next((action.choices for action in (parser or build_parser())._actions if isinstance(action, SubParsers)), None)
+    if inner is None:
+        return {above.strip(): parser}
+    return {name: leaf for verb, each in inner.items() for name, leaf in parsers(each, f"{above} {verb}").items()}
+
+
 def options() -> list[tuple[str, str]]:
     """(verb, flag) of everything that can be typed."""
-    choices: dict[str, Parser] = next(a for a in build_parser()._actions if a.dest == "verb").choices
     return [
         (verb, flag)
-        for verb, parser in choices.items()
+        for verb, parser in parsers().items()
         for action in parser._actions
         for flag in action.option_strings
         if flag.startswith("--")
@@ -115,8 +151,7 @@ def options() -> list[tuple[str, str]]:
 
 def words_of(verb: str, flag: str) -> list[str]:
     """The flag with a value that is not its default."""
-    parser = next(a for a in build_parser()._actions if a.dest == "verb").choices[verb]
-    action = parser._option_string_actions[flag]
+    action = parsers()[verb]._option_string_actions[flag]
     if action.nargs == 0:
         return [flag]
     if action.choices:
@@ -180,6 +215,13 @@ def test_every_parameter_of_the_api_is_used() -> None:
         (["run", "--cpus-per-trial", "inf"], "--cpus-per-trial"),
         (["run", "--slots", "0"], "--slots"),
         (["predict", "a", "b", "--json", "--format", "csv"], "--format"),
+        (
+            ["labels", "add", "x.db", "folder", "--group-patern", "p"],
+            "labels add takes no --group-patern. Did you mean --group-p",
+        ),
+        (["labels", "status", "x.db", "--group-pattern", "p"], "labels status takes no --group-pattern. See"),
+        (["labels", "score", "x.db", "--stratgy", "p"], "--strategy"),
+        (["labels"], "VERB"),
         ([], "VERB"),
     ],
 )

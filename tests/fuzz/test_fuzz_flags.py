@@ -15,7 +15,16 @@ from tests.support.paths import ROOT
 from tune_btxrd.cli.parser import build_parser
 from tune_btxrd.errors import ConfigError
 
-VERBS: dict[str, argparse.ArgumentParser] = build_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr, assignment]
+
+def leaves(parser: argparse.ArgumentParser, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], argparse.ArgumentParser]:
+    """The words of a verb, two where a verb has verbs of its own, -> its parser."""
+    if parser._subparsers is None:
+        return {above: parser}
+    choices = parser._subparsers._group_actions[0].choices.items()  # type: ignore[union-attr]
+    return {words: leaf for name, each in choices for words, leaf in leaves(each, (*above, name)).items()}
+
+
+VERBS = leaves(build_parser())
 NUMBERS = ("0", "-1", "1", "2", "1.5", "1e9", "99999999999999999999", "nan", "inf", "-inf", "1_0", "0x10", "abc", "", "٣")
 WORDS = (
     *HOSTILE_TEXTS,
@@ -25,7 +34,7 @@ WORDS = (
     *("/", ".", "/dev/null", "/proc/self/mem", "/nosuch/folder", "test_efficientnet", "resnet5O", "hf-hub:x/y"),
 )
 FILE = "a file"
-ALONE = {"watch", "label"}  # they stay until they are ended
+ALONE = {("watch",), ("label",)}  # they stay until they are ended
 LONG = {"--overlays", "--dashboard", "--packages", "--detach"}
 
 
@@ -83,7 +92,7 @@ def command_of(case: Case, dataset: Path, folder: Path) -> list[str]:
         flag = case.choice(action.option_strings)
         given.pop(flag, None)
         words += [flag] if action.nargs == 0 else [f"{flag}={odd_value(case, action, folder)}"]
-    return [verb, *words, *(part for pair in given.items() for part in pair)]
+    return [*verb, *words, *(part for pair in given.items() for part in pair)]
 
 
 def odd_value(case: Case, action: argparse.Action, folder: Path) -> str:

@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,6 +44,14 @@ class Parser(argparse.ArgumentParser):
         if action.option_strings and "" in arg_strings:  # most often a variable that is not set: "$DATA"
             self.error(f"{'/'.join(action.option_strings)} needs a value, but got an empty one: leave it out")
         return super()._get_values(action, arg_strings)
+
+    def chosen(self, flags: argparse.Namespace) -> "Parser":
+        """The parser of the verb that was typed, and of the verb within it where it has such."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                inner: Parser = action.choices[getattr(flags, action.dest)]
+                return inner.chosen(flags)
+        return self
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Raises: ConfigError for words that this verb does not take."""
@@ -305,12 +313,12 @@ def add_talk(parser: argparse.ArgumentParser, *, verbose: bool = False) -> None:
         group.add_argument("-v", "--verbose", action="store_true", help="print every epoch, and Ray's own log")
 
 
-def parse(parser: Parser, choose: Callable[[str], Parser], words: Sequence[str] | None) -> argparse.Namespace:
+def parse(parser: Parser, words: Sequence[str] | None) -> argparse.Namespace:
     """The flags of one verb; words that it does not take are refused with the nearest one that it does.
 
     Raises: ConfigError. SystemExit after --help and --version.
     """
     flags, unknown = parser.parse_known_args(sys.argv[1:] if words is None else words)
     if unknown:
-        choose(flags.verb).refuse(unknown)
+        parser.chosen(flags).refuse(unknown)
     return flags

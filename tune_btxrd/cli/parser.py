@@ -26,9 +26,7 @@ def build_parser() -> Parser:
 
 def parse_words(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The verb that was typed and its flags. Raises: ConfigError; SystemExit after --help and --version."""
-    parser = build_parser()
-    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return flags.parse(parser, actions[0].choices.__getitem__, words)
+    return flags.parse(build_parser(), words)
 
 
 def _search(verb: Parser) -> None:
