@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tune_btxrd.config import TrainConfig
     from tune_btxrd.data.phantom import PhantomSpec
     from tune_btxrd.data.request import DataRequest
+    from tune_btxrd.labels.store import LabelStore
     from tune_btxrd.pipeline.compute import Compute
     from tune_btxrd.pipeline.finished import evaluate, explain, export, report, trial
     from tune_btxrd.pipeline.open_search import OpenSearch, open_search
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PLACES = {  # name -> the module that has it
     "Compute": "pipeline.compute",
     "DataRequest": "data.request",
+    "LabelStore": "labels.store",
     "OpenSearch": "pipeline.open_search",
     "PhantomSpec": "data.phantom",
     "SpaceRequest": "results.search_json",
@@ -48,6 +50,7 @@ PLACES = {  # name -> the module that has it
 __all__ = [
     "Compute",
     "DataRequest",
+    "LabelStore",
     "OpenSearch",
     "PhantomSpec",
     "SpaceRequest",

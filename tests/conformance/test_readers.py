@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from tests.support.datasets import write_dataset, write_folder
+from tests.support.label_stores import act, write_images
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.errors import DataError
+from tune_btxrd.labels.add import add_folder
+from tune_btxrd.labels.store import LabelStore
 
 
 def class_folders(root: Path) -> Path:
@@ -28,10 +31,28 @@ def class_folders_in_parts(root: Path) -> Path:
     return root
 
 
+def label_columns(root: Path) -> Path:
+    return write_folder(
+        root,
+        "image_id,path,label:a,label:b\n1,x/1.png,1,0\n2,x/2.png,,1\n3,y/3.png,0,\n4,y/4.png,1,1\n5,y/5.png,0,0\n",
+    )
+
+
+def label_store(root: Path) -> Path:
+    files = write_images(root, 6)
+    with LabelStore.create(root / "study.db", ("a", "b"), salt="salt", holdout_share=0.0) as store:
+        add_folder(store, root)
+        for number in range(1, len(files) + 1):
+            act(store, number, {"a": number % 2, "b": None if number == 1 else 1})
+    return root / "study.db"
+
+
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "btxrd": write_dataset,
     "btxrd xlsx": lambda root: write_dataset(root, suffix="xlsx"),
     "manifest": write_folder,
+    "label columns": label_columns,
+    "label store": label_store,
     "class folders": class_folders,
     "class folders in parts": class_folders_in_parts,
 }
@@ -48,12 +69,14 @@ def read(root: Path, **more: object) -> Manifest:
 
 
 def test_every_image_has_an_id_a_file_inside_and_a_class(root: Path) -> None:
-    found = read(root)
+    found, home = read(root), root if root.is_dir() else root.parent
     assert len(found) == len(set(found.image_ids)) == len(found.files) == len(found.table) >= 3
-    assert all(file is not None and file.is_file() and file.is_relative_to(root.resolve()) for file in found.files)
+    assert all(file is not None and file.is_file() and file.is_relative_to(home.resolve()) for file in found.files)
     assert all(image_id.isprintable() and "/" not in image_id and "\\" not in image_id for image_id in found.image_ids)
     assert len(found.class_names) == len(set(found.class_names)) >= 2
-    assert sum(found.class_counts) == len(found) and 0 <= found.positive_class < len(found.class_names)
+    assert 0 <= found.positive_class < len(found.class_names) and all(found.class_counts)
+    if found.task.exclusive:  # else an image has several labels, or none
+        assert sum(found.class_counts) == len(found)
 
 
 def test_targets_cannot_be_written_to(root: Path) -> None:

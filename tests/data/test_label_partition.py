@@ -5,7 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.support.paths import SHARED
+from tune_btxrd.data.readers.registry import read_dataset
+from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.label_partition import SIZE_SLACK, partition_labels, share_spread
+
+LABELS = SHARED / "multilabel"
 
 
 def case(seed: int, *, groups: int, labels: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +37,22 @@ def test_no_partition_is_more_even(seed: int, shares: tuple[float, ...]) -> None
         and _lacks(answers, parts) <= _lacks(answers, found)
     )
     assert share_spread(answers, found) <= best + 0.03
+
+
+@pytest.mark.skipif(not LABELS.is_dir(), reason="needs the shared test material")
+@pytest.mark.parametrize("shares", [(0.70, 0.15, 0.15), (0.2,) * 5])
+def test_real_labels_differ_by_three_points_at_most(shares: tuple[float, ...]) -> None:
+    manifest = read_dataset(LABELS)
+    parts = partition_labels(manifest.answers, group_numbers(manifest, [], "patients"), shares=shares, seed=42)
+    assert share_spread(manifest.answers, parts) <= 0.03
+
+
+def test_the_same_call_is_answered_from_memory_and_may_be_changed() -> None:
+    answers, numbers = case(5, groups=12)
+    first = partition_labels(answers, numbers, shares=(0.5, 0.5), seed=1)
+    kept = first.copy()
+    first[:] = -1
+    assert (partition_labels(answers, numbers, shares=(0.5, 0.5), seed=1) == kept).all()
 
 
 def _lacks(answers: np.ndarray, parts: np.ndarray) -> int:

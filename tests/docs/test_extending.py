@@ -11,8 +11,11 @@ import pytest
 from tests.support.recipes import Block, copy_project, recipes
 
 RECIPES = recipes()
-KINDS = {"A loss", "A metric", "A dataset reader", "A sampler", "A backbone", "A listener"}
-EVERY_MEMBER = {"A loss": ("tests/tasks/test_losses.py",)}  # tests that take each member of a seam, a new one too
+KINDS = {"A loss", "A label loss", "A metric", "A dataset reader", "A sampler", "A backbone", "A listener"}
+EVERY_MEMBER = {
+    "A loss": ("tests/tasks/test_losses.py",),
+    "A label loss": ("tests/conformance/test_label_losses.py",),
+}  # tests that take each member of a seam, a new one too
 HOUSE = ("test_imports_point_downwards", "test_no_import_circle", "test_ray_is_imported_in_one_folder")
 
 

@@ -1,7 +1,6 @@
 """Import and export: what a store exports is what our table reader reads, and equal to what its own reader says."""
 
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +36,7 @@ def facts(manifest: Manifest) -> tuple[object, ...]:
     )
 
 
-TAKES_LABELS = find_spec("tune_btxrd.data.readers.label_columns") is not None
-NEEDS = pytest.mark.skipif(not TAKES_LABELS, reason="the table reader takes classes alone")
-
-
-@pytest.mark.parametrize("task", [pytest.param("multilabel", marks=NEEDS), "multiclass"])
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     answers=st.lists(st.tuples(st.sampled_from([0, 1, None]), st.sampled_from([0, 1, None])), min_size=12, max_size=12),

@@ -58,10 +58,10 @@ def ray_session() -> Iterator[None]:
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
     """A folder with drawn images of two per patient, their table with unknowns, and a short space."""
-    folder, rng = tmp_path_factory.mktemp("labels"), np.random.default_rng(0)
+    folder, rng = tmp_path, np.random.default_rng(0)
     targets = np.stack([rng.random(COUNT) < share for share in (0.5, 0.5, 0.2)], axis=1)
     cells = targets.astype(int).astype(str).astype(object)
     cells[rng.random((COUNT, 3)) < (0.0, 0.3, 0.1)] = ""

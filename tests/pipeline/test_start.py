@@ -189,6 +189,34 @@ def test_replaced_images_are_noticed(tmp_path: Path) -> None:
         again(place)
 
 
+def test_a_loss_of_the_other_task_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "manifest.csv").write_text("image_id,path,label:a,label:b\n1,1.png,1,0\n2,2.png,0,1\n")
+    classes, labels = WORDS, ("--data", str(tmp_path / "labels"), *WORDS[8:])
+    place = Place(name="x", storage=str(tmp_path / "results"), checkpoints=tmp_path / "checkpoints")
+    for words, loss, own in ((labels, "weighted_ce", "weighted_bce"), (classes, "asymmetric", "weighted_ce")):
+        asked = said(tmp_path, *words, "--set", f"loss={loss}")
+        asked["space"] = complete_space(asked["space"], asked["data"])
+        with pytest.raises(ConfigError, match=f"one of {own}, .* but got loss='{loss}'"):
+            begin(place, **asked)
+        assert not place.folder.exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_validation_part_that_cannot_be_judged_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "data").mkdir()
+    for number in range(40):
+        Image.new("L", (40, 40), number * 3).save(tmp_path / "data" / f"{number}.png")
+    lines = ["image_id,path,label:a,group", *(f"{n},{n}.png,{int(n < 2)},g{n // 2}" for n in range(40))]
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    place = Place(name="x", storage=str(tmp_path / "results"), checkpoints=tmp_path / "checkpoints")
+    asked = said(tmp_path, "--data", str(tmp_path / "data"), *WORDS[8:])
+    asked["space"] = complete_space(asked["space"], asked["data"])
+    with pytest.raises(DataError, match="known yes and a known no of some label for monitor macro_auc"):
+        begin(place, **asked)
+
+
 def test_results_of_0_1_0_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with tarfile.open(OLD) as archive:
         archive.extractall(tmp_path, filter="data")
