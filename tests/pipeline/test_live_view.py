@@ -1,6 +1,7 @@
 """What a search says while it runs: calm, bounded, as talkative as asked."""
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_200_trials_are_200_lines_in_a_log_file(large: Path, shown: io.StringIO)
     assert lines[0].startswith("  trial    0 ") and "lr=0.001" in lines[0]
     assert lines[13].startswith("  trial   13 failed") and "out of memory" in lines[13]
     assert "\x1b" not in shown.getvalue()
+
+
+def test_an_undefined_recall_is_a_dash_while_it_runs_and_at_its_end(large: Path, shown: io.StringIO):
+    view = play(large, until=0)
+    for trial in view.trials.values():
+        trial.epochs[:] = [{**row, "val_recall_malignant": math.nan} for row in trial.epochs]
+    assert " nan" not in drawn(view) and re.search(r"\d/\d+ +[\d.]+ +- +[\d.]+", drawn(view))
+    view.ended(next(trial for trial in view.trials.values() if trial.best))
+    assert "Malignant recall -" in shown.getvalue() and " nan" not in shown.getvalue()
 
 
 def test_the_live_block_stays_small_however_many_slots_there_are(large: Path, shown: io.StringIO):

@@ -1,5 +1,6 @@
 """The closing table: readable on 80 columns for three classes and for twelve, whatever their names; seeds are summed up."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def text_of(jobs: list[RetrainJob], names: tuple[str, ...], width: int = WIDTH) 
 def job_of(root: Path, **config: object) -> RetrainJob:
     made = TrainConfig.from_dict(config)
     return RetrainJob(split="stratified", stem="stratified", role=WINNER, seed_index=0, config=made, root=root)
+
+
+def test_an_undefined_recall_is_a_dash_and_never_the_lowest(tmp_path: Path) -> None:
+    jobs, names = [job_of(tmp_path / "a"), replace(job_of(tmp_path / "b"), seed_index=1)], tuple("abcdefghijkl")
+    for job in jobs:
+        write_log(job, names)
+        log = pd.read_csv(job.folder / LOG).assign(val_recall_a=float("nan"), val_recall_b=float("nan"))
+        log.to_csv(job.folder / LOG, na_rep="nan")
+    shown = text_of(jobs, names)
+    assert " nan" not in shown and "0.15 (c)" in shown and re.search(r"mean.* -  ", shown)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from tests.support.searches import SPACE, make_record, make_repeat, make_rows, make_spec, make_trial
 from tune_btxrd.errors import ResultError
 from tune_btxrd.results.summary import selection_lines
-from tune_btxrd.search.selection import confirm_seed, corrected_interval, pareto_front, ranking, select
+from tune_btxrd.search.selection import confirm_seed, corrected_interval, is_feasible, pareto_front, ranking, select
 from tune_btxrd.search.space.spec import SearchSpec
 
 HERE = Path()
@@ -88,6 +88,17 @@ def test_beats_only_where_the_interval_excludes_0(gains: tuple[float, ...], beat
 def test_no_confirmation_takes_the_best_search_score() -> None:
     selection = select(make_record(HERE, make_trial(0, [0.7]), make_trial(1, [0.5])), make_spec(confirm=0), val_share=0.2)
     assert selection.winner.number == 1 and selection.standings == () and selection.standing is None
+
+
+def test_an_undefined_recall_enters_no_mean_and_beats_nothing() -> None:
+    spec = SearchSpec.from_text(SPACE + 'constraint: {val_recall_malignant: ">= 0.6"}\n')
+    column = "val_recall_malignant"
+    here, above, gone = (
+        make_trial(n, [0.5 + n / 10], values={column: value}) for n, value in enumerate((0.5, 0.8, math.nan))
+    )
+    assert is_feasible(spec, [above, gone]) and not is_feasible(spec, [here, gone]) and not is_feasible(spec, [gone])
+    assert [trial.number for trial in pareto_front(make_record(HERE, here, above, gone), column)] == [0, 1]
+    assert [trial.number for trial in pareto_front(make_record(HERE, gone), column)] == [2]
 
 
 def test_feasibility_goes_first_and_is_judged_on_confirmed_means() -> None:

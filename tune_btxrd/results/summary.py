@@ -170,11 +170,17 @@ def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[s
         if len(items) > 1:
             for name, over in (("mean", statistics.fmean), ("sd", statistics.stdev)):
                 values = {key: [item.values[key][0] for item in items] for key in items[0].values}
-                cells = {key: shown(over(column), items[0].values[key][1]) for key, column in values.items()}
+                cells = {key: shown(_over(over, column), items[0].values[key][1]) for key, column in values.items()}
                 found = [recalls(item) for item in items]
-                cells |= {key: shown(over([item[key] for item in found]), 2) for key in found[0]}
+                cells |= {key: shown(_over(over, [item[key] for item in found]), 2) for key in found[0]}
                 rows.append({**head, "seed": name, **cells, "best epoch": ""})
     return rows
+
+
+def _over(over: Callable[[Sequence[float]], float], values: Sequence[float]) -> float:
+    """A mean or a deviation of the values that are defined."""
+    known = [value for value in values if not math.isnan(value)]
+    return over(known) if len(known) >= 2 else math.nan
 
 
 def _cells(training: _Training, recalls: Recalls) -> dict[str, str]:

@@ -133,7 +133,7 @@ def _tuple(values: np.ndarray) -> tuple[float, ...]:
 class MultilabelMetrics(EpochMetrics):
     """An epoch of a multilabel training. A mean over labels is one over those that have a yes and a no in validation.
 
-    What cannot be computed is NaN in the record, empty in tables and "-" where a person reads it.
+    What cannot be computed is NaN in the record, nan or empty in tables and "-" where a person reads it.
     """
 
     val_loss: float = score(

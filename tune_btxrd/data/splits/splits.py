@@ -246,7 +246,8 @@ def _dealt(
         dealt, note = _fold_parts(manifest, numbers, fold, folds, seed=seed), ""
     dealt[~manifest.is_labelled] = -1
     if large or FOLD.fullmatch(name) or not manifest.task.exclusive:
-        note = " ".join(filter(None, (note, _gap_note(manifest, dealt, name))))
+        gap = _gap_note(manifest, dealt, name)
+        note = f"{note.rstrip('.')}. {gap}" if note else gap
     return dealt, note
 
 
