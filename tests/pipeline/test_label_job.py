@@ -153,9 +153,9 @@ def test_a_store_is_frozen_resumed_scored_and_its_hold_out_counted() -> None:
     assert ended["dataset"] == began["dataset"]
     assert Path("ray_results/store/splits/holdout.csv").read_text() == splits
     assert read_dataset(Path("study.db")).sha256 != began["dataset"]["sha256"]  # what is labelled now is another dataset
-    with LabelStore.open(Path("study.db")) as store:
+    with LabelStore(Path("study.db"), read_only=True) as store:
         held = store.database.one("SELECT count(*) FROM images WHERE holdout = 1")
-        scored = store.database.one("SELECT count(DISTINCT image) FROM scores")
+        scored = store.database.one("SELECT count(DISTINCT image) FROM predictions")
         assert held and scored and held[0] and scored[0] == COUNT - held[0]
     assert [main(["evaluate", "store", "--yes"]), main(["evaluate", "store", "--yes"])] == [0, 0]
     assert evaluation("store", "holdout")["count"] == 2
