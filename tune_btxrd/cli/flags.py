@@ -69,7 +69,7 @@ def add_data(parser: argparse.ArgumentParser, *, table_only: bool = False) -> No
         "--data",
         type=Path,
         metavar="DIR",
-        help="dataset folder: BTXRD as it unzips, a folder per class, or one with manifest.csv",
+        help="dataset folder: BTXRD as it unzips, a folder per class, BraTS folders, or one with manifest.csv",
     )
     group.add_argument(
         "--groups", choices=("duplicates", "patients", "none"), help="what stays in one part (default: duplicates)"
@@ -87,8 +87,14 @@ def add_data(parser: argparse.ArgumentParser, *, table_only: bool = False) -> No
     group.add_argument("--accept-revision", action="store_true", help="go on although BTXRD's known facts do not hold")
     if table_only:
         group.add_argument("--table-only", action="store_true", help="audit the table without images")
-    group.add_argument("--phantom-count", type=int, metavar="N", help="images of the phantom")
-    group.add_argument("--phantom-size", type=int, metavar="PX", help="longest side of the phantom's images")
+    group.add_argument("--channels", metavar="A,B", help="volumes: which channels, in order, e.g. flair,t1ce (default: all)")
+    group.add_argument("--spacing", type=float, metavar="MM", help="volumes: resample to this voxel size (default: as is)")
+    group.add_argument(
+        "--missing-channel", choices=("refuse", "zero"), help="volumes: a patient lacks a channel (default: refuse)"
+    )
+    group.add_argument("--phantom", choices=("images", "volumes"), help="what the phantom shows (default: images)")
+    group.add_argument("--phantom-count", type=int, metavar="N", help="images or volumes of the phantom")
+    group.add_argument("--phantom-size", type=int, metavar="PX", help="longest side of the phantom's images or volumes")
     add_cache(parser)
 
 
@@ -105,13 +111,14 @@ def add_moved_data(parser: argparse.ArgumentParser) -> None:
 
 def read_data(flags: argparse.Namespace) -> "DataRequest":
     """Raises: ConfigError, DataError: contradictory flags, no such dataset."""
-    from tune_btxrd.data.phantom import PhantomSpec
+    from tune_btxrd.data.phantom import phantom_spec
     from tune_btxrd.data.request import DataRequest
 
-    phantom = {"count": flags.phantom_count, "size": flags.phantom_size}
+    phantom = {"kind": flags.phantom, "count": flags.phantom_count, "size": flags.phantom_size}
     shape = {name: value for name, value in phantom.items() if value is not None}
     if flags.data is not None and shape:
-        raise ConfigError("--phantom-count and --phantom-size shape the phantom, but --data names a folder: leave one out.")
+        names = ", ".join("--phantom" if name == "kind" else f"--phantom-{name}" for name in shape)
+        raise ConfigError(f"{names} shape the phantom, but --data names a folder: leave one out.")
     if flags.data is None and flags.accept_revision and not getattr(flags, "resume", False):
         raise ConfigError("--accept-revision is about a release of BTXRD, but there is no --data: leave it out.")
     return DataRequest(
@@ -124,9 +131,29 @@ def read_data(flags: argparse.Namespace) -> "DataRequest":
         accept_revision=flags.accept_revision,
         layout=flags.layout,
         table_only=getattr(flags, "table_only", False),
-        phantom=PhantomSpec(**shape) if shape else None,
+        phantom=phantom_spec(**shape) if shape else None,
         seed=flags.seed,
+        channels=read_channels(flags.channels),
+        spacing=read_spacing(flags.spacing),
+        missing_channel=flags.missing_channel,
     )
+
+
+def read_channels(text: str | None) -> tuple[str, ...] | None:
+    """The names, lower case as tables are read. Raises: ConfigError for none, or one that is named twice."""
+    if text is None:
+        return None
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--channels names channels, each once, comma-separated, but got {text!r}.")
+    return names
+
+
+def read_spacing(value: float | None) -> float | None:
+    """Raises: ConfigError for what is no size of a voxel."""
+    if value is not None and not 0.1 <= value <= 20:
+        raise ConfigError(f"`0.1 <= spacing <= 20` mm must hold for --spacing, but got {value:g}.")
+    return value
 
 
 def add_storage(parser: argparse.ArgumentParser, *, checkpoints: bool = True) -> None:

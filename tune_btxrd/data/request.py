@@ -6,6 +6,7 @@ from pathlib import Path
 import platformdirs
 
 from tune_btxrd.data.phantom import PhantomSpec
+from tune_btxrd.data.readers.channels import ChannelRequest, MissingChannel
 from tune_btxrd.data.splits.groups import GroupKind
 from tune_btxrd.errors import DataError
 
@@ -26,6 +27,9 @@ class DataRequest:
         phantom: how the phantom is drawn.
         seed: decides the splits; default: SEED.
         event: of a label store: the last event that counts, so that labels that come later change nothing.
+        channels: of volumes: those that a model gets, in order; default: all.
+        spacing: of volumes: mm to which they are resampled; default: as they are.
+        missing_channel: of volumes: what of patients that lack a channel; default: refuse.
     """
 
     data: Path | None = None
@@ -40,6 +44,9 @@ class DataRequest:
     phantom: PhantomSpec | None = None
     seed: int | None = None
     event: int | None = None
+    channels: tuple[str, ...] | None = None
+    spacing: float | None = None
+    missing_channel: MissingChannel | None = None
 
     @property
     def is_phantom(self) -> bool:
@@ -68,6 +75,11 @@ class DataRequest:
     def drawn(self) -> PhantomSpec:
         """How the phantom is drawn."""
         return self.phantom or PhantomSpec()
+
+    @property
+    def asked_channels(self) -> ChannelRequest:
+        """What is said of channels."""
+        return ChannelRequest(names=self.channels, missing=self.missing_channel)
 
     def complete(self) -> "DataRequest":
         """The same with every default said and every path absolute: what `search.json` keeps."""

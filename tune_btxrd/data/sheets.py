@@ -58,7 +58,7 @@ def draw_sheet(
     height = MARGIN + TITLE_LINE + len(manifest.class_names) * BLOCK_HEIGHT
     page = Image.new("RGB", (MARGIN + len(centers) * block_width, height), PAPER)
     title = f"{manifest.dataset}{f', {part}' if part else ''}: images by class{' and center' if manifest.centers else ''}"
-    _write(page, (MARGIN, MARGIN), title, size=TITLE_SIZE, color=INK, width=page.width - 2 * MARGIN)
+    write_line(page, (MARGIN, MARGIN), title, size=TITLE_SIZE, color=INK, width=page.width - 2 * MARGIN)
     for down, name in enumerate(manifest.class_names):
         for right, (center, center_rows) in enumerate(centers.items()):
             corner = (MARGIN + right * block_width, MARGIN + TITLE_LINE + down * BLOCK_HEIGHT)
@@ -66,8 +66,8 @@ def draw_sheet(
             heading = (
                 f"{name}{f', center {center}' if center else ''}: {len(block_rows):,} image{'s' * (len(block_rows) != 1)}"
             )
-            _write(page, corner, heading, size=HEADING_SIZE, color=INK, width=block_width - MARGIN)
-            _draw_block(page, corner, cache, manifest, rows=_spread(block_rows, per_block), places=per_block)
+            write_line(page, corner, heading, size=HEADING_SIZE, color=INK, width=block_width - MARGIN)
+            _draw_block(page, corner, cache, manifest, rows=spread(block_rows, per_block), places=per_block)
     return page
 
 
@@ -81,7 +81,7 @@ def _centers(manifest: Manifest, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {center: rows[names == center] for center in largest}
 
 
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the rows, evenly spread, so that neighbours (often one patient) are not shown together."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))] if len(rows) else rows
 
@@ -101,7 +101,7 @@ def _draw_block(
         captions = (image_id, _person(manifest, int(rows[place])))
         for line, text in enumerate(captions):
             y = top + THUMBNAIL + 3 + line * CAPTION_LINE
-            _write(page, (x, y), text, size=CAPTION_SIZE, color=FAINT, width=THUMBNAIL)
+            write_line(page, (x, y), text, size=CAPTION_SIZE, color=FAINT, width=THUMBNAIL)
 
 
 def _person(manifest: Manifest, row: int) -> str:
@@ -122,6 +122,7 @@ def shortened(text: str, *, size: int, width: int) -> str:
     return f"{text}..."
 
 
-def _write(page: Image.Image, at: tuple[int, int], text: str, *, size: int, color: str, width: int) -> None:
+def write_line(page: Image.Image, at: tuple[int, int], text: str, *, size: int, color: str, width: int) -> None:
+    """Writes one line of text, shortened where it is wider than `width` px."""
     shown = shortened(text, size=size, width=width)
     ImageDraw.Draw(page).text(at, shown, fill=color, font=ImageFont.load_default(size))

@@ -1,7 +1,6 @@
 """Verb `prepare`: reads, checks and audits the dataset, makes the splits, decodes once; says what it found."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,13 @@ from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit.audit import Audit, audit
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.cache.volume_files import require_extra
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
+from tune_btxrd.data.phantom.heads import GRADES
 from tune_btxrd.data.readers.btxrd import CLASS_NAMES
 from tune_btxrd.data.readers.names import examples, same_spelling
-from tune_btxrd.data.readers.registry import read_dataset, require_class, task_of
+from tune_btxrd.data.readers.registry import read_dataset, require_class
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.folds import closed_rows, make_folds
@@ -38,9 +39,7 @@ from tune_btxrd.data.splits.splits import (
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.files import write_whole
 from tune_btxrd.pipeline.prepare_pictures import write_pictures
-from tune_btxrd.search.space.spec import SearchSpec
-from tune_btxrd.tasks.registry import DEFAULT
-from tune_btxrd.tasks.task import Task
+from tune_btxrd.pipeline.shipped import usual_size
 from tune_btxrd.training.source import Source
 
 COMMON = "common"
@@ -107,8 +106,9 @@ def prepare(
     require_readable(request, splits or (), searched=searched)
     heading("Prepare")
     manifest = read_manifest(request)
-    request = replace(request, event=manifest.event)  # labels that come later change nothing here
-    tell(f"{len(manifest)} images in {manifest.root}: {manifest.task.count_words(manifest.targets, manifest.class_names)}")
+    request = replace(request, event=manifest.event, channels=manifest.channels or None)  # what comes later changes nothing
+    noun = "volumes" if manifest.channels else "images"
+    tell(f"{len(manifest)} {noun} in {manifest.root}: {manifest.task.count_words(manifest.targets, manifest.class_names)}")
     for note in manifest.notes:
         tell(f"  {note}")
     hashes = _hashes(request, manifest)
@@ -159,25 +159,10 @@ def require_readable(request: DataRequest, splits: Sequence[str], *, searched: s
         if not name.endswith(".csv"):
             require_known_split(name)
     if request.is_phantom:
-        require_class(request.positive_class, CLASS_NAMES)
-
-
-def shipped_space(request: DataRequest) -> Path:
-    """The search space for this dataset: of the checkout, or where an installed package keeps it."""
-    checkout = Path(__file__).parents[2] / "search_spaces"
-    folder = checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tune_btxrd" / "search_spaces"
-    plain = "btxrd.yaml" if task_of_request(request).exclusive else "multilabel.yaml"
-    return folder / ("phantom.yaml" if request.is_phantom else plain)
-
-
-def task_of_request(request: DataRequest) -> Task:
-    """What targets of a dataset are, before it is read; the phantom's are classes."""
-    return DEFAULT if request.data is None else task_of(request.data)
-
-
-def usual_size(request: DataRequest) -> int:
-    """The side of the images that the shipped search space trains on, px."""
-    return SearchSpec.load(shipped_space(request)).hand_made.image_size
+        drawn = request.drawn.kind == "volumes"
+        require_class(request.positive_class, GRADES if drawn else CLASS_NAMES)
+        if drawn:
+            require_extra()
 
 
 def prepared_folder(prepared: Prepared) -> Path:
@@ -197,7 +182,7 @@ def read_manifest(request: DataRequest) -> Manifest:
         root = request.cache_folder / spec.name
         with progress("phantom drawn") as advance:
             make_phantom(root, spec, progress=advance)
-    return read_dataset(
+    manifest = read_dataset(
         root.resolve(),
         dataset="phantom" if request.is_phantom else None,
         positive_class=request.positive_class,
@@ -206,7 +191,11 @@ def read_manifest(request: DataRequest) -> Manifest:
         exclude=read_ids(request.exclude) if request.exclude else (),
         layout=request.layout,
         event=request.event,
+        channels=request.asked_channels,
     )
+    if request.spacing is not None and not manifest.channels:
+        raise ConfigError(f"--spacing is for volumes, but {manifest.root} holds images: leave it out.")
+    return manifest
 
 
 def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str, str] | None = None) -> list[Pair]:
@@ -230,11 +219,19 @@ def open_cache(
     """The decoded images; what is not there yet is decoded. Raises: DataError."""
     hashes = hashes if hashes is not None else _hashes(request, manifest)
     with progress("decoded") as advance:
-        cache = build_cache(manifest, image_size=image_size, cache_dir=request.cache_folder, hashes=hashes, progress=advance)
+        cache = build_cache(
+            manifest,
+            image_size=image_size,
+            cache_dir=request.cache_folder,
+            hashes=hashes,
+            spacing=request.spacing,
+            progress=advance,
+        )
     tell(f"decoded to {image_size} px: {cache.path}")
     for note in dict.fromkeys(cache.notes.values()):
         told = [image_id for image_id, found in cache.notes.items() if found == note]
-        tell(f"  {len(told)} image(s), {examples(told)}: {note}")
+        noun = "volume" if manifest.channels else "image"
+        tell(f"  {len(told)} {noun}(s), {examples(told)}: {note}")
     return cache
 
 

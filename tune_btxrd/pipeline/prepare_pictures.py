@@ -9,11 +9,19 @@ from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.sheets import contact_sheet
+from tune_btxrd.data.volume_sheets import volume_sheet
 
 
 def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: tuple[str, ...], part: str) -> None:
-    """Contact sheets of the images of a part, as `part` calls it: by class and center, and before and after augmentation."""
+    """Contact sheets of the images of a part, as `part` calls it: by class and center, and before and after augmentation.
+
+    Of volumes: by class, in three planes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if manifest.channels:
+        volume_sheet(cache, manifest, folder / "volumes.png", ids=ids, part=part)
+        tell(f"picture: {folder / 'volumes.png'}")
+        return
     contact_sheet(cache, manifest, folder / "images.png", ids=ids, part=part)
     # augmentation is torch's; a process of its own keeps torch out of the driver
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -21,10 +21,9 @@ from tune_btxrd.pipeline.prepare import (
     prepare,
     read_manifest,
     require_weights_allowed,
-    shipped_space,
-    task_of_request,
     write_prepared,
 )
+from tune_btxrd.pipeline.shipped import shipped_space, task_of_request
 from tune_btxrd.pipeline.together import check_losses, check_models, check_monitor, tell_notes
 from tune_btxrd.results.search_json import (
     SPACE_FILE,

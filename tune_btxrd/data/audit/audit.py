@@ -7,21 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.audit import short_lines
-from tune_btxrd.data.audit.features import class_by_center, file_features, pixel_features, table_features
+from tune_btxrd.data.audit import short_lines, volume_measures
+from tune_btxrd.data.audit.features import (
+    FILE_FEATURES,
+    PIXEL_FEATURES,
+    class_by_center,
+    file_features,
+    pixel_features,
+    table_features,
+)
 from tune_btxrd.data.audit.findings import (
+    SPACING,
     Finding,
     ImagePair,
+    decoding_findings,
     file_findings,
+    grid_findings,
     pair_findings,
     shortcut_findings,
     sibling_findings,
 )
 from tune_btxrd.data.audit.headers import ImageHeader, image_headers
-from tune_btxrd.data.audit.picture_measures import measure_pixels, near_pairs
+from tune_btxrd.data.audit.picture_measures import NEAR_BITS, measure_pixels, near_pairs
 from tune_btxrd.data.audit.shortcuts import NOT, Feature, Shortcut, measure_shortcuts
 from tune_btxrd.data.audit.siblings import Siblings, find_siblings, group_sizes
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.cache.volume_files import VolumeHeader
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import Pair, group_numbers, names_persons
 from tune_btxrd.data.splits.splits import Split
@@ -49,6 +60,8 @@ class Audit:
         patients: images in a probable patient -> number of such patients.
         siblings: what val and test of each split share with train.
         shortcuts: each feature, measured alone.
+        grids: of volumes: shape, spacing, axes and type of the stored voxels -> how many volumes have each.
+        decoding: what decoding had to do or assume -> ids, of the few of which there is something to say.
         not_measured: what could not be measured -> why.
         findings: all of it in lines.
     """
@@ -66,6 +79,8 @@ class Audit:
     shortcuts: tuple[Shortcut, ...]
     not_measured: Mapping[str, str]
     findings: tuple[Finding, ...]
+    grids: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    decoding: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for `audit.json`: names as the attributes, verdicts of the shortcuts added."""
@@ -84,7 +99,9 @@ class Audit:
     def short_lines(self) -> list[str]:
         """About a dozen lines for the terminal."""
         return [
-            f"{self.images:,} images: {short_lines.counts_line(self.class_counts)}",
+            f"{self.images:,} {'volumes' if self.grids else 'images'}: {short_lines.counts_line(self.class_counts)}",
+            *short_lines.grid_lines(self.grids),
+            *[f"{found.meaning}: {found.cure}" for found in self.findings if found.finding == SPACING],
             *short_lines.center_lines(self.class_by_center),
             *short_lines.file_lines(self.missing, self.unreadable, self.not_measured),
             *short_lines.pair_lines(
@@ -121,6 +138,9 @@ def audit(
     patients, duplicates = _groups(manifest, pairs)
     headers, pixels = _read(manifest, cache, progress)
     unreadable = {image_id: header.unreadable for image_id, header in headers.items() if header.unreadable}
+    grids = volume_measures.grids(_of_volumes(headers))
+    spacing_note = volume_measures.spacing_note(_of_volumes(headers), None if cache is None else cache.spacing)
+    decoding = _decoding(cache, manifest)
     shortcuts = tuple(_shortcuts(manifest, headers, pixels, numbers=patients))
     same = tuple(_image_pair(manifest, int(first), int(second)) for first, second in map(manifest.rows, pairs))
     near = tuple(_image_pair(manifest, *pair) for pair in _near(pixels) if duplicates[pair[0]] != duplicates[pair[1]])
@@ -144,18 +164,25 @@ def audit(
             *file_findings(missing, unreadable),
             *pair_findings(same, near),
             *sibling_findings(siblings),
+            *grid_findings(grids, spacing_note),
+            *decoding_findings(decoding),
             *shortcut_findings(shortcuts),
         ),
+        grids=grids,
+        decoding=decoding,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pixels:
-    """What was measured on M decoded images: their rows in the manifest, borders (M, 12), perceptual hashes (M, B)."""
+    """What was measured on M decoded samples: their rows in the manifest, features, perceptual hashes (M, B), and how many
+    bits of two hashes may differ for them to count as nearly the same.
+    """
 
     rows: np.ndarray
-    borders: np.ndarray
+    features: list[Feature]
     hashes: np.ndarray
+    near: int
 
 
 def _names_patients(manifest: Manifest) -> bool:
@@ -168,10 +195,23 @@ def _groups(manifest: Manifest, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.n
     return patients, group_numbers(dataclasses.replace(manifest, groups=None), pairs, "duplicates")
 
 
+def _of_volumes(headers: Mapping[str, ImageHeader | VolumeHeader]) -> dict[str, VolumeHeader]:
+    return {image_id: header for image_id, header in headers.items() if isinstance(header, VolumeHeader)}
+
+
+def _decoding(cache: ImageCache | None, manifest: Manifest) -> dict[str, list[str]]:
+    """Note -> ids; a note has several parts where several things are to be said of one sample."""
+    found: dict[str, list[str]] = {}
+    for image_id, note in ({} if cache is None or not manifest.channels else cache.notes).items():
+        for part in note.split("; "):
+            found.setdefault(part, []).append(image_id)
+    return found
+
+
 def _read(
     manifest: Manifest, cache: ImageCache | None, progress: Progress | None
-) -> tuple[dict[str, ImageHeader], _Pixels | None]:
-    """Headers of all files, then borders and hashes of all decoded images. Progress counts both together."""
+) -> tuple[Mapping[str, ImageHeader | VolumeHeader], _Pixels | None]:
+    """Headers of all files, then borders (volumes: foreground) and hashes of all decoded samples. Progress counts both."""
     files = sum(file is not None for file in manifest.files)
     decoded = set() if cache is None else set(cache.image_ids)
     total = files + sum(image_id in decoded for image_id in manifest.image_ids)
@@ -180,27 +220,40 @@ def _read(
         if progress is not None:
             progress(done, total)
 
-    headers = image_headers(manifest, progress=lambda done, _: report(done))
+    read_headers = volume_measures.volume_headers if manifest.channels else image_headers
+    headers: Mapping[str, ImageHeader | VolumeHeader] = read_headers(manifest, progress=lambda done, _: report(done))
     ids = [i for i in manifest.image_ids if i in decoded and i in headers and not headers[i].unreadable]
     if cache is None or not ids:
         return headers, None
-    sizes = [(headers[image_id].width, headers[image_id].height) for image_id in ids]
-    borders, hashes = measure_pixels(
-        cache.images, cache.rows(ids).tolist(), sizes=sizes, progress=lambda done, _: report(files + done)
-    )
-    return headers, _Pixels(rows=manifest.rows(ids), borders=borders, hashes=hashes)
+    rows, chosen = manifest.rows(ids), cache.rows(ids).tolist()
+    if manifest.channels:
+        foreground, hashes = volume_measures.measure_volumes(
+            cache.images, chosen, progress=lambda done, _: report(files + done)
+        )
+        features = [Feature(name=volume_measures.FOREGROUND, numbers=foreground)]
+        return headers, _Pixels(rows=rows, features=features, hashes=hashes, near=volume_measures.NEAR)
+    sizes = [(header.width, header.height) for i in ids if isinstance(header := headers[i], ImageHeader)]
+    borders, hashes = measure_pixels(cache.images, chosen, sizes=sizes, progress=lambda done, _: report(files + done))
+    return headers, _Pixels(rows=rows, features=pixel_features(borders), hashes=hashes, near=NEAR_BITS)
 
 
 def _shortcuts(
-    manifest: Manifest, headers: Mapping[str, ImageHeader], pixels: _Pixels | None, *, numbers: np.ndarray
+    manifest: Manifest,
+    headers: Mapping[str, ImageHeader | VolumeHeader],
+    pixels: _Pixels | None,
+    *,
+    numbers: np.ndarray,
 ) -> Iterator[Shortcut]:
     """Every feature that is at hand, on the images for which it is."""
     features_of: dict[tuple[int, ...], list[Feature]] = {tuple(range(len(manifest))): table_features(manifest)}
     if readable := {image_id: header for image_id, header in headers.items() if not header.unreadable}:
         rows = tuple(manifest.rows(readable).tolist())
-        features_of.setdefault(rows, []).extend(file_features(list(readable.values())))
+        of_volumes = list(_of_volumes(readable).values())
+        of_images = [header for header in readable.values() if isinstance(header, ImageHeader)]
+        found = volume_measures.header_features(of_volumes) if of_volumes else file_features(of_images)
+        features_of.setdefault(rows, []).extend(found)
     if pixels is not None:
-        features_of.setdefault(tuple(pixels.rows.tolist()), []).extend(pixel_features(pixels.borders))
+        features_of.setdefault(tuple(pixels.rows.tolist()), []).extend(pixels.features)
     for rows, features in features_of.items():  # those on the same images are cross-validated on the same folds
         chosen = np.array(rows)
         yield from measure_shortcuts(
@@ -223,7 +276,7 @@ def _names(manifest: Manifest, rows: np.ndarray) -> list[np.ndarray]:
 def _near(pixels: _Pixels | None) -> Iterator[tuple[int, int, int]]:
     """(first row, second row, bits that differ) in the manifest's rows."""
     if pixels is not None:
-        for first, second, bits in near_pairs(pixels.hashes):
+        for first, second, bits in near_pairs(pixels.hashes, within=pixels.near):
             yield int(pixels.rows[first]), int(pixels.rows[second]), bits
 
 
@@ -239,15 +292,21 @@ def _image_pair(manifest: Manifest, first: int, second: int, bits: int = 0) -> I
 
 
 def _not_measured(
-    manifest: Manifest, headers: Mapping[str, ImageHeader], pixels: _Pixels | None, *, duplicates_known: bool
+    manifest: Manifest,
+    headers: Mapping[str, ImageHeader | VolumeHeader],
+    pixels: _Pixels | None,
+    *,
+    duplicates_known: bool,
 ) -> dict[str, str]:
     missing: dict[str, str] = {}
     if not duplicates_known:
         missing["duplicate files"] = NO_HASHES
     if not _names_patients(manifest):
         missing["probable patients"] = NO_PERSONS
+    features = volume_measures.FEATURES if manifest.channels else FILE_FEATURES
+    measured = (volume_measures.FOREGROUND,) if manifest.channels else PIXEL_FEATURES
     if not headers:
-        missing |= dict.fromkeys(("missing and unreadable files", "image size", "image mode"), NO_FILES)
+        missing |= dict.fromkeys(("missing and unreadable files", *features), NO_FILES)
     if pixels is None:
-        missing |= dict.fromkeys(("border", "near-duplicates"), NO_PIXELS if headers else NO_FILES)
+        missing |= dict.fromkeys((*measured, "near-duplicates"), NO_PIXELS if headers else NO_FILES)
     return missing

@@ -64,8 +64,16 @@ SHORTCUT_WORDS = {  # feature -> (what a model could do with it, what is done or
         "Score center by center; search with --split center.",
     ),
     "image mode": ("Files of one class were made in another way.", "Grey is stored once for all; score center by center."),
+    "volume shape": ("Scans of one class were made or cut in another way.", "Compare scores within shapes."),
+    "spacing": (
+        "Scans of one class have other voxels: resizing leaves traces.",
+        "Use --spacing 1.0; compare within spacings.",
+    ),
+    "axes and type": ("Files of one class were written by another program.", "Axes are turned alike, values are z-scored."),
+    "foreground": ("The size or shape of the head (or of its crop) tells the class.", "Look at the saliency maps."),
     "border": ("Frames, margins and collimation differ by class.", "Look at the saliency maps; crop frames before use."),
 }
+SPACING = "spacing as stored"  # the finding that voxels of unlike size, or long ones, are taken as they are
 CENTER_WORDS = (
     "A model can recognise the center and use its class mix.",
     "Score center by center; search with --split center.",
@@ -125,6 +133,39 @@ def sibling_findings(siblings: Sequence[Siblings]) -> list[Finding]:
         )
         for found in siblings
         if found.with_sibling
+    ]
+
+
+def grid_findings(grids: Mapping[str, Mapping[str, int]], note: str) -> list[Finding]:
+    """Shape, spacing, axes and type of volumes, where they are not all the same, and what to say of their spacing."""
+    rows = [
+        Finding(
+            finding=f"different {name}",
+            where=examples([f"{value}: {count}" for value, count in counts.items()], 5),
+            strength=f"{len(counts)} values",
+            meaning="Files come from several scanners or preparations.",
+            cure="See its shortcut below; axes are turned alike, and --spacing MM resamples.",
+        )
+        for name, counts in grids.items()
+        if len(counts) > 1
+    ]
+    if note:
+        meaning, _, cure = note.partition(": ")
+        rows.append(Finding(finding=SPACING, where="all", strength="", meaning=meaning, cure=cure))
+    return rows
+
+
+def decoding_findings(decoding: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """What decoding of volumes had to do or assume: resampled channels, headers without orientation, zeros for a channel."""
+    return [
+        Finding(
+            finding="decoded otherwise",
+            where=examples(list(ids), 10),
+            strength=f"{len(ids)} volumes",
+            meaning=note,
+            cure="Nothing to do where that is right; else mend the files and prepare again.",
+        )
+        for note, ids in decoding.items()
     ]
 
 

@@ -7,13 +7,27 @@ from tune_btxrd.data.audit.shortcuts import ACROSS, Label, Shortcut
 from tune_btxrd.data.audit.siblings import Siblings
 from tune_btxrd.data.readers.names import examples
 
-SEEN_BY_MODEL = ("image size", "image mode", "border")  # they leave traces in the decoded pixels
+SEEN_BY_MODEL = (
+    "image size",
+    "image mode",
+    "border",
+    "volume shape",
+    "spacing",
+    "foreground",
+)  # they leave traces in the decoded pixels
 CENTERS_SHOWN = 5
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
     """Counts in words: `1,879 Normal, 1,525 Benign`."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def grid_lines(grids: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """For the terminal: what the headers of volumes say, the most frequent values first."""
+    return [
+        f"{name}: {examples([f'{value} ({count})' for value, count in counts.items()], 4)}" for name, counts in grids.items()
+    ]
 
 
 def center_lines(class_by_center: Mapping[str, Mapping[str, int]]) -> list[str]:

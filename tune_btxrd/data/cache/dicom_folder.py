@@ -1,5 +1,6 @@
 """DICOM folder: the slices of one series as voxels and affine, ordered by their places in the patient."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,21 @@ def read_slices(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_geometry(folder: Path) -> tuple[tuple[int, ...], np.ndarray, str]:
     """Shape, affine and kind of voxel of a series, from its headers. Raises: UnreadableError."""
-    slices = _series(folder)
+    slices = _series(folder, pixels=False)
     first = slices[0]
     shape = (int(first.Columns), int(first.Rows), len(slices))
     return shape, _affine(folder, slices), f"{'int' if first.get('PixelRepresentation', 0) else 'uint'}{first.BitsAllocated}"
 
 
 def patient_of(folder: Path) -> str:
-    """PatientID of the first slice, or "" where it names none. Raises: UnreadableError."""
-    return str(_series(folder)[0].get("PatientID", "") or "").strip()
+    """PatientID of the slices, or "" where they name none. Raises: UnreadableError."""
+    found = next(_headers(folder, pixels=False), None)
+    return "" if found is None else str(found.get("PatientID", "") or "").strip()
 
 
-def _series(folder: Path) -> list[Any]:
-    """The slices in order along their normal, headers read."""
-    found = _headers(folder)
+def _series(folder: Path, *, pixels: bool = True) -> list[Any]:
+    """The slices in order along their normal."""
+    found = list(_headers(folder, pixels=pixels))
     if not found:
         raise UnreadableError(folder.name, "holds no DICOM slices")
     if len(kinds := {str(part.get("SeriesInstanceUID", "")) for part in found}) > 1:
@@ -71,25 +73,24 @@ def _series(folder: Path) -> list[Any]:
     return sorted(found, key=lambda part: float(normal @ np.array(part.ImagePositionPatient, dtype=np.float64)))
 
 
-def _headers(folder: Path) -> list[Any]:
+def _headers(folder: Path, *, pixels: bool) -> Iterator[Any]:
+    """Every slice in order of the files' names, with its pixels or without."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    found = []
     for path in sorted(folder.iterdir()):
         if is_no_data(path.name) or not path.is_file():
             continue
         try:
-            part = pydicom.dcmread(path)
+            part = pydicom.dcmread(path, stop_before_pixels=not pixels)
         except InvalidDicomError:
             continue  # a text or a picture beside the slices
         except Exception as error:  # as above
             raise UnreadableError(
                 folder.name, f"has a damaged slice {path.name} ({type(error).__name__}: {first_line(error, 80)})"
             ) from error
-        if "PixelData" in part:
-            found.append(part)
-    return found
+        if part.get("Rows") is not None:
+            yield part
 
 
 def _normal(part: Any) -> np.ndarray:

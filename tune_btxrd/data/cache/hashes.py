@@ -35,7 +35,7 @@ def file_hashes(
     store = cache_dir / f"hashes-{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:16]}.json"
     known = _read_known(store)
     files = _files(manifest)
-    parts_of = _parts if manifest.channels else _itself
+    parts_of = volume_parts if manifest.channels else _itself
     stats, unreadable = _stats(files, parts_of)
     stale = [i for i, (size, mtime) in stats.items() if known.get(str(files[i]), [])[:2] != [size, mtime]]
     if stale:
@@ -65,7 +65,7 @@ def sample_sha256(files: Sequence[Path | None]) -> str:
     """The hash of a volume, from its channels' files. Raises: OSError."""
     hashes: list[str | None] = []
     for file in files:
-        digest = None if file is None else _hash(file, _parts)
+        digest = None if file is None else _hash(file, volume_parts)
         if isinstance(digest, OSError):
             raise digest
         hashes.append(digest)
@@ -100,7 +100,7 @@ def _itself(file: Path) -> list[Path]:
     return [file]
 
 
-def _parts(file: Path) -> list[Path]:
+def volume_parts(file: Path) -> list[Path]:
     """What a volume's path stands for: the file; of a folder of slices all in it; of an Analyze pair both halves."""
     if file.is_dir():
         return sorted(path for path in file.iterdir() if path.is_file() and not is_no_data(path.name))

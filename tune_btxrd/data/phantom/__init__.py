@@ -6,8 +6,11 @@ cases     patients, views and the released table
 body      a posed region -> soft tissue and bone; lesions: tumours in it
 film      what each center's equipment makes of it; picture: one case -> one image
 folder    all of it -> dataset.xlsx, images/, Annotations/
+
+Or of heads with a lesion, laid out like BraTS: `heads` draws one patient, `brats` writes the folders.
 """
 
-from tune_btxrd.data.phantom.folder import PhantomSpec, make_phantom
+from tune_btxrd.data.phantom.folder import make_phantom
+from tune_btxrd.data.phantom.spec import PhantomKind, PhantomSpec, phantom_spec
 
-__all__ = ["PhantomSpec", "make_phantom"]
+__all__ = ["PhantomKind", "PhantomSpec", "make_phantom", "phantom_spec"]

@@ -1,4 +1,4 @@
-"""The phantom as a folder in BTXRD's layout: `dataset.xlsx`, `images/`, `Annotations/`."""
+"""The phantom as a folder: in BTXRD's layout `dataset.xlsx`, `images/`, `Annotations/`; of volumes in BraTS's."""
 
 import json
 import multiprocessing
@@ -6,57 +6,27 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from tune_btxrd.data.phantom.body import REGIONS
 from tune_btxrd.data.phantom.cases import Case, plan_cases, table_of
 from tune_btxrd.data.phantom.picture import draw_picture
-from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.data.phantom.spec import PhantomSpec
+from tune_btxrd.errors import DataError
 
-DRAWING = 4  # raise it with every change of the drawing: an older folder is then not taken for a new one
+T = TypeVar("T")
 _MARK = "phantom.json"  # written last: a folder that has it is whole
 _ALONE = 24  # up to so many images are drawn without worker processes, whose start would take longer
-
-
-@dataclass(frozen=True)
-class PhantomSpec:
-    """What decides the phantom's bytes, given the versions of NumPy, SciPy and Pillow.
-
-    Attributes:
-        count: images, at least 18.
-        size: pixels of the longest side, 64..4096; single images are down to a fifth smaller.
-        seed: at least 0.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    count: int = 400
-    size: int = 384
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """A folder name that changes with whatever changes the images."""
-        return f"phantom-{self.count}x{self.size}-seed{self.seed}-drawing{DRAWING}"
-
-    def __post_init__(self) -> None:
-        if self.count < 18:
-            raise ConfigError(f"A phantom needs at least 18 images, two per class and center, but got count={self.count}.")
-        if not 64 <= self.size <= 4096:
-            raise ConfigError(f"`64 <= size <= 4096` pixels must hold for a phantom, but got size={self.size}.")
-        if self.seed < 0:
-            raise ConfigError(f"A phantom's seed is a whole number from 0 up, but got seed={self.seed}.")
 
 
 def make_phantom(root: Path, spec: PhantomSpec, *, progress: Callable[[int, int], None] | None = None) -> None:
     """Draws the phantom into the folder `root`, or leaves it alone where the same phantom is already there.
 
-    Written aside and renamed: a folder that exists is whole. Images are drawn in parallel; each depends on its own seed.
+    Written aside and renamed: a folder that exists is whole. Samples are drawn in parallel; each depends on its own seed.
 
     Raises:
         DataError: `root` exists and is something else.
@@ -76,14 +46,10 @@ def _is_there(root: Path, spec: PhantomSpec) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     mark = root / _MARK
-    if mark.is_file() and json.loads(mark.read_text()) == _mark(spec):
+    if mark.is_file() and json.loads(mark.read_text()) == spec.mark:
         return True
     found = mark.read_text().strip() if mark.is_file() else "no phantom"
     raise DataError(f"The phantom goes into a new folder, but {root} holds {found}: remove it or name another folder.")
-
-
-def _mark(spec: PhantomSpec) -> dict[str, int]:
-    return {**asdict(spec), "drawing": DRAWING}
 
 
 def _move(aside: Path, root: Path, spec: PhantomSpec) -> None:
@@ -97,17 +63,31 @@ def _move(aside: Path, root: Path, spec: PhantomSpec) -> None:
 
 
 def _write(folder: Path, spec: PhantomSpec, *, progress: Callable[[int, int], None] | None) -> None:
+    written = _write_volumes(folder, spec) if spec.kind == "volumes" else _write_images(folder, spec)
+    for done, _ in enumerate(written, start=1):
+        if progress is not None:
+            progress(done, spec.count)
+    (folder / _MARK).write_text(json.dumps(spec.mark) + "\n")
+
+
+def _write_images(folder: Path, spec: PhantomSpec) -> Iterator[None]:
     for name in ("images", "Annotations"):
         (folder / name).mkdir(parents=True)
     cases = plan_cases(spec.count, size=spec.size, seed=spec.seed)
     table_of(cases, places=_places()).to_excel(folder / "dataset.xlsx", index=False, sheet_name="Sheet1")
-    for done, _ in enumerate(_in_parallel(partial(_write_case, folder=folder, seed=spec.seed), cases), start=1):
-        if progress is not None:
-            progress(done, len(cases))
-    (folder / _MARK).write_text(json.dumps(_mark(spec)) + "\n")
+    yield from _in_parallel(partial(_write_case, folder=folder, seed=spec.seed), cases)
 
 
-def _in_parallel(work: Callable[[Case], None], cases: list[Case]) -> Iterator[None]:
+def _write_volumes(folder: Path, spec: PhantomSpec) -> Iterator[None]:
+    from tune_btxrd.data.phantom.brats import plan_heads, write_head, write_mapping  # they need nibabel
+
+    heads = plan_heads(spec.count, seed=spec.seed)
+    folder.mkdir(parents=True)
+    write_mapping(folder, heads)
+    yield from _in_parallel(partial(write_head, folder=folder, size=spec.size, seed=spec.seed), heads)
+
+
+def _in_parallel(work: Callable[[T], None], cases: list[T]) -> Iterator[None]:
     """Does the work for every case, in processes when that pays."""
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
     if len(cases) <= _ALONE or workers == 1:

@@ -79,7 +79,7 @@ def account(root: Path, *, taken: Collection[Path], used: Collection[Path] = ())
         used: what else was read: tables, annotations.
     """
     images, others, known = set(taken), Counter[str](), set(used)
-    endings = Counter(path.suffix.lower() or "no ending" for path in images)
+    endings = Counter(_ending(path) or "no ending" for path in images)
     for found in walk(root):
         path = found.path.resolve()
         if path not in images and path not in known:
@@ -102,5 +102,11 @@ def _kind(found: Found) -> str:
         return "hidden" if found.path.name == name else f"in {name}"
     if name:
         return name if found.path.name == name else f"in {name}"
-    ending = found.path.suffix.lower() or "without ending"
+    ending = _ending(found.path) or "without ending"
     return f"{ending} that are not in the dataset" if is_image(found.path) else ending
+
+
+def _ending(path: Path) -> str:
+    """Lower case; of a packed file with what is packed: `.nii.gz`."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    return "".join(endings) if len(endings) == 2 and endings[-1] == ".gz" else path.suffix.lower()

@@ -45,20 +45,28 @@ class FileFinder:
         self._names: dict[Path, dict[str, set[str]]] = {}
         self.respelled: list[str] = []  # paths that led to a file of another spelling
 
-    def find(self, relative: str, what: str) -> Path | None:
-        """The file, or None where there is none.
+    def find(self, relative: str, what: str, *, folders: bool = False) -> Path | None:
+        """The file (with `folders`: or folder), or None where there is none.
 
         Raises:
             DataError: the path leads out of the folder, or two files are meant as well.
         """
         path = inside(self._root, relative, what)
-        if path.is_file():
+        if path.is_file() or (folders and path.is_dir()):
             return path
-        found = self._respelled(relative, what)
+        found = self._respelled(relative, what, folders=folders)
         if found is None:
             return None
         self.respelled.append(relative)
         return inside(self._root, found.relative_to(self._root), what)
+
+    def is_folder(self, relative: str) -> bool:
+        """Whether a path leads to a folder below this one."""
+        try:
+            found = self.find(relative, "A path", folders=True)
+        except DataError:
+            return False  # whoever reads the table says what is wrong with it
+        return found is not None and found.is_dir()
 
     def notes(self) -> tuple[str, ...]:
         """A line for the user on paths that were not spelled as their files are; none where all were."""
@@ -76,11 +84,11 @@ class FileFinder:
         close = difflib.get_close_matches(relative, known[:MOST_COMPARED], n=1, cutoff=0.5)
         return close[0] if close else None
 
-    def _respelled(self, relative: str, what: str) -> Path | None:
+    def _respelled(self, relative: str, what: str, *, folders: bool) -> Path | None:
         places = [self._root]
         for part in PurePosixPath(relative.replace("\\", "/")).parts:
             places = [match for place in places for match in self._matches(place, part)]
-        files = [place for place in places if place.is_file()]
+        files = [place for place in places if place.is_file() or (folders and place.is_dir())]
         if len(files) > 1:
             first, second = apart(files[0].name, files[1].name)
             raise DataError(

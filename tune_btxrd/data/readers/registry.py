@@ -2,15 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from tune_btxrd.data.cache.hashes import volume_parts
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import TABLE_NAMES, annotation_folder, read_btxrd
 from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, is_complete
+from tune_btxrd.data.readers.channels import ChannelRequest
 from tune_btxrd.data.readers.class_folders import read_class_folders
 from tune_btxrd.data.readers.file_rules import account
 from tune_btxrd.data.readers.folder_layout import is_class_folders
@@ -20,6 +22,8 @@ from tune_btxrd.data.readers.names import FEWEST_CLASSES, as_spelled, examples
 from tune_btxrd.data.readers.paths import FileFinder
 from tune_btxrd.data.readers.store_file import is_store
 from tune_btxrd.data.readers.table_folder import MANIFEST_NAME, read_folder
+from tune_btxrd.data.readers.volume_folders import is_volume_folders, mapping_path, read_volume_folders
+from tune_btxrd.data.readers.volume_table import is_volume_table, read_volume_table
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.tasks.multilabel import MULTILABEL
 from tune_btxrd.tasks.registry import DEFAULT, task_named
@@ -36,6 +40,7 @@ def read_dataset(
     exclude: Collection[str] = (),
     layout: str | None = None,
     event: int | None = None,
+    channels: ChannelRequest | None = None,
 ) -> Manifest:
     """The dataset in `data_dir`: with manifest.csv, a folder per class, BTXRD layout, or a label store. `notes` say what was
     done.
@@ -49,6 +54,7 @@ def read_dataset(
         exclude: ids to leave out (`--exclude`, see `spreadsheet.read_ids`).
         layout: what the folders of a dataset without a table mean (`--layout`); None: decided by their names.
         event: of a label store: the last event that counts; None: all.
+        channels: of volumes: which channels, and what of patients that lack one (`--channels`, `--missing-channel`).
 
     Raises:
         DataError: in one line what is wrong with the folder and what mends it.
@@ -57,7 +63,9 @@ def read_dataset(
     if not store:
         _require_folder(data_dir)
     name = dataset or safe_name(data_dir.resolve().stem if store else data_dir.resolve().name)
-    reader = _store_reader(data_dir, layout, event) if store else _reader(data_dir, layout)
+    reader = _store_reader(data_dir, layout, event) if store else _reader(data_dir, layout, channels or ChannelRequest())
+    if channels is not None and not _reads_volumes(reader):
+        channels.refuse_for_images(data_dir)
     own = reader is not read_btxrd
     manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
     if not own and name != "phantom":
@@ -92,15 +100,29 @@ def _require_folder(data_dir: Path) -> None:
         raise DataError(f"The dataset folder must exist, but there is none at {data_dir}: check --data.")
 
 
-def _reader(data_dir: Path, layout: str | None) -> Callable[..., Manifest]:
+def holds_volumes(data_dir: Path) -> bool:
+    """Whether a dataset's samples are volumes, by its table's columns or its folders' names. Raises: DataError."""
+    return data_dir.is_dir() and _reads_volumes(_reader(data_dir, None, ChannelRequest()))
+
+
+def _reads_volumes(reader: Callable[..., Manifest]) -> bool:
+    return isinstance(reader, partial) and reader.func in (read_volume_table, read_volume_folders)
+
+
+def _reader(data_dir: Path, layout: str | None, channels: ChannelRequest) -> Callable[..., Manifest]:
     finder = FileFinder(data_dir)
     tables = [name for name in (MANIFEST_NAME, *TABLE_NAMES) if finder.find(name, "The table")]
     if len(tables) > 1:
         raise DataError(f"{data_dir} must hold one table, but holds {' and '.join(tables)}: remove all but one.")
     if tables and layout:
         raise ConfigError(f"--layout is for folders without a table, but {data_dir} has {tables[0]}: leave it away.")
+    if tables == [MANIFEST_NAME]:
+        volumes = is_volume_table(data_dir, finder.find(MANIFEST_NAME, "The table") or data_dir / MANIFEST_NAME)
+        return partial(read_volume_table, request=channels) if volumes else read_folder
     if tables:
-        return read_folder if tables == [MANIFEST_NAME] else read_btxrd
+        return read_btxrd
+    if not layout and is_volume_folders(data_dir):
+        return partial(read_volume_folders, request=channels)
     if layout or is_class_folders(data_dir):
         return partial(read_class_folders, layout=layout)
     return read_btxrd
@@ -114,10 +136,20 @@ def _store_reader(path: Path, layout: str | None, event: int | None) -> Callable
 
 def _account(manifest: Manifest) -> str:
     """The line on every file in the folder; the table and the annotations count as read."""
-    taken = {file for file in manifest.files if file is not None}
-    used = {file for file in manifest.annotations if file is not None}
+    taken = set(_taken(manifest))
+    used = {file for file in (*manifest.annotations, *manifest.masks) if file is not None}
+    if manifest.channels and (mapping := mapping_path(manifest.root)):
+        used.add(mapping)
     used |= {found for name in (MANIFEST_NAME, *TABLE_NAMES) if (found := FileFinder(manifest.root).find(name, "The table"))}
     return account(manifest.root, taken=taken, used=used)
+
+
+def _taken(manifest: Manifest) -> Iterator[Path]:
+    """Every file that is a sample or a part of one: of volumes all channels, the slices of a DICOM folder, Analyze pairs."""
+    paths = [file for files in manifest.volumes for file in files] if manifest.channels else manifest.files
+    for path in paths:
+        if path is not None:
+            yield from volume_parts(path) if manifest.channels else (path,)
 
 
 def _without(manifest: Manifest, exclude: Collection[str]) -> Manifest:

@@ -42,7 +42,7 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
     image_ids = require_values(table, "image_id", path, "name the image or remove the row")
     paths = require_values(table, "path", path, "give the file, relative to the folder")
     labels = read_labels(table, path)
-    _check_cells(table)
+    check_cells(table)
     located = zip(table.index, paths, strict=True)
     files = [finder.find(file, f"path in row {number} of {path}") for number, file in located]
     manifest = Manifest(
@@ -53,9 +53,9 @@ def read_folder(root: Path, *, dataset: str, table_only: bool = False, exclude: 
         targets=labels.targets,
         class_names=labels.class_names,
         positive_class=labels.positive_class,
-        centers=_centers(table, path),
-        groups=_groups(table),
-        table=_typed(table),
+        centers=named_centers(table, path),
+        groups=given_groups(table),
+        table=typed_columns(table),
         annotations=(None,) * len(image_ids),
         notes=(*notes, *labels.notes, *finder.notes()),
         task=labels.task,
@@ -74,7 +74,8 @@ def _nearest(manifest: Manifest, paths: list[str], finder: FileFinder) -> str:
     return ""
 
 
-def _check_cells(table: pd.DataFrame) -> None:
+def check_cells(table: pd.DataFrame) -> None:
+    """Raises DataError for ids, centers and groups that cannot be names."""
     for number, image_id in table["image_id"].items():
         check_id(image_id, f"image_id in row {number}")
     for name in (name for name in ("center", "group") if name in table):
@@ -82,19 +83,22 @@ def _check_cells(table: pd.DataFrame) -> None:
             check_name(value, name)
 
 
-def _centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
+def named_centers(table: pd.DataFrame, path: Path) -> tuple[str, ...] | None:
+    """The hospital of each row, or None where the table names none. Raises: DataError where some cells are blank."""
     if "center" not in table or table["center"].isna().all():
         return None
     return tuple(require_values(table, "center", path, "fill it in, or remove the whole column"))
 
 
-def _groups(table: pd.DataFrame) -> tuple[str, ...] | None:
+def given_groups(table: pd.DataFrame) -> tuple[str, ...] | None:
+    """The group of each row, "" where the cell is blank; None where the table names none."""
     if "group" not in table or table["group"].isna().all():
         return None
     return tuple(str(group) for group in table["group"].fillna(""))
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
+def typed_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numbers in the columns that hold nothing else."""
     typed = table.reset_index(drop=True)
     for name in typed.columns.difference(["image_id", "path", LABEL, "center", "group"]):
         numbers = pd.to_numeric(typed[name], errors="coerce")
