@@ -82,7 +82,7 @@ def test_many_centers_show_the_largest_four():
 def test_the_title_says_which_part_is_shown(monkeypatch):
     cache, manifest = dataset([0, 1], centers=None)
     texts = []
-    monkeypatch.setattr(sheets, "_write", lambda page, at, text, **look: texts.append(text))
+    monkeypatch.setattr(sheets, "write_line", lambda page, at, text, **look: texts.append(text))
     draw_sheet(cache, manifest, part="train of stratified")
     assert texts[0] == "small, train of stratified: images by class"
 
