@@ -1,6 +1,7 @@
 """The reader of label stores: labels as of one event, the hold-out apart, one clear line for a file that is none."""
 
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -182,3 +183,16 @@ def test_a_full_disk_loses_nothing_and_is_told(store: LabelStore) -> None:
             last = store.last_event
     store.database.rows("PRAGMA max_page_count = 1000000")
     assert store.last_event == last and store.database.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_the_note_on_shares_leaves_the_drawn_hold_out_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "x", 60, per_group=1)
+    with LabelStore.create(tmp_path / "s.db", ("a",), salt="s", holdout_share=0.3) as store:
+        add_folder(store, tmp_path / "x")
+        held = {row[0] for row in store.database.rows("SELECT image FROM images WHERE holdout = 1")}
+        for number in range(1, 61):
+            act(store, number, {"a": 1 if number in held else number % 2})  # the hold-out is all yes
+    manifest = read_dataset(tmp_path / "s.db")
+    note = make_split("holdout", manifest, pairs=(), groups="duplicates").note
+    assert float(re.findall(r"at most ([\d.]+) points", note)[0]) < 15
+    assert "validates. Shares" in note
