@@ -17,7 +17,8 @@ from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import save_splits, split_stem
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate import seal_search
-from tune_btxrd.evaluation.folds import BEST_HERE, CHOSEN_HERE, FoldResult, score_folds
+from tune_btxrd.evaluation.fold_results import FoldResult
+from tune_btxrd.evaluation.folds import BEST_HERE, CHOSEN_HERE, score_folds
 from tune_btxrd.inference.ensemble import predict_with_folds
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.inference.open_model import open_checkpoint

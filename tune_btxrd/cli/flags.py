@@ -223,6 +223,13 @@ def add_folds(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_nested(parser: argparse.ArgumentParser) -> None:
+    """Whether a search runs inside each fold."""
+    parser.add_argument(
+        "--nested", action="store_true", help="with --folds: also search inside each fold, and score on what it never saw"
+    )
+
+
 def read_seeds(flags: argparse.Namespace) -> int:
     """As typed, or 1."""
     return 1 if flags.seeds is None else int(flags.seeds)

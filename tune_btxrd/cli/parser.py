@@ -44,6 +44,7 @@ def _run(verb: Parser) -> None:
     flags.add_seeds(verb)
     flags.add_score(verb)
     flags.add_folds(verb)
+    flags.add_nested(verb)
 
 
 def _submit(verb: Parser) -> None:

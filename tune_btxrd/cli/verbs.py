@@ -63,6 +63,7 @@ def _run(flags: argparse.Namespace) -> None:
         split=flags.split,
         splits=read.read_splits(flags),
         folds=flags.folds,
+        nested=flags.nested,
         seeds=read.read_seeds(flags),
         compute=read.read_compute(flags),
         time_budget=read.read_seconds(flags.time_budget),

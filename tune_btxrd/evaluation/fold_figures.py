@@ -18,13 +18,21 @@ HIDDEN = ("brier", "calibration_error")  # lower is better: in the table
 
 
 def draw_folds(
-    folds: Sequence[Judged], pooled: Judged, path: Path, *, title: str, positive_class: int, positive_name: str
+    folds: Sequence[Judged],
+    pooled: Judged,
+    path: Path,
+    *,
+    title: str,
+    part: str,
+    positive_class: int,
+    positive_name: str,
 ) -> None:
-    """Writes the picture; `folds` in their order, `pooled` all of their images together."""
+    """Writes the picture; `folds` in their order, `pooled` all of their images together, `part` what is scored."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are plain rc names
         figure = Figure(figsize=(9, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         _scores(left, folds)
+        left.set_title(part)
         name = figure_text(positive_name, longest=LONGEST_NAME)
         _curves(right, folds, pooled, positive_class)
         right.set_title(f"ROC of {name}")
@@ -49,7 +57,7 @@ def _scores(axis: Axes, folds: Sequence[Judged]) -> None:
             label=None if place else "mean ± sd",
         )
     axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
-    axis.set(ylim=(-0.01, 1.01), title="validation part of each fold")
+    axis.set_ylim(-0.01, 1.01)
     axis.legend(loc="lower right", frameon=False)
 
 

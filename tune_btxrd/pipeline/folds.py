@@ -16,7 +16,6 @@ from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import same_manifest
 from tune_btxrd.results.checkpoints import FOLD_FILES, RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import SearchSettings
-from tune_btxrd.scoring.metrics import Metric
 from tune_btxrd.training.source import Source
 
 
@@ -105,9 +104,8 @@ def score_place_folds(
             device=settings.device,
             progress=advance,
         )
-    positive, name = manifest.positive_class, manifest.class_names[manifest.positive_class]
-    say(f"  {found.shown(Metric('macro_auc'), 'macro_auc')}")
-    say(f"  {found.shown(Metric('auc', positive), f'auc {name}')}")
+    for line in found.lines(manifest):
+        say(f"  {line}")
     say(f"  {found.folder / 'folds.csv'}, folds.png, out_of_fold/")
     for note in found.notes:
         warn(note)

@@ -12,13 +12,14 @@ from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job
 from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, planned_jobs, score_if_folds
+from tune_btxrd.pipeline.nested import check_nested, make_outer_splits, run_nested
 from tune_btxrd.pipeline.open_search import OpenSearch
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.score_store import check_score, score_labelled
 from tune_btxrd.pipeline.search_job import layout_of, place_of, run_trials, started, started_training
 from tune_btxrd.pipeline.site import Trackers, joined, saved, words_again
 from tune_btxrd.pipeline.start import pixels
-from tune_btxrd.results.search_json import SpaceRequest
+from tune_btxrd.results.search_json import SearchSettings, SpaceRequest
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
     split: str | None = None,
     splits: Sequence[str] | None = None,
     folds: int | None = None,
+    nested: bool = False,
     seeds: int = 1,
     compute: Compute | None = None,
     time_budget: float | None = None,
@@ -44,6 +46,7 @@ def run(
 
     Args:
         folds: instead of splits: the winner on so many folds of all images, which the search sees too.
+        nested: then also a search inside each fold, whose winner is scored on the outer part that it never saw.
         seeds: trainings per config and split in the final job; everything else as in `search`.
         score: where the dataset is a label store, its images are scored and ranked at the end.
 
@@ -52,6 +55,7 @@ def run(
     began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
     place = place_of(name, data, storage, checkpoints, resume=resume)
     check_folds(folds, splits=splits, seeds=seeds, split=split)
+    check_nested(folds, nested=nested, resume=resume)
     words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
     again = place.command("run", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
@@ -68,19 +72,39 @@ def run(
             trackers=trackers,
             resume=resume,
             folds=folds,
+            nested=nested,
         )
-        with joined(place, settings, compute) as site:
-            settings = run_trials(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
-            assert settings.layout is not None
-            jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
-            run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
-        score_if_folds(jobs, settings, place)
-        export_place(place, settings, settings.source)
-        report_place(place, settings)
+        settings = _run(place, settings, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
+        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
         close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
         if score:
             score_labelled(settings, compute)
     return OpenSearch(place)
+
+
+def _run(
+    place: Place,
+    settings: SearchSettings,
+    *,
+    compute: Compute,
+    trackers: Trackers,
+    seeds: int,
+    asked: float | None,
+) -> SearchSettings:
+    """The main job of a results folder that has begun, nested folds included; the settings with the layout it ran in."""
+    if settings.flags.nested:
+        make_outer_splits(settings, place)  # what cannot be made is told before the first trial
+    with joined(place, settings, compute) as site:
+        settings = run_trials(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
+        assert settings.layout is not None
+        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+        run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
+    score_if_folds(jobs, settings, place)
+    export_place(place, settings, settings.source)
+    report_place(place, settings)
+    if settings.flags.nested:
+        run_nested(settings, place, compute=compute, trackers=trackers)
+    return settings
 
 
 def search(

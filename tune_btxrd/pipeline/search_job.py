@@ -38,6 +38,7 @@ def started(
     trackers: Trackers,
     resume: bool,
     folds: int | None = None,
+    nested: bool = False,
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
@@ -54,6 +55,7 @@ def started(
         device=compute.device,
         time_budget=time_budget,
         folds=folds,
+        nested=nested,
     )
 
 
@@ -111,7 +113,7 @@ def run_trials(
         shipment=site.shipment,
         follows_nodes=compute.address is not None and compute.slots is None,
         deadline=deadline(
-            settings.flags.time_budget,
+            settings.flags.search_budget,
             reserve=later * layout.epoch_seconds / layout.slots,
             spent=spent_seconds(past),
         ),

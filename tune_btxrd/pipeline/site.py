@@ -53,14 +53,20 @@ def saved(place: Place, again: str) -> Iterator[None]:
     """At the end, come what may: results and checkpoints go to the storage beyond this machine, where there is one; after
     an interruption a person is told what to type.
     """
-    with stoppable(_how_to_go_on(place, again)):
-        try:
-            yield
-        finally:
-            if place.copy is not None and has_begun(place):
-                copy_results(place.folder, place.copy)
-                root = SearchSettings.load(place.folder).moved(place.checkpoints).checkpoints
-                push(root, place.copy / CHECKPOINTS)
+    with stoppable(_how_to_go_on(place, again)), kept(place):
+        yield
+
+
+@contextmanager
+def kept(place: Place) -> Iterator[None]:
+    """The same without the words, for a search inside another."""
+    try:
+        yield
+    finally:
+        if place.copy is not None and has_begun(place):
+            copy_results(place.folder, place.copy)
+            root = SearchSettings.load(place.folder).moved(place.checkpoints).checkpoints
+            push(root, place.copy / CHECKPOINTS)
 
 
 def _how_to_go_on(place: Place, again: str) -> Callable[[], str]:

@@ -82,6 +82,7 @@ def begin(
     time_budget: float | None = None,
     config: TrainConfig | None = None,
     folds: int | None = None,
+    nested: bool = False,
 ) -> SearchSettings:
     """Starts a results folder; without Ray, so that a mistake costs no start.
 
@@ -89,7 +90,7 @@ def begin(
         space: complete (see `complete_space`).
         split: what the search sees; splits: what is retrained.
         config: the one config of verb `train`; None for a search.
-        folds: instead of splits: so many folds of all images.
+        folds: instead of splits: so many folds of all images; nested: a search of its own inside each.
 
     Raises:
         ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
@@ -116,7 +117,8 @@ def begin(
         _settings(place, prepared, space, config=config, image_size=size),
         device=device or "auto",
     )
-    settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, time_budget=time_budget, folds=folds))
+    flags = dataclasses.replace(settings.flags, time_budget=time_budget, folds=folds, nested=nested)
+    settings = dataclasses.replace(settings, flags=flags)
     sums = {path.stem: file_sha256(path) for path in sorted(Path(settings.source.splits).glob("*.csv"))}
     settings = dataclasses.replace(settings, split_sha256=sums)
     assert space.file is not None
@@ -162,6 +164,7 @@ def go_on(
     time_budget: float | None = None,
     config: Mapping[str, object] | None = None,
     folds: int | None = None,
+    nested: bool = False,
 ) -> SearchSettings:
     """Opens the results folder that goes on. What is said again must be what it began with; more trials, another device
     or time budget, and moved data or checkpoints are taken.
@@ -183,6 +186,10 @@ def go_on(
         _refuse("splits", ",".join(settings.splits), ",".join(splits))
     if folds is not None and folds != settings.flags.folds:
         _refuse("folds", settings.flags.folds, folds)
+    if nested and settings.flags.folds is None:
+        raise ConfigError(
+            f"--nested searches inside each of K folds, but {settings.name} began without --folds: leave it out."
+        )
     if config is None:
         settings = dataclasses.replace(settings, space=_grown(settings, space, place.folder))
     elif settings.config is not None:
@@ -193,7 +200,7 @@ def go_on(
     source, request = pixels(settings, data=data.data, cache=data.cache)
     settings = dataclasses.replace(
         settings,
-        flags=dataclasses.replace(settings.flags, time_budget=budget),
+        flags=dataclasses.replace(settings.flags, time_budget=budget, nested=nested or settings.flags.nested),
         device=device or settings.device,
         source=source,
         request=request.complete(),

@@ -88,12 +88,20 @@ class SearchFlags:
         time_budget: seconds for everything, or None.
         leak: split -> images of its test part that the search saw.
         folds: so many folds of all images instead of splits with a test part, or None.
+        nested: a search of its own inside each of them.
     """
 
     skipped: Mapping[str, str] = field(default_factory=dict)
     time_budget: float | None = None
     leak: Mapping[str, int] = field(default_factory=dict)
     folds: int | None = None
+    nested: bool = False
+
+    @property
+    def search_budget(self) -> float | None:
+        """Seconds of `time_budget` for each search, and what is trained with its winner."""
+        searches = 1 + (self.folds or 0) * self.nested
+        return None if self.time_budget is None else self.time_budget / searches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Folds as a result: every image validates once, each training sees all others, and there is no test part."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -46,3 +46,22 @@ def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray,
         cure = f"use fewer folds than {count}, or add images of {{name}} (each group counts once)"
         require_classes(folds[-1], manifest, ("train", "val"), cure=cure)
     return folds
+
+
+def make_outer(manifest: Manifest, folds: Sequence[Split], *, numbers: np.ndarray, seed: int) -> list[Split]:
+    """What nested folds search on: each fold's validation part becomes the test part, and of the rest one part in as many
+    as there are folds validates, with groups whole.
+
+    Raises:
+        DataError: a class that train or val would lack.
+    """
+    outer, count = [], len(folds)
+    for number, fold in enumerate(folds, start=1):
+        rows = np.sort(manifest.rows(fold.parts["train"]))
+        block = partitioned(manifest, numbers, rows, shares=(1 / count,) * count, seed=seed)
+        train, val = (tuple(manifest.image_ids[row] for row in rows[chosen]) for chosen in (block != 0, block == 0))
+        parts = {"train": train, "val": val, "test": fold.parts["val"]}
+        outer.append(Split(name=f"outer_{number}_of_{count}", parts=parts))
+        cure = f"use fewer folds than {count}, leave out --nested, or add images of {{name}} (each group counts once)"
+        require_classes(outer[-1], manifest, ("train", "val"), cure=cure)
+    return outer
