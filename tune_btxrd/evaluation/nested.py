@@ -69,8 +69,8 @@ def write_optimism(nested: Path, chosen_here: Path) -> pd.DataFrame:
     """
     tables = [read_csv(path).astype({"fold": str}).set_index("fold") for path in (nested, chosen_here)]
     known = ("train_images", "val_images", "note")
-    names = [name for name in tables[0] if name in tables[1] and name not in known]
-    means = [table.loc["mean", names].astype(float) for table in tables]
+    names = [str(name) for name in tables[0] if name in tables[1] and name not in known]
+    means = [table.loc["mean"][names].astype(float) for table in tables]
     found = pd.DataFrame({"score": names, "nested": means[0].to_numpy(), "config_chosen_here": means[1].to_numpy()})
     found["difference"] = found["config_chosen_here"] - found["nested"]
     write_whole(nested.parent / "optimism.csv", to_csv(found))
