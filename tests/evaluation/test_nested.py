@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.finished_labels import LABEL_CONFIG, finished_labels  # noqa: F401  # a fixture
 from tests.support.finished_search import CONFIG, Finished, finished, train_one  # noqa: F401  # a fixture
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.folds import make_folds, make_outer
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import save_splits
@@ -17,7 +19,6 @@ from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.inference.predict import predict_files
 from tune_btxrd.results.checkpoints import plan_jobs, write_log
 from tune_btxrd.search.columns import named_row
-from tune_btxrd.tasks.multiclass import MULTICLASS
 from tune_btxrd.training.checkpoint import load
 from tune_btxrd.training.slot import Slot
 
@@ -27,15 +28,20 @@ K = 2
 @pytest.fixture(scope="module")
 def nested(finished: Finished) -> FoldResult:
     """Two outer folds of the toy dataset, each with one training of two epochs, scored."""
+    return trained(finished, CONFIG)
+
+
+def trained(finished: Finished, config: TrainConfig) -> FoldResult:
     manifest, root = finished.manifest, finished.checkpoints.parent / "nested_folds"
     numbers = group_numbers(manifest, (), "duplicates")
-    folds = make_folds(manifest, manifest.image_ids, numbers=numbers, count=K, seed=42)
+    ids = [manifest.image_ids[row] for row in np.flatnonzero(manifest.is_labelled)]
+    folds = make_folds(manifest, ids, numbers=numbers, count=K, seed=42)
     outer = make_outer(manifest, folds, numbers=numbers, seed=42)
     save_splits(outer, finished.results / "splits", manifest=manifest, numbers=numbers)
-    jobs, slot = plan_jobs(root, {s.name: s.name for s in outer}, CONFIG, None, seeds=1), Slot(device="cpu", threads=1)
+    jobs, slot = plan_jobs(root, {s.name: s.name for s in outer}, config, None, seeds=1), Slot(device="cpu", threads=1)
     for job in jobs:
-        train_one(slot, finished.source, job.stem, CONFIG, job.best)
-        history = [MULTICLASS.record.from_dict(row) for row in load(job.best)["history"]]
+        train_one(slot, finished.source, job.stem, config, job.best)
+        history = [manifest.task.record.from_dict(row) for row in load(job.best)["history"]]
         write_log(job.folder / "training_log.csv", [named_row(row, manifest.class_names) for row in history])
     return score_nested(
         jobs,
@@ -85,3 +91,13 @@ def test_both_scores_stand_beside_each_other(nested: FoldResult) -> None:
     assert found.at["macro_auc", "difference"] == pytest.approx(0.125) and found.at["accuracy", "difference"] == 0
     assert "macro_f1" not in found.index and not {"train_images", "val_images", "note"} & set(found.index)
     assert (nested.folder / "optimism.csv").is_file()
+
+
+def test_nested_folds_of_independent_labels(finished_labels: Finished) -> None:
+    found, manifest = trained(finished_labels, LABEL_CONFIG.replace(epochs=1)), finished_labels.manifest
+    table = pd.read_csv(found.folder / "out_of_fold" / "predictions.csv")
+    assert len(table) == manifest.is_labelled.sum() and "prob_left_side" in table and "macro_auc" in found.table
+    for number, fold in enumerate(found.folds, start=1):
+        content = json.loads((found.folder / f"outer_{number}_of_2" / "metrics.json").read_text())
+        assert fold.decisions.images == content["images"]["val"] and len(fold.decisions.labels) == 3
+    assert len(found.lines(manifest)) == 2
