@@ -12,6 +12,7 @@ from tune_btxrd.data.cache import volumes
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.decode import UnreadableError
 from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.cache.volume_files import Volume
 from tune_btxrd.data.cache.volumes import CLIP, decode_volume, resize_weights, volume_levels
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.channels import ChannelRequest
@@ -179,3 +180,10 @@ def test_a_missing_channel_is_zeros_and_is_said(tmp_path: Path) -> None:
     assert not cache.images[2, ..., 0].any() and cache.images[2, ..., 1].any()
     assert cache.notes == {"P2": "flair is missing: zeros"}
     assert dataclasses.replace(manifest).volumes[2][0] is None
+
+
+def test_resampled_voxels_keep_their_places() -> None:
+    ramp = np.tile(np.arange(8.0), (4, 4, 1))
+    found = volumes._at_spacing(Volume(voxels=ramp, affine=np.diag([1.0, 1.0, 2.0, 1.0])), 1.0)
+    assert found.voxels.shape == (4, 4, 16) and found.affine[2, 3] == -0.5
+    np.testing.assert_allclose(found.voxels[2, 2, 1:-1], (np.arange(1, 15) + 0.5) / 2 - 0.5, atol=1e-6)
