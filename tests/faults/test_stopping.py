@@ -24,6 +24,7 @@ NATIVE = (  # ray.shutdown() puts the default handler back, and Python does not 
 )
 WAIT = 'print("ready", flush=True); time.sleep(60)'
 DEAF = 'signal.signal(signal.SIGINT, signal.SIG_IGN); print("ready", flush=True); time.sleep(60)'
+EATEN = 'with __import__("contextlib").suppress(BaseException): ' + WAIT  # as a callback of a C library does
 RAY_LIKE = (
     "kept = stopping.own_handler_kept(); kept.__enter__(); "
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)); kept.__exit__(None, None, None); " + WAIT
@@ -47,9 +48,10 @@ def stop(body: str, number: int) -> tuple[int, list[str]]:
         (WAIT, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),
         (RAY_LIKE, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # ray.init puts a handler of its own there
         (NATIVE + WAIT, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),
+        (EATEN, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # an exporter ate it, and `run` went on to its end
         (DEAF, signal.SIGTERM, 143, ["hurried", "Go on with: this"]),  # the end comes all the same
     ],
-    ids=["ctrl-c", "sigterm", "after ray.init", "after ray.shutdown", "deaf"],
+    ids=["ctrl-c", "sigterm", "after ray.init", "after ray.shutdown", "eaten", "deaf"],
 )
 def test_a_signal_ends_a_verb_in_order(body: str, number: int, code: int, shown: list[str]) -> None:
     assert stop(body, number) == (code, shown)

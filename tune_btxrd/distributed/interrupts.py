@@ -45,6 +45,10 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
         raise
     except SurroundingsError as error:
         raise SurroundingsError(f"{error} {advice()}") from error
+    else:
+        if stop.timer is not None:  # a library's callback has eaten the exception
+            stop.tell()
+            raise Terminated
     finally:
         _ADVICE.remove(how_to_go_on)
         if stop.timer is not None:
