@@ -21,7 +21,7 @@ from tune_btxrd.labels.add import add_folder
 from tune_btxrd.labels.store import LabelStore
 from tune_btxrd.pipeline.score_store import BATCH, _score
 from tune_btxrd.pipeline.scorers import checkpoint_scorer
-from tune_btxrd.training.models.images import create
+from tune_btxrd.training.models.shell import create
 
 IMAGES, SIDE, ROUNDS = PhantomSpec(count=192, size=512, seed=0), 224, 3
 LABELS = ["tumour", "malignant"]

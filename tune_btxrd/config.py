@@ -16,7 +16,7 @@ LABEL_LOSSES = ("weighted_bce", "bce", "focal", "asymmetric")  # each a function
 LOSSES = tuple(dict.fromkeys([*CLASS_LOSSES, *LABEL_LOSSES]))
 SAMPLING = ("natural", "balanced")
 REWEIGHTING = ("none", "sqrt", "effective")
-HEADS = ("linear", "mlp", "cosine")  # see training/models/images.py
+HEADS = ("linear", "mlp", "cosine")  # see training/models/heads.py
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 OPTIMIZERS = ("adamw", "adam", "sgd")  # see training/schedule.py
 LARGEST_SEED = 2**32 - 2**10  # NumPy's is below 2**32; repeats and further trainings count up from it
@@ -167,6 +167,7 @@ class TrainConfig:
     lr: float = number(1e-3, "peak learning rate", above=0)
     weight_decay: float = number(1e-4, "adamw: decoupled weight decay; adam, sgd: L2 in the gradient", at_least=0)
     optimizer: str = choice("adamw", "what takes the steps", choices=OPTIMIZERS)
+    backbone_share: float = number(1.0, "learning rate of the backbone as a share of the head's", above=0, at_most=100)
     momentum: float = number(0.9, "sgd: share of the last step that is kept", at_least=0, below=1)
     dropout: float = number(0.2, "dropout before the classifier", at_least=0, below=1)
     epochs: int = number(30, "epoch budget; the cosine ends here", at_least=1)
@@ -176,13 +177,17 @@ class TrainConfig:
         0.0, "decay of averaged weights, which are validated and kept; 0 averages nothing", at_least=0, below=1
     )
     image_size: int = number(224, "side of the square input, px", at_least=32, at_most=1024)
-    backbone: str = value("efficientnet_b0", "timm model name")
+    backbone: str = value("efficientnet_b0", "timm model name; for volumes resnet3d_10, _18, _34 or _50")
     pretrained: bool = value(True, "start from timm's ImageNet weights")
     weights: str | None = value(
         None,
         "start from this file instead, or from <backbone>.safetensors or .pt in this folder",
         is_optional=True,
     )
+    stem_stride: int = number(
+        1, "volumes: stride of the first convolution; 2, as in MedicalNet, costs an eighth", at_least=1, at_most=2
+    )
+    checkpointing: bool = value(False, "volumes: activations are computed again in the backward pass: less memory")
     head: str = choice(
         "linear",
         "linear: timm's own; mlp: 512 hidden units; cosine: of angles, for ldam",
@@ -202,11 +207,16 @@ class TrainConfig:
     min_epochs: int = number(1, "patience stops no training before this epoch", at_least=1)
     monitor: str = choice("val_loss", "value that names the best epoch and stops the training", choices=tuple(MONITORS))
     flip: float = number(0.5, "probability of a left-right mirror", at_least=0, at_most=1)
-    rotation: float = number(15.0, "largest rotation, degrees", at_least=0, at_most=180)
+    flip_front: float = number(0.0, "volumes: probability of a front-back mirror", at_least=0, at_most=1)
+    flip_up: float = number(0.0, "volumes: probability of a head-foot mirror", at_least=0, at_most=1)
+    rotation: float = number(15.0, "largest rotation, degrees; of volumes about each axis", at_least=0, at_most=180)
     scale_min: float = number(0.8, "smallest scale; the largest is 1", above=0, at_most=1)
     shift: float = number(0.05, "largest shift, share of the side", at_least=0, below=1)
     brightness: float = number(0.2, "largest relative change", at_least=0, at_most=1)
     contrast: float = number(0.2, "largest relative change", at_least=0, at_most=1)
+    intensity_shift: float = number(0.0, "volumes: largest shift of a channel, standard deviations", at_least=0, at_most=5)
+    gamma: float = number(0.0, "volumes: exponents of intensities lie within 1 / (1 + gamma) and 1 + gamma", at_least=0)
+    noise: float = number(0.0, "volumes: Gaussian noise, standard deviations", at_least=0)
     saturation: float = number(0.0, "largest relative change; colour images only", at_least=0, at_most=1)
     hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
     crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
@@ -263,7 +273,8 @@ class TrainConfig:
     @property
     def is_staged(self) -> bool:
         """Whether anything is ever frozen or trained at a rate of its own; else the optimizer has a single group."""
-        return any(stage.trains != "all" or stage.lr_head != stage.lr_backbone for stage in self.stage_list)
+        apart = self.backbone_share != 1
+        return apart or any(stage.trains != "all" or stage.lr_head != stage.lr_backbone for stage in self.stage_list)
 
     def replace(self, **changes: Any) -> "TrainConfig":
         """The same config with some values changed; unknown names raise ConfigError."""

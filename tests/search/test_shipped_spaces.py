@@ -8,14 +8,17 @@ import pytest
 from tests.support.labels import toy_labels
 from tests.support.paths import ROOT
 from tests.support.toy_training import numbers, toy_data
+from tests.support.toy_volumes import volume_data
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 from tune_btxrd.training.loop import train
+from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.slot import Slot
 
 SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
 SMALL = {"backbone": "test_efficientnet", "pretrained": False, "image_size": 32, "epochs": 2, "batch_size": 16}
+SMALL_3D = SMALL | {"backbone": "resnet3d_10", "stem_stride": 2, "batch_size": 4}
 RECIPES = {
     "two_phase_focal": {
         "loss": "focal",
@@ -45,6 +48,16 @@ RECIPES = {
         "epochs": 25,
     },
     "ldam_drw": {"loss": "ldam", "ldam_margin": 0.5, "ldam_scale": 30, "reweight_from": 15, "lr": 1e-4, "min_epochs": 10},
+    "volumes": {
+        "loss": "ldam",
+        "ldam_margin": 0.5,
+        "reweight_from": 15,
+        "batch_size": 4,
+        "epochs": 50,
+        "patience": 7,
+        "min_epochs": 10,
+        "monitor": "macro_auc",
+    },
     "btxrd_wide": {"loss": "weighted_ce", "stages": "one", "lr": 1e-3, "epochs": 30},
     "btxrd_losses": {"loss": "weighted_ce", "sampling": "natural", "lr": 1e-3, "monitor": "macro_auc"},
 }
@@ -65,12 +78,18 @@ def test_trial_0_is_the_recipe(name: str) -> None:
     assert {key: getattr(config, key) for key in RECIPES[name]} == RECIPES[name]
 
 
+def _data(name: str) -> TrainingData:
+    if name.endswith("volumes"):
+        return volume_data()
+    return toy_labels() if name.startswith("multilabel") else toy_data()
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_space_trains(path: Path, slot: Slot) -> None:
-    spec, data = SearchSpec.load(path), toy_labels() if path.stem.startswith("multilabel") else toy_data()
+    spec, data = SearchSpec.load(path), _data(path.stem)
     configs = [spec.hand_made, *(spec.suggest(trial) for trial in blind_trials(spec, 3))]
     for config in configs:
-        small = TrainConfig.from_dict(config.to_dict() | SMALL)
+        small = TrainConfig.from_dict(config.to_dict() | (SMALL_3D if data.channels else SMALL))
         rows = numbers(list(train(slot.start(small, data, keep_best=False))))
         assert len(rows) == 2 and all(math.isfinite(row["val_loss"]) for row in rows)
         assert sum(row["improved"] for row in rows) >= 1

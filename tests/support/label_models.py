@@ -6,7 +6,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from tune_btxrd.training.models.images import create
+from tune_btxrd.training.models.shell import create
 
 BACKBONE, SIDE = "test_efficientnet", 32
 

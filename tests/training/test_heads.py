@@ -16,7 +16,8 @@ from tune_btxrd.inference.open_model import open_checkpoint, open_model
 from tune_btxrd.training.checkpoint import checkpoint_dict, load_model, save
 from tune_btxrd.training.device import seeded
 from tune_btxrd.training.loop import predict
-from tune_btxrd.training.models.images import HIDDEN, CosineHead, create
+from tune_btxrd.training.models.heads import HIDDEN, CosineHead
+from tune_btxrd.training.models.shell import create
 from tune_btxrd.training.slot import Slot
 
 

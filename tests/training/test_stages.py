@@ -79,7 +79,7 @@ def test_learning_rates_by_hand():
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "mobilenetv3_small_100", "test_convnext", "test_vit"])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_every_parameter_belongs_to_one_part(name: str, head: str):
-    from tune_btxrd.training.models.images import create  # beside its only use
+    from tune_btxrd.training.models.shell import create  # beside its only use
 
     with torch.device("meta"):
         model = create(name, 3, head=head)

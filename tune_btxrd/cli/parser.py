@@ -112,7 +112,13 @@ def _explain(verb: Parser) -> None:
 
 def _predict(verb: Parser) -> None:
     verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pt file, exported folder or ONNX file")
-    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of images")
+    verb.add_argument(
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="image files or folders of images; of volumes a file or patient folder, FLAIR,T1CE, or manifest.csv",
+    )
     form = verb.add_mutually_exclusive_group()
     form.add_argument("--format", choices=("table", "csv", "json"), help="how to print (default: table)")
     form.add_argument("--json", action="store_true", help="the same as --format json")

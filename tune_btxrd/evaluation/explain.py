@@ -3,6 +3,7 @@
 checkpoints/<name>/<split>/explain/     on the validation part; `evaluate` alone does the same on the test part
     sheet.png                           the most confident right and wrong images of every class or label
     pointing.json pointing.csv          the pointing game, in all and per image
+    maps/<id>.nii.gz                    of volumes: the heat on the voxels of the patient's first file
 """
 # (shape suffixes: N = images, C = classes, S = side in px)
 
@@ -14,19 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from tune_btxrd.data.cache.cache import ImageCache
+from tune_btxrd.data.cache.decode import UnreadableError
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.files import write_whole
 from tune_btxrd.inference.grad_cam import grad_cam
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet
+from tune_btxrd.inference.patients import Files
+from tune_btxrd.inference.volume_maps import flat, lesion_in_cube, three_planes, write_nifti
 from tune_btxrd.results.checkpoints import chosen_splits
-from tune_btxrd.scoring.annotations import Lesion, read_lesions
+from tune_btxrd.scoring.annotations import Lesion, Lesions, read_lesions
 from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import decide, fit_decisions
-from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
+from tune_btxrd.scoring.pointing import Pointed, PointingGame, peak, play, point, pointing_table
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
@@ -56,6 +61,7 @@ class Part:
         logits: (N, C); targets: N, in the form of the task.
         positive_class: index of the class or label to watch.
         annotations: LabelMe file per image or None; files: image files or None.
+        volumes: of volumes: the files of each; masks: of volumes: the file of each one's lesion or None; empty without any.
     """
 
     name: str
@@ -66,6 +72,8 @@ class Part:
     positive_class: int
     annotations: tuple[Path | None, ...]
     files: tuple[Path | None, ...]
+    volumes: tuple[Files, ...] = ()
+    masks: tuple[Path | None, ...] = ()
 
 
 def explain_search(
@@ -112,6 +120,8 @@ def part_of(name: str, ids: Sequence[str], logits: np.ndarray, *, cache: ImageCa
         positive_class=manifest.positive_class,
         annotations=tuple(manifest.annotations[row] for row in rows),
         files=tuple(manifest.files[row] for row in rows),
+        volumes=tuple(manifest.volumes[row] for row in rows) if manifest.volumes else (),
+        masks=tuple(manifest.masks[row] for row in rows) if manifest.masks else (),
     )
 
 
@@ -125,7 +135,7 @@ def explain_part(
     Raises: as `explain_search`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    read = read_lesions(part.annotations, part.files, predictor.info.image_size)
+    read = _lesions(part, predictor.info)
     lesions = read.found
     game = _pointing_game(predictor, part, lesions, folder, progress=progress)
     info, most_confident = predictor.info, _classes if predictor.info.task.exclusive else _labels
@@ -134,7 +144,44 @@ def explain_part(
     ]
     sheet = folder / "sheet.png"
     draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
+    if part.volumes:
+        _write_maps(predictor, part, folder / "maps", progress=progress)
     return Explained(split=split, part=part.name, sheet=sheet, pointing=game, notes=read.notes)
+
+
+def _lesions(part: Part, info: ModelInfo) -> Lesions:
+    """The annotated lesions of a part, on the model's input."""
+    if not part.volumes:
+        return read_lesions(part.annotations, part.files, info.image_size)
+    found, notes = {}, []
+    for index, (mask, files) in enumerate(zip(part.masks, part.volumes, strict=False)):
+        if mask is None:
+            continue
+        try:
+            marked = lesion_in_cube(mask, files, info.image_size, channels=info.channels, spacing=info.spacing)
+        except UnreadableError as error:
+            notes.append(f"{mask.name} was left out: {error.reason}")
+            continue
+        if marked.any():
+            found[index] = Lesion(mask=marked, picture=part.images[index].any(axis=-1) | marked)
+        else:
+            notes.append(f"{mask.name} was left out: it marks nothing")
+    return Lesions(found=found, notes=tuple(notes))
+
+
+def _write_maps(predictor: Predictor, part: Part, folder: Path, *, progress: Progress | None) -> None:
+    """`<id>.nii.gz` per volume: the heat for its predicted class (of labels: the one to watch), on its own voxels."""
+    info = predictor.info
+    folder.mkdir(exist_ok=True)
+    asked = np.full(len(part.images), part.positive_class)
+    if info.task.exclusive:
+        asked = info.task.decide(info.task.probabilities(part.logits))
+    for index, (image_id, files) in enumerate(zip(part.image_ids, part.volumes, strict=True)):
+        heat = grad_cam(predictor, part.images[index : index + 1], asked[index : index + 1])[0]
+        path = folder / f"{safe_name(image_id)}.nii.gz"
+        write_nifti(heat, path, files, channels=info.channels, spacing=info.spacing)
+        if progress is not None:
+            progress(index + 1, len(part.images))
 
 
 def _pointing_game(
@@ -211,5 +258,9 @@ def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], place: P
     index, asked, said = place
     image = part.images[index]
     heat = grad_cam(predictor, image[None], np.array([asked]))[0]
-    lesion = lesions.get(index)
-    return Tile(image=image, heat=heat, caption=(part.image_ids[index], said), lesion=lesion.mask if lesion else None)
+    lesion, caption = lesions.get(index), (part.image_ids[index], said)
+    mask = lesion.mask if lesion else None
+    if part.volumes and mask is not None:
+        mask = three_planes(mask, peak(heat))
+    image, heat = flat(image, heat)
+    return Tile(image=image, heat=heat, caption=caption, lesion=mask)

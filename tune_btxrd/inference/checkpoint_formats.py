@@ -14,10 +14,11 @@ from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.model_info import INFO_KEY, WEIGHTS_KEY, ModelInfo, check_info, read_object
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
-from tune_btxrd.training.augment.images import IMAGES
+from tune_btxrd.training.augment.kinds import serving
 from tune_btxrd.training.checkpoint import MOST_BYTES, read_plain
-from tune_btxrd.training.models.images import create
 from tune_btxrd.training.models.key_names import COUNTER, under_own_names
+from tune_btxrd.training.models.names import is_volume_backbone
+from tune_btxrd.training.models.shell import create
 
 Value = TypeVar("Value")
 
@@ -29,6 +30,7 @@ ASKED = {  # what a checkpoint must hold, and the names under which others keep 
     "class_names": ("class_names", "classes"),
     "normalization": ("normalization",),
 }
+OF_VOLUMES = ("channels", "spacing")
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a timm folder
 PLAIN_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate"}  # what timm notes for any model
 
@@ -49,7 +51,8 @@ def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
     found = {key: values[name] for key, names in ASKED.items() for name in names[::-1] if name in values}
     if absent := [key for key in ASKED if key not in found]:
         raise ResultError(f"A checkpoint must hold {', '.join(ASKED)}, but {path} has no {absent[0]!r}: use another.")
-    info = _info(found, path, sha256, task=task_named(str(values.get("task", DEFAULT.name))))
+    own = {name: values[name] for name in OF_VOLUMES if name in values}
+    info = _info(found | own, path, sha256, task=task_named(str(values.get("task", DEFAULT.name))))
     return _model(info, found["model_state_dict"], path), info
 
 
@@ -115,9 +118,11 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> 
         given = _find(config, names, lambda value: None if isinstance(value, Mapping) else repr(value)[:60])
         found = "it does not" if given is None else f"{given} is none"
         raise ResultError(f"A checkpoint's `config` must name {what}, but in {path} {found}: write it there.")
-    mean, std = _normalization(values["normalization"], path)
+    backbone = backbone.removeprefix("timm/")
+    of_volumes = is_volume_backbone(backbone)
+    mean, std = _normalization(values["normalization"], path, grey=of_volumes)
     info = ModelInfo(
-        backbone=backbone.removeprefix("timm/"),
+        backbone=backbone,
         head=_find(config, ("head",), _text) or "linear",
         image_size=_side(sides, path),
         mean=mean,
@@ -125,6 +130,11 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> 
         class_names=_names(values["class_names"], path),
         checkpoint_sha256=sha256,
         task=task,
+        channels=_channels(values, len(mean), path) if of_volumes else (),
+        spacing=_spacing(values.get("spacing"), path) if of_volumes else None,
+        stem_stride=(_find(config, ("stem_stride",), lambda value: value if isinstance(value, int) else None) or 1)
+        if of_volumes
+        else 1,
     )
     check_info(info, path)
     return info
@@ -157,9 +167,23 @@ def _side(sides: Sequence[int], path: Path) -> int:
     return sides[0]
 
 
-def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """mean and std, three numbers each, for pixels in [0, 1]; one number counts for all channels, and numbers beyond 2
-    are those of pixels in 0..255.
+def _channels(values: Mapping[str, Any], count: int, path: Path) -> tuple[str, ...]:
+    """The names of a model's channels; numbered where a checkpoint names none. Raises: ResultError."""
+    names = values.get("channels") or [f"channel{number}" for number in range(1, count + 1)]
+    if not isinstance(names, list | tuple) or len(names) != count:
+        raise ResultError(f"A checkpoint must name each of its {count} channels, but {path} does not: use another.")
+    return tuple(map(str, names))
+
+
+def _spacing(given: object, path: Path) -> float | None:
+    if given is not None and not isinstance(given, int | float):
+        raise ResultError(f"A checkpoint's spacing must be a number, but in {path} it is {str(given)[:40]}: use another.")
+    return None if given is None else float(given)
+
+
+def _normalization(given: object, path: Path, *, grey: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """mean and std, three numbers each, for pixels in [0, 1]; one number counts for all channels unless `grey`, and
+    numbers beyond 2 are those of pixels in 0..255.
 
     Raises:
         ResultError: no such numbers, or mean and std of two scales.
@@ -171,7 +195,7 @@ def _normalization(given: object, path: Path) -> tuple[tuple[float, ...], tuple[
         raise ResultError(
             f"A checkpoint's normalization must be plain lists of numbers (mean, std), but in {path} it is not: add them."
         ) from error
-    mean, std = (numbers * 3 if len(numbers) == 1 else numbers for numbers in both)
+    mean, std = (numbers * 3 if len(numbers) == 1 and not grey else numbers for numbers in both)
     means_bytes, stds_bytes = max(mean, default=0) > 2, max(std, default=0) > 2
     if (means_bytes and min(std, default=1) < 1) or (stds_bytes and any(0 < abs(value) < 1 for value in mean)):
         raise ResultError(
@@ -235,27 +259,43 @@ def _model(info: ModelInfo, tensors: object, path: Path) -> nn.Module:
     """
     if not isinstance(tensors, Mapping):
         raise ResultError(f"A checkpoint's weights must be named tensors, but in {path} they are not: use another.")
-    classes = len(info.class_names)
     try:
         with torch.device("meta"):
-            own = create(info.backbone, classes, head=info.head).state_dict()
+            own = _created(info).state_dict()
     except ConfigError as error:
         raise ResultError(
             f"A checkpoint must name a backbone of timm, but {path} names {info.backbone[:60]!r} with a {info.head} head."
         ) from error
     found = under_own_names({str(name): value for name, value in tensors.items()}, own)
     fitting = _fitting(found, own, path=path, backbone=info.backbone)
-    model = create(info.backbone, classes, head=info.head)
+    model = _created(info)
     model.load_state_dict(model.state_dict() | fitting)
     try:
         with torch.inference_mode():
-            model.eval()(IMAGES.blank(1, info.image_size, torch.device("cpu")))
+            model.eval()(blank_input(info))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ResultError(
             f"A model must take its own images, but {info.backbone} takes none of {info.image_size} px, as {path} says: "
             "use another."
         ) from error
     return model
+
+
+def _created(info: ModelInfo) -> nn.Module:
+    """The model that the info describes, with random weights. Raises: ConfigError."""
+    return create(
+        info.backbone,
+        len(info.class_names),
+        head=info.head,
+        channels=len(info.channels) or None,
+        stem_stride=info.stem_stride,
+    )
+
+
+def blank_input(info: ModelInfo, count: int = 1) -> Tensor:
+    """Inputs of zeros on the CPU, in the memory format that the model takes."""
+    kind, device = serving(info.backbone), torch.device("cpu")
+    return kind.blank(count, info.image_size, device, channels=len(info.channels) or None)
 
 
 def _is_plain(value: object) -> TypeGuard[Tensor]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
-from tune_btxrd.inference.predict import Predictions, predict_files
+from tune_btxrd.inference.predict import Predictions, predict_files, samples_of
 from tune_btxrd.results.checkpoints import fold_checkpoints
 from tune_btxrd.search.columns import class_keys
 
@@ -52,15 +52,16 @@ class FoldPredictions(Predictions):
 
 
 def predict_with_folds(
-    folder: Path, files: Sequence[Path], *, device: str = "auto", progress: Callable[[int, int], None] | None = None
+    folder: Path, paths: Sequence[Path], *, device: str = "auto", progress: Callable[[int, int], None] | None = None
 ) -> FoldPredictions:
-    """Predicts files with every fold of `checkpoints/<name>`; each image is decoded once.
+    """Predicts files and folders with every fold of `checkpoints/<name>`; each image is decoded once.
 
     Raises:
         ResultError: folds of several numbers of folds, one that is missing, not calibrated or of other classes.
     """
     models = [open_checkpoint(path, device=device) for path in fold_checkpoints(folder)]
     _check(models, folder)
+    files, parts = samples_of(models[0].info, paths)
     answers: list[np.ndarray] = []
 
     def forward(images: np.ndarray) -> np.ndarray:
@@ -70,7 +71,7 @@ def predict_with_folds(
     digests = "".join(model.info.checkpoint_sha256 for model in models)
     info = replace(models[0].info, decisions=None, checkpoint_sha256=hashlib.sha256(digests.encode()).hexdigest())
     notes = tuple(dict.fromkeys(note for model in models for note in model.notes))
-    found = predict_files(Predictor(info=info, forward=forward, notes=notes), files, progress=progress)
+    found = predict_files(Predictor(info=info, forward=forward, notes=notes), files, parts=parts, progress=progress)
     nothing = np.zeros((len(models), 0, len(info.class_names)))
     members = np.concatenate([nothing, *answers], axis=1)
     values = {name: getattr(found, name) for name in ("info", "files", "logits", "broken", "notes")}
@@ -98,7 +99,8 @@ def _check(models: Sequence[Predictor], folder: Path) -> None:
     first = models[0].info
     for number, model in enumerate(models, start=1):
         info = model.info
-        if (info.class_names, info.image_size, info.task) != (first.class_names, first.image_size, first.task):
+        alike = ("class_names", "image_size", "task", "channels", "spacing")
+        if any(getattr(info, name) != getattr(first, name) for name in alike):
             raise ResultError(f"Folds of an ensemble must have the same classes and image size, but fold {number} differs.")
         if info.decisions is None:
             cure = f"`retrain {folder.resolve().name} --folds {len(models)}` fits it anew"

@@ -5,7 +5,8 @@ checkpoints/<name>/<split>/export/      replaced as a whole
                                         it is missing, and manifest.json says where it lies
     tune_btxrd.json                     preprocessing, classes, calibration and operating points
     timm/config.json model.safetensors  timm.create_model("local-dir:...", pretrained=True); not for `head: mlp` and
-                                        `head: cosine`, which plain timm cannot build: there ONNX alone is portable
+                                        `head: cosine`, which plain timm cannot build, nor for volumes, whose .pt
+                                        plain MONAI loads: there ONNX alone is portable
     model.onnx                          dynamic batch; the content of tune_btxrd.json in its metadata
     MODEL_CARD.md                       `evaluate` adds its scores later
     manifest.json                       SHA-256 of every file, versions, the differences found
@@ -30,13 +31,12 @@ from torch import nn
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.files import file_sha256, write_whole
-from tune_btxrd.inference.checkpoint_formats import CONFIG_FILE, WEIGHTS_FILE
+from tune_btxrd.inference.checkpoint_formats import CONFIG_FILE, WEIGHTS_FILE, blank_input
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE, WEIGHTS_KEY, read_object
 from tune_btxrd.inference.open_model import Predictor, graph_sha256, open_checkpoint, open_model
 from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
 from tune_btxrd.scoring.decisions import fit_decisions
-from tune_btxrd.training.augment.images import IMAGES
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
 
@@ -152,7 +152,7 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
     """config.json and model.safetensors; the folder is all that is needed."""
     model, info = predictor.model, predictor.info
     assert model is not None
-    size = tuple(IMAGES.blank(1, info.image_size, torch.device("cpu")).shape[1:])
+    size = tuple(blank_input(info).shape[1:])
     preprocessing = {"mean": info.mean, "std": info.std, "input_size": size, "test_input_size": size}
     # timm's nearest name for our letterbox is "border"; the exact rule stands under our own key
     rule = {"interpolation": "bicubic", "crop_pct": 1.0, "test_crop_pct": 1.0, "crop_mode": "border"}
@@ -167,14 +167,14 @@ def write_timm_folder(predictor: Predictor, folder: Path) -> None:
 
 
 def write_onnx(predictor: Predictor, path: Path) -> None:
-    """One file: input `pixels` float32 (batch, 3, S, S), output `logits` (batch, C); the info in its metadata.
+    """One file: input `pixels` float32 as `blank_input`, any batch, output `logits` (batch, C); the info in its metadata.
 
     Raises:
         ResultError: the backbone cannot be expressed in ONNX.
     """
     model, info = predictor.model, predictor.info
     assert model is not None
-    sample = IMAGES.blank(2, info.image_size, torch.device("cpu")).contiguous()
+    sample = blank_input(info, 2).contiguous()
     try:
         with warnings.catch_warnings():  # the exporter that traces: 1.3 s where torch.export's takes 27 s for the same graph
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -203,7 +203,7 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
 def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
     link_or_refer(file, folder)
     write_whole(folder / INFO_FILE, json.dumps(original.info.to_dict(), indent=2) + "\n")
-    if original.info.head == "linear":
+    if original.info.head == "linear" and not original.info.channels:  # timm has no backbone of volumes
         write_timm_folder(original, folder / "timm")
     write_onnx(original, folder / "model.onnx")
 

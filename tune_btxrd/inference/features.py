@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tune_btxrd.errors import ResultError
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, torch_predictor
-from tune_btxrd.training.models.images import create, load_tensors, normalization
+from tune_btxrd.training.models.images import normalization
+from tune_btxrd.training.models.shell import create, load_tensors
 from tune_btxrd.training.models.weights import classifier_prefixes, pretrained_tensors
 
 NOBODY = ("no", "yes")  # classes of a backbone that was never asked about any

@@ -103,25 +103,43 @@ def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
     """Hugging Face's YAML metadata."""
     dataset = str(settings.get("dataset", {}).get("name", "unknown"))
     terms = "non-commercial-research" if dataset == "btxrd" else "that-of-the-data"
-    lines = ["library_name: timm", "pipeline_tag: image-classification", "license: other", f"license_name: {terms}"]
+    library = "monai" if facts.info.channels else "timm"
+    lines = [f"library_name: {library}", "pipeline_tag: image-classification", "license: other", f"license_name: {terms}"]
     about = TAGS.get(dataset, ())
     lines += ["tags:", *(f"- {tag}" for tag in (*about, "not-for-clinical-use")), f"datasets:\n- {json.dumps(dataset)}"]
-    return "\n".join(["---", *lines, f"base_model: timm/{facts.info.backbone}", "---"])
+    if not facts.info.channels:
+        lines.append(f"base_model: timm/{facts.info.backbone}")
+    return "\n".join(["---", *lines, "---"])
 
 
 def _use(facts: CardFacts) -> Iterator[str]:
     yield "For research on imbalanced image classification. Loading, from this folder:\n"
-    if facts.info.head == "linear":
+    if facts.info.channels and facts.info.head == "linear":
+        yield from _monai_lines(facts.info, facts.stem)
+    elif facts.info.head == "linear":
         yield '```python\nimport timm\nmodel = timm.create_model("local-dir:timm", pretrained=True).eval()\n```\n'
     else:
         yield "```python\nimport onnxruntime\nmodel = onnxruntime.InferenceSession('model.onnx')\n```\n"
-        yield f"Its {facts.info.head} head is none of timm's, so there is no timm folder.\n"
+        yield f"Its {facts.info.head} head is none of {'MONAI' if facts.info.channels else 'timm'}'s.\n"
     yield f"Input: {facts.info.preprocessing}\n"
     yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
     if facts.info.task.exclusive:
         yield from _class_use(facts.info)
     else:
         yield from _label_use(facts.info)
+
+
+def _monai_lines(info: ModelInfo, stem: str) -> Iterator[str]:
+    depth = info.backbone.rpartition("_")[2]
+    shortcut = "A" if depth in ("18", "34") else "B"
+    arguments = (
+        f'n_input_channels={len(info.channels)}, num_classes={len(info.class_names)}, shortcut_type="{shortcut}", '
+        f"bias_downsample=False, conv1_t_stride={info.stem_stride}"
+    )
+    yield (
+        f"```python\nimport monai, torch\nmodel = monai.networks.nets.resnet{depth}({arguments})\n"
+        f'model.load_state_dict(torch.load("best_{stem}.pt", weights_only=True)["model_state_dict"])\n```\n'
+    )
 
 
 def _class_use(info: ModelInfo) -> Iterator[str]:

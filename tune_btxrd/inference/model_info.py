@@ -16,11 +16,14 @@ from tune_btxrd.files import file_sha256
 from tune_btxrd.scoring.decisions import Decisions
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
+from tune_btxrd.training.models.names import is_volume_backbone
 
 INFO_FILE = "tune_btxrd.json"
 MANIFEST_FILE = "manifest.json"  # of an export: SHA-256 of every file
 SIDES = (8, 2048)  # px; smallest and largest image that a model may ask for
 MOST_CLASSES = 1000
+MOST_CHANNELS = 16
+MOST_SPACING = 100.0  # mm
 LONGEST_NAME = 300  # characters of a class or a backbone
 MOST_JSON_BYTES = 4 * 2**20
 INFO_KEY = "tune_btxrd"  # in config.json and in ONNX's metadata
@@ -34,10 +37,13 @@ class ModelInfo:
     Attributes:
         backbone: timm model name; head: one of config.HEADS, plain timm has "linear" alone.
         image_size: side of the square input, px.
-        mean, std: three numbers each, for pixels in [0, 1].
+        mean, std: three numbers each, for pixels in [0, 1]; of volumes one per channel.
         class_names: index -> name.
         checkpoint_sha256: of the `.pt` that the model comes from.
         decisions: fitted on validation; None for a checkpoint without them.
+        channels: of volumes: their names in order; empty for images.
+        spacing: of volumes: mm to which they are resampled; None: as they are.
+        stem_stride: of volumes: stride of the first convolution.
     """
 
     backbone: str
@@ -49,6 +55,9 @@ class ModelInfo:
     decisions: Decisions | None = None
     head: str = "linear"
     task: Task = DEFAULT
+    channels: tuple[str, ...] = ()
+    spacing: float | None = None
+    stem_stride: int = 1
 
     def to_dict(self) -> dict[str, object]:
         """Plain data, with the preprocessing in words."""
@@ -63,15 +72,34 @@ class ModelInfo:
             "checkpoint_sha256": self.checkpoint_sha256,
             "decisions": self.decisions.to_dict() if self.decisions else None,
             "preprocessing": self.preprocessing,
+            **self._of_volumes(),
         }
+
+    def _of_volumes(self) -> dict[str, object]:
+        if not self.channels:
+            return {}
+        return {"channels": list(self.channels), "spacing": self.spacing, "stem_stride": self.stem_stride}
 
     @property
     def preprocessing(self) -> str:
         """From a file to the model's input, in words."""
+        if self.channels:
+            return self._preprocessing_of_volumes()
         return (
             f"Turn upright by EXIF; scale the longer side to {self.image_size} px (bicubic, aspect kept); centre on a black "
             f"{self.image_size} x {self.image_size} square; grey becomes three equal channels (RGB order); divide by 255; "
             f"subtract mean {list(self.mean)}, divide by std {list(self.std)}; float32 (batch, 3, height, width)."
+        )
+
+    def _preprocessing_of_volumes(self) -> str:
+        at = "" if self.spacing is None else f"resample to {self.spacing:g} mm; "
+        return (
+            f"Channels {', '.join(self.channels)}, each: turn the axes to R, A, S; take 0, or the value of all corners, as "
+            f"background; resample to the grid of the first channel where it has another; {at}crop to the foreground of all "
+            "channels; z-score of the foreground, clipped to +-5; level 128 + 25.4 z there, 0 in the background; "
+            f"scale the longest side to {self.image_size} voxels (linear, aspect kept); centre in a cube of zeros; round; "
+            f"divide by 255; subtract mean {[round(value, 6) for value in self.mean]}, divide by std "
+            f"{[round(value, 6) for value in self.std]}; float32 (batch, {len(self.channels)}, right, front, up)."
         )
 
     @classmethod
@@ -98,6 +126,9 @@ class ModelInfo:
                 class_names=tuple(map(str, values["class_names"])),
                 checkpoint_sha256=str(values["checkpoint_sha256"]),
                 decisions=Decisions.from_dict(decisions) if decisions else None,
+                channels=tuple(map(str, values.get("channels", ()))),
+                spacing=None if values.get("spacing") is None else float(values["spacing"]),
+                stem_stride=int(values.get("stem_stride", 1)),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a value is of another kind"
@@ -123,8 +154,16 @@ def check_info(info: ModelInfo, source: object) -> None:
         _refuse(source, f"class names must differ and have 1 to {LONGEST_NAME} characters, and so must the backbone's name")
     if info.head not in HEADS:
         _refuse(source, f"the head must be one of {', '.join(HEADS)}, but got {info.head[:40]!r}")
-    if len(info.mean) != 3 or len(info.std) != 3 or not all(map(math.isfinite, given)):
-        _refuse(source, "mean and std must be three numbers each, one per channel")
+    if is_volume_backbone(info.backbone) != bool(info.channels):
+        _refuse(source, f"a model of volumes, and no other, must name its channels, but {info.backbone} is the reverse")
+    if len(info.channels) > MOST_CHANNELS or not all(0 < len(name) <= LONGEST_NAME for name in info.channels):
+        _refuse(source, f"at most {MOST_CHANNELS} channels must have names of 1 to {LONGEST_NAME} characters")
+    if info.stem_stride not in (1, 2) or (info.spacing is not None and not 0 < info.spacing <= MOST_SPACING):
+        _refuse(source, f"stem_stride must be 1 or 2, and the spacing at most {MOST_SPACING:g} mm")
+    channels = len(info.channels) or 3
+    if len(info.mean) != channels or len(info.std) != channels or not all(map(math.isfinite, given)):
+        words = "three" if channels == 3 else channels
+        _refuse(source, f"mean and std must be {words} numbers each, one per channel")
     if not all(-1 <= mean <= 2 and 0 < std <= 2 for mean, std in zip(info.mean, info.std, strict=True)):
         _refuse(source, f"mean and std must be those of pixels in [0, 1], but got {list(info.mean)} and {list(info.std)}")
     if info.decisions is not None and not _is_usable(info.decisions, info.task, len(names)):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tune_btxrd.data.cache.arrays import normalised
-from tune_btxrd.data.cache.decode import decode_image
+from tune_btxrd.data.cache.decode import UnreadableError, decode_image
+from tune_btxrd.data.cache.volumes import decode_volume
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.inference.model_info import (
@@ -65,9 +66,21 @@ class Predictor:
                 progress(min(start + BATCH, len(wanted)), len(wanted))
         return np.concatenate(parts)
 
-    def decode(self, file: Path) -> np.ndarray:
-        """One file as the cache would hold it, uint8. Raises: UnreadableError."""
-        return decode_image(file, self.info.image_size)
+    def decode(self, *files: Path | None) -> np.ndarray:
+        """One sample as the cache would hold it, uint8; of volumes one file per channel, and none may lack.
+
+        Raises:
+            UnreadableError: a file is unreadable, or is not there.
+        """
+        info = self.info
+        if not info.channels:
+            (file,) = files
+            assert file is not None
+            return decode_image(file, info.image_size)
+        absent = [name for name, file in zip(info.channels, files, strict=True) if file is None]
+        if absent:
+            raise UnreadableError("", f"has no {' and no '.join(absent)}")
+        return decode_volume(files, info.image_size, channels=info.channels, spacing=info.spacing).pixels
 
 
 def open_model(path: Path, *, device: str = "cpu") -> Predictor:
@@ -104,12 +117,11 @@ def torch_predictor(model: "nn.Module", info: ModelInfo, *, device: str = "cpu")
     """A module with the given info; it is moved to the device and set to eval mode. Computes in float32."""
     import torch
 
-    from tune_btxrd.training.augment.images import memory_format
-    from tune_btxrd.training.augment.kinds import kind_of
+    from tune_btxrd.training.augment.kinds import kind_of, serving
     from tune_btxrd.training.device import resolve_device
 
     place = resolve_device(device)
-    model.to(device=place, memory_format=memory_format(place)).eval()  # type: ignore[call-overload]  # known to torch, not its stubs
+    model.to(device=place, memory_format=serving(info.backbone).memory_format(place)).eval()  # type: ignore[call-overload]  # known to torch, not its stubs
     mean, std = torch.tensor(info.mean, device=place), torch.tensor(info.std, device=place)
 
     @torch.inference_mode()

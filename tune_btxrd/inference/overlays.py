@@ -47,7 +47,9 @@ def save_overlay(image: np.ndarray, heat_SS: np.ndarray, path: Path) -> None:
 
 def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile | None]]], path: Path, *, title: str, columns: int) -> None:
     """Rows of tiles, each with its name at the left; `columns` tiles wide. Empty places stay empty."""
-    figure = Figure(figsize=(1.55 * columns + 0.4, 1.75 * len(rows) + 0.45), layout="constrained")
+    shapes = [tile.heat.shape for _, tiles in rows for tile in tiles if tile is not None]
+    wide = 2 if any(width > 2 * height for height, width in shapes) else 1  # three planes of a volume
+    figure = Figure(figsize=(1.55 * wide * columns + 0.4, 1.75 * len(rows) + 0.45), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, tiles) in zip(axes, rows, strict=True):
         line[0].set_ylabel(figure_text(name), fontsize=8)
@@ -59,7 +61,7 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile | None]]], path: Path, *,
             if tile is not None:
                 axis.imshow(overlay(tile.image, tile.heat))
                 axis.set_title("\n".join(map(figure_text, tile.caption)), fontsize=6)
-                if tile.lesion is not None:
+                if tile.lesion is not None and tile.lesion.any():
                     axis.contour(tile.lesion, levels=[0.5], colors=OUTLINE, linewidths=0.9)
     figure.suptitle(figure_text(title, longest=20 * columns), fontsize=9, x=0.01, ha="left")
     figure.savefig(path, dpi=150)

@@ -10,7 +10,7 @@ CHECKPOINT may be a `.pt`, an exported timm folder or an `.onnx` file; the last 
 # (shape suffixes: probabilities_NC)
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from tune_btxrd.data.cache.arrays import stack_samples
-from tune_btxrd.data.cache.decode import UnreadableError, decode_image
+from tune_btxrd.data.cache.decode import UnreadableError
 from tune_btxrd.data.readers.file_rules import images_below
 from tune_btxrd.data.readers.names import is_formula
 from tune_btxrd.errors import DataError
 from tune_btxrd.files import encodable
 from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import BATCH, Predictor, open_model
+from tune_btxrd.inference.patients import Files, find_patients
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import RULE, decide, rule_of
 from tune_btxrd.search.columns import class_keys
@@ -129,18 +130,35 @@ def predict_images(
         ResultError: the checkpoint cannot be used.
         DataError: a path does not exist, or there is no image.
     """
-    files = image_files([Path(item) for item in images])
-    return predict_files(open_model(Path(checkpoint), device=device), files, progress=progress)
+    predictor = open_model(Path(checkpoint), device=device)
+    files, parts = samples_of(predictor.info, [Path(item) for item in images])
+    return predict_files(predictor, files, parts=parts, progress=progress)
+
+
+def samples_of(info: ModelInfo, paths: Sequence[Path]) -> tuple[list[Path], dict[Path, Files] | None]:
+    """What a model is asked of: image files, or patients and the files of each. Raises: DataError."""
+    if not info.channels:
+        return image_files(paths), None
+    parts = find_patients(paths, info.channels)
+    return list(parts), parts
 
 
 def predict_files(
-    predictor: Predictor, files: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
+    predictor: Predictor,
+    files: Sequence[Path],
+    *,
+    parts: Mapping[Path, Files] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """As `predict_images`, with an opened model and a list of files."""
+    """As `predict_images`, with an opened model and a list of files.
+
+    Args:
+        parts: of volumes: the files of each patient that `files` names.
+    """
     readable: list[Path] = []
     broken: list[tuple[Path, str]] = []
     logits = [np.zeros((0, len(predictor.info.class_names)), dtype=np.float32)]
-    for batch in _decoded(files, predictor.info.image_size):
+    for batch in _decoded(predictor, files, parts):
         good = [(file, pixels) for file, pixels in batch if isinstance(pixels, np.ndarray)]
         broken += [(file, pixels) for file, pixels in batch if isinstance(pixels, str)]
         if good:
@@ -236,12 +254,14 @@ def safe_text(file: Path) -> str:
     return f"./{text}" if is_formula(text) else text
 
 
-def _decoded(files: Sequence[Path], image_size: int) -> Iterator[list[tuple[Path, "np.ndarray | str"]]]:
+def _decoded(
+    predictor: Predictor, files: Sequence[Path], parts: Mapping[Path, Files] | None
+) -> Iterator[list[tuple[Path, "np.ndarray | str"]]]:
     """Batches of (file, pixels or the reason why there are none); one batch is decoded while another is predicted."""
 
     def decode(file: Path) -> "np.ndarray | str":
         try:
-            return decode_image(file, image_size)
+            return predictor.decode(*(parts[file] if parts else (file,)))
         except UnreadableError as error:
             return error.reason
 

@@ -35,27 +35,28 @@ def predict_images(
         DataError: no image there.
     """
     from tune_btxrd.inference.open_model import open_model
-    from tune_btxrd.inference.predict import image_files, predict_files
+    from tune_btxrd.inference.predict import predict_files, samples_of
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
     if overlays is not None:
         require_writable(overlays, "choose another --overlays")
     if rank_uncertain is not None:
         require_writable_file(rank_uncertain, "choose another --rank-uncertain")
-    files = image_files([Path(image) for image in images])
+    paths = [Path(image) for image in images]
     if folds := fold_checkpoints(Path(checkpoint)):
         if overlays is not None:
             raise ResultError(
                 f"Overlays show where one model looks, but {checkpoint} holds folds: give one, e.g. {folds[0]}."
             )
-        return _by_folds(Path(checkpoint), files, device=device, rank_uncertain=rank_uncertain, told=told)
+        return _by_folds(Path(checkpoint), paths, device=device, rank_uncertain=rank_uncertain, told=told)
     predictor = open_model(exported_model(Path(checkpoint)), device=device)
     if overlays is not None:
         from tune_btxrd.inference.grad_cam import network
 
         network(predictor)
+    files, parts = samples_of(predictor.info, paths)
     with progress("predicted") as advance:
-        found = predict_files(predictor, files, progress=advance)
+        found = predict_files(predictor, files, parts=parts, progress=advance)
     if rank_uncertain is not None:
         write_whole(rank_uncertain, ranked(found).to_csv(index=False))
     if told is not None:
@@ -64,14 +65,14 @@ def predict_images(
         from tune_btxrd.inference.grad_cam import explain_files
 
         with progress("overlaid") as advance:
-            written = explain_files(predictor, found.files, overlays, progress=advance)
+            written = explain_files(predictor, found.files, overlays, parts=parts, progress=advance)
         tell(f"{len(written)} overlay(s) in {overlays}")
     return found
 
 
 def _by_folds(
     folder: Path,
-    files: Sequence[Path],
+    paths: Sequence[Path],
     *,
     device: str,
     rank_uncertain: Path | None,
@@ -81,7 +82,7 @@ def _by_folds(
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
     with progress("predicted") as advance:
-        found = predict_with_folds(folder, files, device=device, progress=advance)
+        found = predict_with_folds(folder, paths, device=device, progress=advance)
     if rank_uncertain is not None:
         write_whole(rank_uncertain, ranked(found).to_csv(index=False))
     if told is not None:

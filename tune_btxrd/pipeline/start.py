@@ -24,7 +24,7 @@ from tune_btxrd.pipeline.prepare import (
     write_prepared,
 )
 from tune_btxrd.pipeline.shipped import shipped_space, task_of_request
-from tune_btxrd.pipeline.together import check_losses, check_models, check_monitor, tell_notes
+from tune_btxrd.pipeline.together import check_losses, check_models, check_monitor, check_samples, tell_notes
 from tune_btxrd.results.search_json import (
     SPACE_FILE,
     DatasetFacts,
@@ -108,6 +108,7 @@ def begin(
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
+    check_samples(config or spec, prepared.manifest.channels)
     check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values()))
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names

@@ -1,10 +1,11 @@
 """Checks of settings that must fit each other, before Ray is started: backbone, head, side, weights, dataset."""
 
 import multiprocessing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import tell
@@ -16,9 +17,16 @@ from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.effects import batch_notes, config_notes, space_notes
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.task import Task
-from tune_btxrd.training.models.names import ANY_SIZE, ModelChoice, check_backbone, weights_file
+from tune_btxrd.training.models.names import (
+    ANY_SIZE,
+    ModelChoice,
+    check_backbone,
+    is_volume_backbone,
+    require_serving,
+    weights_file,
+)
 
-MODEL_NAMES = ("backbone", "head", "image_size", "weights")
+MODEL_NAMES = ("backbone", "head", "image_size", "weights", "stem_stride")
 
 
 def check_models(trained: SearchSpec | TrainConfig) -> None:
@@ -28,19 +36,43 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
         ConfigError: no such backbone, no file of weights, or two settings that do not fit.
     """
     check_capture(trained)
-    values = combinations(trained, MODEL_NAMES) if isinstance(trained, SearchSpec) else [asdict(trained)]
+    asked = (*MODEL_NAMES, "pretrained", "checkpointing")
+    values = combinations(trained, asked) if isinstance(trained, SearchSpec) else [asdict(trained)]
     for config in values:
         check_backbone(config["backbone"])
         if config["weights"] is not None:
             _check_weights(Path(config["weights"]), config["backbone"])
+        _check_volumes(config)
     choices = {
         ModelChoice(**{name: config[name] for name in MODEL_NAMES})
         for config in values
-        if config["backbone"] not in ANY_SIZE or config["weights"] is not None
+        if config["weights"] is not None or not (config["backbone"] in ANY_SIZE or is_volume_backbone(config["backbone"]))
     }
     if choices:  # timm brings torch: a process of its own keeps both out of the driver
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_check_fit, choices).result()
+            for note in pool.submit(_check_fit, choices).result():
+                tell(note)
+
+
+def check_samples(trained: SearchSpec | TrainConfig, channels: Sequence[str]) -> None:
+    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, which have named
+    channels, or the reverse.
+    """
+    values = combinations(trained, ["backbone"]) if isinstance(trained, SearchSpec) else [asdict(trained)]
+    for config in values:
+        require_serving(config["backbone"], channels)
+
+
+def _check_volumes(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for what volumes have not, or images."""
+    if not is_volume_backbone(config["backbone"]):
+        if config["checkpointing"]:
+            raise ConfigError("`checkpointing: true` needs a backbone of volumes, but got one of images: leave it out.")
+    elif config["pretrained"] and config["weights"] is None:
+        raise ConfigError(
+            f"No weights of {config['backbone']} can be downloaded: name MedicalNet's file with --weights FILE, or start "
+            "from random weights with --no-pretrained."
+        )
 
 
 def check_losses(trained: SearchSpec | TrainConfig, task: Task) -> None:
@@ -85,7 +117,7 @@ def _is_said(trained: SearchSpec | TrainConfig, name: str) -> bool:
     return bool(getattr(trained, name) != FIELDS[name].default)
 
 
-def _check_fit(choices: Collection[ModelChoice]) -> None:
+def _check_fit(choices: Collection[ModelChoice]) -> list[str]:
     from tune_btxrd.training.models.fit import check_fit
 
-    check_fit(sorted(choices, key=str), num_classes=2)
+    return check_fit(sorted(choices, key=str), num_classes=2)

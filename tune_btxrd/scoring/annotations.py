@@ -40,7 +40,7 @@ class _LabelMe(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Lesion:
-    """A lesion on the model's input: (S, S) bool masks of the lesion and of the picture (without the black border)."""
+    """A lesion on the model's input: bool masks of the lesion and of the picture (without the black border)."""
 
     mask: np.ndarray
     picture: np.ndarray

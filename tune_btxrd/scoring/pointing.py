@@ -55,14 +55,13 @@ def point(image_id: str, heat_SS: np.ndarray, lesion: Lesion) -> Pointed:
     heat = np.where(lesion.picture, heat_SS, 0)
     total = float(heat.sum())
     energy = float(heat[lesion.mask].sum()) / total if total > 0 else 0.0
-    return Pointed(image_id=image_id, hit=total > 0 and bool(lesion.mask[_peak(heat)]), energy=energy, chance=lesion.chance)
+    return Pointed(image_id=image_id, hit=total > 0 and bool(lesion.mask[peak(heat)]), energy=energy, chance=lesion.chance)
 
 
-def _peak(heat_SS: np.ndarray) -> tuple[int, int]:
-    """Row and column of the highest heat; of a plateau (an enlarged map has them along its border) the middle."""
-    places = np.argwhere(heat_SS >= heat_SS.max() * (1 - ROUNDING))
-    row, column = places[np.square(places - places.mean(axis=0)).sum(axis=1).argmin()]
-    return int(row), int(column)
+def peak(heat: np.ndarray) -> tuple[int, ...]:
+    """The place of the highest heat; of a plateau (an enlarged map has them along its border) the middle."""
+    places = np.argwhere(heat >= heat.max() * (1 - ROUNDING))
+    return tuple(int(index) for index in places[np.square(places - places.mean(axis=0)).sum(axis=1).argmin()])
 
 
 def play(pointed: Sequence[Pointed], *, seed: int = 42) -> PointingGame | None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from tune_btxrd.training.models.images import load_tensors
+from tune_btxrd.training.models.shell import load_tensors
 
 
 class Averages:

@@ -15,11 +15,20 @@ from torch import Tensor, nn
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.tasks.losses import Terms
-from tune_btxrd.training.models.images import Shell
+from tune_btxrd.training.models.shell import Shell
 from tune_btxrd.training.pixels import TrainingData
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their algorithms
-BAKED = ("backbone", "head", "batch_size", "image_size", "tf32", "loss")  # beside the fields that the loss reads
+BAKED = (
+    "backbone",
+    "head",
+    "batch_size",
+    "image_size",
+    "tf32",
+    "loss",
+    "stem_stride",
+    "checkpointing",
+)  # beside the fields that the loss reads
 
 
 def threshold_dropout(values: Tensor, noise: Tensor, rate: Tensor) -> Tensor:
@@ -32,7 +41,7 @@ def threshold_dropout(values: Tensor, noise: Tensor, rate: Tensor) -> Tensor:
 
 def step_key(config: TrainConfig, data: TrainingData, precision: str) -> tuple[object, ...]:
     """Equal for trainings that one capture serves."""
-    shapes = (data.task, data.num_classes, data.targets.shape[1:], data.targets.dtype)
+    shapes = (data.task, data.num_classes, data.channels, data.targets.shape[1:], data.targets.dtype)
     fields = (*BAKED, *data.task.loss_fields(config.loss))
     return (precision, *shapes, *((name, getattr(config, name)) for name in fields))
 
@@ -60,7 +69,7 @@ class StaticStep:
             raise ConfigError(f"`capture: true` needs accumulate=1 without fp16, but got {found}: leave capture out.")
         self.key, self.precision, self.task = step_key(config, data, precision), precision, data.task
         self.shell, self.head, self.device = shell, head, device
-        self.images = data.kind.blank(config.batch_size, config.image_size, device)
+        self.images = data.kind.blank(config.batch_size, config.image_size, device, channels=data.channels)
         one = torch.tensor(data.targets[:1], device=device)
         self.targets = one.new_zeros((config.batch_size, *one.shape[1:]))
         self.noise = torch.zeros(config.batch_size, head.in_features, device=device)

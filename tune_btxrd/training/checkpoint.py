@@ -16,7 +16,7 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import aside
 from tune_btxrd.stages import stage_at
-from tune_btxrd.training.models.images import create
+from tune_btxrd.training.models.shell import create
 from tune_btxrd.training.pixels import TrainingData
 from tune_btxrd.training.schedule import group_parts, learning_rates
 from tune_btxrd.training.slot import Slot
@@ -77,6 +77,8 @@ class Checkpoint(SavedStates):
     task: NotRequired[str]
     precision: NotRequired[str]
     keep_best: NotRequired[bool]
+    channels: NotRequired[list[str]]
+    spacing: NotRequired[float | None]
     best: SavedStates | None
 
 
@@ -87,7 +89,8 @@ class UnusableError(ResultError):
 def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Literal["last", "best"] = "last") -> Checkpoint:
     """The training between two epochs as plain data that shares no memory with it.
 
-    "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format.
+    "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format,
+    of volumes channels and spacing.
     `best` holds the SavedStates of the best epoch in a "last" whose last epoch is not the best.
     """
     assert state.live and state.whole and state.history and len(class_names) == state.data.num_classes
@@ -217,7 +220,13 @@ def load_model(path: Path) -> tuple[nn.Module, Checkpoint]:
     """The model of a checkpoint, on the CPU in eval mode, and the checkpoint. Raises: ResultError as `load`."""
     checkpoint = load(path)
     config = TrainConfig.from_dict(checkpoint["config"])
-    model = create(config.backbone, len(checkpoint["class_names"]), head=config.head)
+    model = create(
+        config.backbone,
+        len(checkpoint["class_names"]),
+        head=config.head,
+        channels=len(checkpoint["normalization"]["mean"]),
+        stem_stride=config.stem_stride,
+    )
     model.load_state_dict(checkpoint["model_state_dict"])
     return model.eval(), checkpoint
 
@@ -259,6 +268,8 @@ def _plain(state: TrainState, states: BestState, epoch: int, class_names: Sequen
         "task": state.data.task.name,
         "precision": state.precision,
         "keep_best": state.keep_best,
+        "channels": list(state.data.channel_names),
+        "spacing": state.data.spacing,
         "best": None,
     }
 
@@ -311,7 +322,7 @@ def _check_model(slot: Slot, config: TrainConfig, checkpoint: Checkpoint, data: 
     if len(checkpoint["class_names"]) != data.num_classes:
         found = f"{len(checkpoint['class_names'])} classes instead of {data.num_classes}"
         raise ResultError(f"A training must be resumed on its own dataset, but the checkpoint has {found}.")
-    own = slot.shell(config, data.num_classes).model.state_dict()
+    own = slot.shell(config, data.num_classes, channels=data.channels).model.state_dict()
     saved = checkpoint["model_state_dict"]
     wanted = {"trained_state_dict": bool(config.ema), "scaler_state_dict": config.precision == "fp16"}
     if absent := [name for name, needed in wanted.items() if needed and name not in checkpoint]:

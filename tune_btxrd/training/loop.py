@@ -131,7 +131,7 @@ def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std
     """(rows, C) float32 logits without augmentation, on the device; the model is left in eval mode."""
     model.eval()
     kind = pixels.kind
-    size = val_batch(pixels.device, kind.pixels(pixels.images))
+    size = val_batch(pixels.device, kind.pixels(pixels.images), fewest=kind.fewest)
     logits = []
     for batch in torch.split(rows, size):
         with autocast(rows.device, precision):
@@ -139,9 +139,9 @@ def predict(model: nn.Module, pixels: Pixels, rows: Tensor, *, mean: Tensor, std
     return torch.cat(logits)
 
 
-def val_batch(device: torch.device, pixels: int) -> int:
-    """Samples of so many pixels per validation batch, so that they fit the device: 16 to 512."""
-    return max(16, min(512, VAL_PIXELS[device.type] // pixels))
+def val_batch(device: torch.device, pixels: int, *, fewest: int = 16) -> int:
+    """Samples of so many pixels per validation batch, so that they fit the device: `fewest` to 512."""
+    return max(fewest, min(512, VAL_PIXELS[device.type] // pixels))
 
 
 def _record(state: TrainState, seen: Seen) -> EpochMetrics:

@@ -28,6 +28,8 @@ class TrainingData:
     num_classes: int
     positive_class: int  # index of the class to watch
     task: Task = DEFAULT
+    channel_names: tuple[str, ...] = ()  # of volumes, in the order of the channels
+    spacing: float | None = None  # of volumes: mm to which they were resampled; None: as they were
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.targets) and 0 <= self.positive_class < self.num_classes
@@ -46,6 +48,11 @@ class TrainingData:
     def image_size(self) -> int:
         """Length of a sample's sides, px."""
         return self.kind.side(self.images)
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the model's input; None where the kind of samples alone decides it."""
+        return self.kind.channels(self.images)
 
     @cached_property
     def train_counts(self) -> np.ndarray:

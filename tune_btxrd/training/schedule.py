@@ -8,8 +8,8 @@ from torch import nn
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.stages import stage_at
 from tune_btxrd.training.averages import Averages
-from tune_btxrd.training.models.images import load_tensors
 from tune_btxrd.training.models.layers import BASE, HEAD, TOP, TRAINED, parts_of
+from tune_btxrd.training.models.shell import load_tensors
 from tune_btxrd.training.state import TrainState
 
 ADAMS: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -31,7 +31,7 @@ def learning_rates(finished: int, config: TrainConfig) -> dict[str, float]:
     share = (1 + math.cos(math.pi * (finished - before) / stage.epochs)) / 2
     rates = {}
     for part in (BASE, TOP, HEAD):
-        peak = config.lr * (stage.lr_head if part == HEAD else stage.lr_backbone)
+        peak = config.lr * (stage.lr_head if part == HEAD else stage.lr_backbone * config.backbone_share)
         low = min(config.min_lr, peak)
         rates[part] = low + (peak - low) * share if part in TRAINED[stage.trains] else 0.0
     return rates

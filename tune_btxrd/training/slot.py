@@ -20,8 +20,8 @@ from tune_btxrd.training.device import (
     set_up,
 )
 from tune_btxrd.training.memory import release_memory, set_up_memory
-from tune_btxrd.training.models.images import Shell, build_shell, create
-from tune_btxrd.training.models.names import weights_file
+from tune_btxrd.training.models.names import require_serving, weights_file
+from tune_btxrd.training.models.shell import Shell, build_shell, create
 from tune_btxrd.training.models.weights import pretrained_tensors
 from tune_btxrd.training.pixels import Pixels, TrainingData
 from tune_btxrd.training.schedule import make_optimizer
@@ -49,7 +49,7 @@ class Slot:
         self.device = resolve_device(device)
         set_up(threads)
         set_up_memory()
-        self._shells: dict[tuple[str, int, str], Shell] = {}
+        self._shells: dict[tuple[object, ...], Shell] = {}
         self._pretrained: dict[tuple[object, ...], Tensors] = {}
         self._initial: OrderedDict[tuple[object, ...], Tensors] = OrderedDict()
         self._pixels: tuple[object, Pixels] | None = None
@@ -66,18 +66,25 @@ class Slot:
             ConfigError: unknown backbone, weights that cannot be had or do not fit, impossible precision.
         """
         self._end_previous()
-        return self._begin(config, data, self._initial_tensors(config, data.num_classes), keep_best=keep_best)
+        return self._begin(config, data, self._initial_tensors(config, data), keep_best=keep_best)
 
     def restart(self, config: TrainConfig, data: TrainingData, tensors: Tensors, *, keep_best: bool) -> TrainState:
         """As `start`, but from these model tensors (all of them, by name) instead of the initial ones."""
         self._end_previous()
         return self._begin(config, data, tensors, keep_best=keep_best)
 
-    def shell(self, config: TrainConfig, num_classes: int) -> Shell:
+    def shell(self, config: TrainConfig, num_classes: int, *, channels: int | None = None) -> Shell:
         """The model of this backbone and head that all its trainings in this slot share. Raises: ConfigError."""
-        key = (config.backbone, num_classes, config.head)
+        key = _model_key(config, num_classes, channels)
         if key not in self._shells:
-            self._shells[key] = build_shell(config.backbone, num_classes, self.device, head=config.head)
+            self._shells[key] = build_shell(
+                config.backbone,
+                num_classes,
+                self.device,
+                head=config.head,
+                channels=channels,
+                stem_stride=config.stem_stride,
+            )
         return self._shells[key]
 
     def _end_previous(self) -> None:
@@ -89,10 +96,11 @@ class Slot:
         release_memory()
 
     def _begin(self, config: TrainConfig, data: TrainingData, tensors: Tensors, *, keep_best: bool) -> TrainState:
+        require_serving(config.backbone, ["?"] * (data.channels or 0))
         if data.image_size != config.image_size:
             raise ConfigError(f"`image_size` must be the cache's {data.image_size}, but got {config.image_size}.")
-        shell = self.shell(config, data.num_classes)
-        shell.reset(tensors, dropout=config.dropout)
+        shell = self.shell(config, data.num_classes, channels=data.channels)
+        shell.reset(tensors, dropout=config.dropout, checkpointing=config.checkpointing)
         allow_tf32(self.device, allowed=config.tf32)
         precision = resolve_precision(config.precision, self.device)
         weights = data.task.class_weights(data.train_counts)
@@ -133,16 +141,22 @@ class Slot:
             self._pixels = (key, Pixels(data.images, self.device))
         return self._pixels[1]
 
-    def _initial_tensors(self, config: TrainConfig, num_classes: int) -> Tensors:
-        """The start of a training: it depends on backbone, head, classes, seed and weights, and on nothing else."""
+    def _initial_tensors(self, config: TrainConfig, data: TrainingData) -> Tensors:
+        """The start of a training: it depends on backbone, head, classes, channels, seed and weights, on nothing else."""
         source = _weights_key(config)
-        key = (config.backbone, config.head, num_classes, config.seed, source)
+        key = (*_model_key(config, data.num_classes, data.channels), config.seed, source)
         if key not in self._initial:
             with seeded(derive_seed(config.seed, "init"), self.device):
-                model = create(config.backbone, num_classes, head=config.head)
+                model = create(
+                    config.backbone,
+                    data.num_classes,
+                    head=config.head,
+                    channels=data.channels,
+                    stem_stride=config.stem_stride,
+                )
             tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
             if source is not None:
-                self._initial[key] = tensors | self._pretrained_tensors(config, model, source)
+                self._initial[key] = tensors | self._pretrained_tensors(config, model, (*source, data.channels))
             else:
                 self._initial[key] = tensors
         self._initial.move_to_end(key)
@@ -155,6 +169,11 @@ class Slot:
         if key not in self._pretrained:
             self._pretrained[key] = pretrained_tensors(model, config.backbone, config.weights)
         return self._pretrained[key]
+
+
+def _model_key(config: TrainConfig, num_classes: int, channels: int | None) -> tuple[object, ...]:
+    """Equal for trainings whose models have the same tensors."""
+    return (config.backbone, config.head, num_classes, channels, config.stem_stride)
 
 
 def _weights_key(config: TrainConfig) -> tuple[object, ...] | None:

@@ -65,4 +65,6 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         num_classes=len(source.class_names),
         positive_class=source.positive_class,
         task=task,
+        channel_names=cache.channels,
+        spacing=cache.spacing,
     )

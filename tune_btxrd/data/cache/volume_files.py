@@ -113,6 +113,17 @@ def read_volume_header(path: Path) -> VolumeHeader:
     return VolumeHeader(shape=shape, spacing=spacing, axes=axes, dtype=dtype)
 
 
+def stored_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and (4, 4) affine of a file or of a folder of DICOM slices as they are stored. Raises: UnreadableError."""
+    if path.is_dir():
+        from tune_btxrd.data.cache.dicom_folder import read_geometry
+
+        shape, affine, _ = read_geometry(path)
+        return shape, affine
+    opened = _open(path)
+    return opened.shape, np.asarray(opened.image.affine, dtype=np.float64)
+
+
 def same_grid(one: Volume, other: Volume) -> bool:
     """Whether the voxels of two volumes lie at the same places: no corner is off by more than a twentieth of a voxel."""
     if one.voxels.shape != other.voxels.shape:

@@ -94,15 +94,46 @@ def volume_levels(
     Raises:
         UnreadableError: as `decode_volume`.
     """
-    read, notes = _channels(files, channels)
-    parts = [None if volume is None else _at_spacing(volume, spacing) for volume in read]
-    boxes = [np.abs(part.voxels) > 0 for part in parts if part is not None]
-    box = _box(np.logical_or.reduce(boxes))
+    parts, box, notes = _cropped(files, channels, spacing)
     cube = np.zeros((image_size,) * 3 + (len(channels),), dtype=np.float32)
     for index, part in enumerate(parts):
         if part is not None:
             _place(cube[..., index], _resized(_scored(part.voxels[box]), image_size))
     return cube, notes
+
+
+def cube_affine(
+    files: Sequence[Path | None], image_size: int, *, channels: Sequence[str], spacing: float | None = None
+) -> np.ndarray:
+    """(4, 4): voxel indices of the cube that `volume_levels` makes of these files -> mm, as the files have them.
+
+    Raises:
+        UnreadableError: as `decode_volume`.
+    """
+    parts, box, _ = _cropped(files, channels, spacing)
+    first = next(part for part in parts if part is not None)
+    sides = [inner.stop - inner.start for inner in box]
+    to_grid = np.eye(4)
+    for axis, (inner, before) in enumerate(zip(box, sides, strict=True)):
+        after = _resized_side(before, max(sides), image_size)
+        step, start = before / after, (image_size - after) // 2
+        to_grid[axis, axis] = step
+        to_grid[axis, 3] = inner.start + 0.5 * step - 0.5 - start * step
+    return np.asarray(first.affine @ to_grid)
+
+
+def _cropped(
+    files: Sequence[Path | None], channels: Sequence[str], spacing: float | None
+) -> tuple[list[Volume | None], tuple[slice, ...], tuple[str, ...]]:
+    """Every channel on one grid, the smallest box with the foreground of all, and notes."""
+    read, notes = _channels(files, channels)
+    parts = [None if volume is None else _at_spacing(volume, spacing) for volume in read]
+    boxes = [np.abs(part.voxels) > 0 for part in parts if part is not None]
+    return parts, _box(np.logical_or.reduce(boxes)), notes
+
+
+def _resized_side(before: int, longest: int, image_size: int) -> int:
+    return max(1, round(before * image_size / longest))
 
 
 def resize_weights(before: int, after: int) -> np.ndarray:
@@ -206,7 +237,7 @@ def _resized(levels: np.ndarray, image_size: int) -> np.ndarray:
     """The longest side S, the others in proportion."""
     longest = max(levels.shape)
     for axis in range(3):
-        after = max(1, round(levels.shape[axis] * image_size / longest))
+        after = _resized_side(levels.shape[axis], longest, image_size)
         levels = np.moveaxis(np.tensordot(resize_weights(levels.shape[axis], after), levels, axes=(1, axis)), 0, axis)
     return levels
 

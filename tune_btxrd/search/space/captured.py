@@ -7,7 +7,7 @@ from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.combinations import combinations
 from tune_btxrd.search.space.spec import SearchSpec
 
-NAMES = ("capture", "stages", "epochs", "head", "accumulate", "precision")
+NAMES = ("capture", "backbone_share", "stages", "epochs", "head", "accumulate", "precision")
 
 
 def check_capture(trained: SearchSpec | TrainConfig) -> None:
@@ -20,7 +20,7 @@ def check_capture(trained: SearchSpec | TrainConfig) -> None:
         if not values["capture"]:
             continue
         config = TrainConfig(**{name: values[name] for name in NAMES})
-        odd = {"stages": config.is_staged, "head": config.head != "linear"}
+        odd = {"backbone_share": config.backbone_share != 1, "stages": config.is_staged, "head": config.head != "linear"}
         odd |= {"accumulate": config.accumulate > 1, "precision": config.precision == "fp16"}
         if found := [f"{name}={values[name]}" for name, is_odd in odd.items() if is_odd]:
             raise ConfigError(

@@ -8,6 +8,7 @@ from tune_btxrd.config import FIELDS, HEADS, TrainConfig
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 from tune_btxrd.stages import RECIPES
+from tune_btxrd.training.models.names import is_volume_backbone
 
 SAMPLES = 200
 RARE = 0.5  # images of a class in an average batch
@@ -51,6 +52,14 @@ NEEDS: Mapping[str, Need] = {
     "stages": Need(words="more epochs: some of its stages have none", holds=has_all_stages),
     "patience": Need(words="patience and min_epochs < epochs", holds=lambda c: max(c.patience, c.min_epochs) < c.epochs),
     "min_epochs": Need(words="min_epochs < epochs", holds=lambda c: c.min_epochs < c.epochs),
+    **{
+        name: Need(words="a backbone of volumes", holds=lambda c: is_volume_backbone(c.backbone))
+        for name in ("stem_stride", "flip_front", "flip_up", "intensity_shift", "gamma", "noise")
+    },
+    **{
+        name: Need(words="a backbone of images", holds=lambda c: not is_volume_backbone(c.backbone))
+        for name in ("saturation", "hue", "crop_min", "erasing")
+    },
     "pretrained": Need(words="no file of weights: `weights` wins", holds=lambda c: c.weights is None),
 }
 

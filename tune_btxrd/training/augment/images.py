@@ -145,6 +145,8 @@ def memory_format(device: torch.device) -> torch.memory_format:
 class Images:
     """Square images, grey or RGB, as a SampleKind."""
 
+    fewest = 16
+
     def accepts(self, samples: np.ndarray) -> bool:
         """uint8 (N, S, S) or (N, S, S, 3)."""
         square = samples.ndim in (3, 4) and samples.shape[1] == samples.shape[2]
@@ -158,6 +160,9 @@ class Images:
         """S * S."""
         return self.side(samples) ** 2
 
+    def channels(self, samples: np.ndarray) -> None:
+        """None: models take three, whatever the samples have."""
+
     def to_float(self, samples: Tensor) -> Tensor:
         """See the function of this name."""
         return to_float(samples)
@@ -170,7 +175,11 @@ class Images:
         """See the function of this name."""
         return normalise(batch, mean, std)
 
-    def blank(self, count: int, side: int, device: torch.device) -> Tensor:
+    def memory_format(self, device: torch.device) -> torch.memory_format:
+        """See the function of this name."""
+        return memory_format(device)
+
+    def blank(self, count: int, side: int, device: torch.device, *, channels: int | None = None) -> Tensor:
         """(count, 3, S, S); dense in channels_last, as `normalise` gives it."""
         return torch.zeros(count, 3, side, side, device=device).to(memory_format=torch.channels_last)
 

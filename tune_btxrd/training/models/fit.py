@@ -7,25 +7,29 @@ import torch
 from torch import nn
 
 from tune_btxrd.errors import ConfigError, first_line
-from tune_btxrd.training.models.images import create
-from tune_btxrd.training.models.names import ModelChoice
-from tune_btxrd.training.models.weights import pretrained_tensors
+from tune_btxrd.training.models.names import ModelChoice, is_volume_backbone
+from tune_btxrd.training.models.shell import create
+from tune_btxrd.training.models.weights import pretrained_tensors, taken_tensors
 
 DEFAULT_SIDE = 224
 STEP = 32  # sides tried as a cure are multiples of it: the stride of most backbones
 
 
-def check_fit(choices: Iterable[ModelChoice], *, num_classes: int) -> None:
-    """Builds each model and runs one image of that side through it, on torch's meta device: shapes alone, no memory.
+def check_fit(choices: Iterable[ModelChoice], *, num_classes: int) -> list[str]:
+    """Builds each model and runs one sample of that side through it, on torch's meta device: shapes alone, no memory.
+
+    Returns:
+        What to say of files of weights that do not give a backbone all it has, or more.
 
     Raises:
         ConfigError: two of the settings do not fit; the side or head that the line names has been tried.
     """
-    for choice in choices:
-        _check(choice, num_classes)
+    return [note for choice in choices for note in _check(choice, num_classes)]
 
 
-def _check(choice: ModelChoice, num_classes: int) -> None:
+def _check(choice: ModelChoice, num_classes: int) -> list[str]:
+    if is_volume_backbone(choice.backbone):
+        return _check_volumes(choice, num_classes)
     try:
         with torch.device("meta"):
             model = create(choice.backbone, num_classes, head=choice.head).eval()
@@ -36,7 +40,7 @@ def _check(choice: ModelChoice, num_classes: int) -> None:
     if choice.weights is not None:
         pretrained_tensors(model, choice.backbone, choice.weights)
     if (reason := _misfit(model, choice.image_size)) is None:
-        return
+        return []
     config = timm.models.get_pretrained_cfg(choice.backbone)
     own: int = config.input_size[-1] if config is not None else DEFAULT_SIDE
     is_fixed = config is not None and config.fixed_input_size
@@ -51,6 +55,14 @@ def _check(choice: ModelChoice, num_classes: int) -> None:
         f"`backbone` and `image_size` must fit, but {choice.backbone} takes {smallest}{fitting} px and got "
         f"image_size={choice.image_size}: --image-size {fitting}, or another backbone."
     )
+
+
+def _check_volumes(choice: ModelChoice, num_classes: int) -> list[str]:
+    """A 3D ResNet takes every side that `image_size` allows; what its file of weights holds is said."""
+    if choice.weights is None:
+        return []
+    model = create(choice.backbone, num_classes, head=choice.head, stem_stride=choice.stem_stride)
+    return [taken_tensors(model, choice.backbone, choice.weights).words]
 
 
 def _misfit(model: nn.Module, side: int) -> str | None:

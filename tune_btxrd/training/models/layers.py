@@ -11,7 +11,7 @@ from tune_btxrd.training.models.weights import classifier_prefixes
 BASE, TOP, HEAD = "base", "top", "head"
 TRAINED = {"head": (HEAD,), "top": (TOP, HEAD), "all": (BASE, TOP, HEAD)}  # what `Stage.trains` says -> parts
 TOP_SHARE = 0.3  # of the backbone's layers, from the end ...
-TOP_PATTERNS = {"ResNet": r"layer[34]\."}  # ... but by name for these classes of timm
+TOP_PATTERNS = {"ResNet": r"layer[34]\.", "VolumeResNet": r"layer[34]\."}  # ... but by name for these classes
 
 
 def parts_of(model: nn.Module) -> dict[str, str]:

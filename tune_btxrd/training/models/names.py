@@ -1,7 +1,8 @@
-"""timm's model names, read from its source in 20 ms; importing timm takes seconds, since it brings torch and torchvision."""
+"""Names of backbones: MONAI's for volumes, and timm's, read from its source in 20 ms; importing timm takes seconds."""
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,11 @@ from tune_btxrd.errors import ConfigError
 
 REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 DEPRECATED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
-ANY_SIZE = frozenset(  # take every side that `image_size` allows and every head (a test asks timm)
+ANY_SIZE = frozenset(  # of images: take every side that `image_size` allows and every head (a test asks timm)
     ("efficientnet_b0", "resnet50", "mobilenetv3_small_100", "test_efficientnet", "test_resnet")
 )
+
+VOLUME_BACKBONES = ("resnet3d_10", "resnet3d_18", "resnet3d_34", "resnet3d_50")  # MONAI's, see models/volumes.py
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")  # of files of weights in a folder
 
@@ -26,6 +29,20 @@ class ModelChoice:
     head: str
     image_size: int
     weights: str | None = None
+    stem_stride: int = 1
+
+
+def is_volume_backbone(name: str) -> bool:
+    """Whether a backbone takes volumes; every other one takes images."""
+    return name in VOLUME_BACKBONES
+
+
+def require_serving(backbone: str, channels: Sequence[str]) -> None:
+    """Raises ConfigError where a backbone of images meets volumes, which have named channels, or the reverse."""
+    if is_volume_backbone(backbone) == bool(channels):
+        return
+    what, known = ("volumes", "one of " + ", ".join(VOLUME_BACKBONES)) if channels else ("images", "a timm model")
+    raise ConfigError(f"`backbone` must take {what}, as the dataset holds them, but got {shown(backbone)}: use {known}.")
 
 
 @cache
@@ -46,6 +63,11 @@ def backbone_names() -> frozenset[str]:
 
 def check_backbone(name: str) -> None:
     """Raises ConfigError, with the nearest name, where timm has no such model."""
+    if is_volume_backbone(name):
+        return
+    if name.startswith("resnet3d"):
+        cure = nearest(name, VOLUME_BACKBONES)
+        raise ConfigError(f"`backbone` must be one that is known, but got {shown(name)}: {cure}")
     bare = name.partition(".")[0]  # resnet50.a1_in1k is resnet50 with certain pretrained weights
     if bare not in backbone_names() and name not in backbone_names():
         cure = nearest(bare, backbone_names()) if len(bare) > 2 else "known names:"

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.training.models.key_names import COUNTER, under_own_names
-from tune_btxrd.training.models.names import weights_file
+from tune_btxrd.training.models.names import is_volume_backbone, weights_file
 
+MATCHED = 0.9  # share of a backbone of volumes that a file must have at least
 PROBE_SECONDS = 4.0  # huggingface_hub itself retries for 46 s before it says that there is no network
 WRAPPERS = ("model_state_dict", "state_dict", "state_dict_ema", "model")
 
@@ -34,10 +36,102 @@ def pretrained_tensors(model: nn.Module, backbone: str, file: str | None) -> dic
     Raises:
         ConfigError: no such file, a file of another backbone, or no network and nothing cached.
     """
+    if is_volume_backbone(backbone):
+        return taken_tensors(model, backbone, file).tensors
     if file is None:
         return _fitting(_from_hub(backbone), model, source=f"timm's {backbone}")
     path = weights_file(Path(file), backbone)
     return _fitting(_from_file(path), model, source=str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What a model of volumes takes from a file of weights.
+
+    Attributes:
+        tensors: every tensor of the model but its classifier's; those that the file lacks start at random.
+        source: the file; wanted: how many tensors the model could have taken.
+        missing: names that the file lacks; left_out: names of the file that the model has no place for.
+    """
+
+    tensors: dict[str, Tensor]
+    source: str
+    wanted: int
+    missing: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """What was taken and what not, in one line."""
+        taken = self.wanted - len(self.missing)
+        return (
+            f"weights: {taken} of {self.wanted} tensors of the backbone from {self.source}; missing: "
+            f"{_some(self.missing)}; left out: {_some(self.left_out)}"
+        )
+
+
+def taken_tensors(model: nn.Module, backbone: str, file: str | None) -> Taken:
+    """The tensors of a file for a model of volumes, MedicalNet's files as they are published among them.
+
+    Their names begin with `module.` inside `state_dict`; heads are left out. They are of one channel: for more, the first
+    convolution is repeated and divided by their number, so that equal channels give what one gave.
+
+    Raises:
+        ConfigError: no file, or one that has less than MATCHED of the backbone; it says why.
+    """
+    if file is None:
+        raise ConfigError(
+            f"No weights of {backbone} can be downloaded, so `--weights FILE` must name MedicalNet's file, but none is "
+            "named: name it, or start from random weights with --no-pretrained."
+        )
+    path, head = weights_file(Path(file), backbone), classifier_prefixes(model)
+    wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(head)}
+    found = _without_prefix(_from_file(path), wanted)
+    stem = next(iter(wanted))
+    if (given := found.get(stem)) is not None and given.shape[1:2] == (1,) and given.ndim == wanted[stem].ndim:
+        channels = wanted[stem].shape[1]
+        found = {**found, stem: given.repeat_interleave(channels, dim=1) / channels}
+    places = [name for name in wanted if not name.endswith(COUNTER)]
+    absent = [name for name in places if name not in found]
+    odd = [name for name in places if name in found and found[name].shape != wanted[name].shape]
+    missing = tuple(name for name in places if name in {*absent, *odd})
+    if len(places) - len(missing) < MATCHED * len(places):
+        raise ConfigError(
+            f"At least {MATCHED:.0%} of {backbone} must be in a file of weights, but {path} has "
+            f"{len(places) - len(missing)} of its {len(places)} tensors: {_why(absent, odd, found, wanted)}. "
+            "Change --backbone, or name its own file."
+        )
+    for name in (name for name in places if name not in missing):
+        if found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
+            raise ConfigError(f"Weights must be finite, but {name} in {path} is not: use another file.")
+    kept = {name: value for name, value in found.items() if name in wanted and name not in missing}
+    return Taken(
+        tensors={name: kept[name].to(value.dtype) if name in kept else value.clone() for name, value in wanted.items()},
+        source=path.name,
+        wanted=len(places),
+        missing=missing,
+        left_out=tuple(name for name in found if name not in wanted),
+    )
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the prefix taken off under which most of the model's names are found, e.g. `module.`."""
+    prefixes = {""} | {name.removesuffix(own) for own in wanted for name in tensors if name.endswith(f".{own}")}
+    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + own in tensors for own in wanted))
+    return {name.removeprefix(best): value for name, value in tensors.items()}
+
+
+def _why(absent: list[str], odd: list[str], found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The first reason why tensors do not match."""
+    if odd:
+        shapes = f"{tuple(found[odd[0]].shape)} instead of {tuple(wanted[odd[0]].shape)}"
+        return f"{odd[0]} is {shapes}, and {len(odd) + len(absent) - 1} more do not fit"
+    near = difflib.get_close_matches(absent[0], found, n=1)
+    return f"it has no {absent[0]!r}{f' (nearest: {near[0]})' if near else ''}, and lacks {len(absent) - 1} more"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "none"
 
 
 def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
