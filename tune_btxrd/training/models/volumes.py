@@ -105,8 +105,7 @@ class VolumeResNet(ResNet):
         if not (self.checkpointing and torch.is_grad_enabled()):
             return part(volumes)
         contexts = lambda: (nullcontext(), _without_statistics(holder))  # noqa: E731
-        kept = checkpoint(part, volumes, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-        return cast(Tensor, kept)
+        return checkpoint(part, volumes, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager
