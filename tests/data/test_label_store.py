@@ -107,6 +107,24 @@ def test_a_labelled_image_without_its_file_is_named(store: LabelStore, tmp_path:
         read_dataset(store.path)
 
 
+def test_another_image_under_the_name_of_a_labelled_one_is_refused(store: LabelStore, tmp_path: Path) -> None:
+    first, second = (store.file(store.image(number)) for number in (1, 2))
+    was = first.read_bytes()
+    os.utime(second, ns=(1, 1))  # touched, or copied without its time: still the same image
+    assert len(read_dataset(store.path)) == 50
+    first.write_bytes(second.read_bytes())
+    refused = r"1 of 50 files of .*s.db hold another \(x/p00/0.png\): put back"
+    with pytest.raises(DataError, match=refused):
+        read_dataset(store.path)
+    add_folder(store, tmp_path / "x")  # knows that the image is gone; its labels are about what was there
+    with pytest.raises(DataError, match=refused):
+        read_dataset(store.path)
+    assert len(read_dataset(store.path, exclude=("x__p00__0.png",))) == 49
+    first.write_bytes(was)
+    add_folder(store, tmp_path / "x")
+    assert len(read_dataset(store.path)) == 50
+
+
 def other_sqlite(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE t (x)")

@@ -125,14 +125,15 @@ def test_new_images_alone_are_scored_and_labels_rank_anew(store: LabelStore, tmp
 
 
 def test_missing_and_broken_files_are_named_and_the_others_scored(store: LabelStore, tmp_path: Path) -> None:
-    gone, broken = (store.file(store.image(number)) for number in store.pool().images[:2])
+    gone, broken, other, given = (store.file(store.image(number)) for number in store.pool().images[:4])
     gone.unlink()
+    other.write_bytes(given.read_bytes())  # another image under the name of one: not what its labels are about
     broken.write_bytes(b"no image")
     count = len(store.pool().images)
     found = score_store(store.path, checkpoint=save_checkpoint(tmp_path / "best.pt", LABELS))
     assert found.missing == (str(gone),)
-    assert [file for file, _ in found.broken] == [str(broken)]
-    assert found.scored == found.ranked == count - 2
+    assert [file for file, _ in found.broken] == [str(broken), str(other)] and "has changed" in found.broken[1][1]
+    assert found.scored == found.ranked == count - 3
     assert [image.path for image in store.missing_images()] == [gone.relative_to(store.folder).as_posix()]
 
 

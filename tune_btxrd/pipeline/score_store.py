@@ -221,7 +221,8 @@ def _score(store: LabelStore, model: int, scorer: "Scorer") -> Scored:
     done = store.scored(model)
     pools = (store.pool(), store.finished())  # those that need a label first
     todo = [
-        (image, store.folder / path) for pool in pools for image, path in zip(pool.images, pool.paths, strict=True)
+        (image, store.folder / path, sha256)
+        for pool in pools for image, path, sha256 in zip(pool.images, pool.paths, pool.sha256, strict=True)
         if image not in done
     ]  # fmt: skip
     total = sum(len(pool.images) for pool in pools)
@@ -279,20 +280,26 @@ class _Keeper:
         self.since = time.monotonic()
 
 
-def _decoded(files: Sequence[tuple[int, Path]], image_size: int) -> Iterator[list[tuple[int, Path, "np.ndarray | str"]]]:
-    """Batches of (image, file, pixels or the reason why there are none), decoded while earlier ones are in the model."""
+def _decoded(
+    files: Sequence[tuple[int, Path, str]], image_size: int
+) -> Iterator[list[tuple[int, Path, "np.ndarray | str"]]]:
+    """Batches of (image, file, pixels or the reason why there are none), decoded while earlier ones are in the model.
 
-    def decode(file: Path) -> "np.ndarray | str":
+    Args:
+        files: image, its file, and the hash of the content that the image is.
+    """
+
+    def decode(file: Path, sha256: str) -> "np.ndarray | str":
         try:
-            return decode_image(file, image_size)
+            return decode_image(file, image_size, sha256=sha256)
         except UnreadableError as error:
             return error.reason
 
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(DECODERS) as pool:
-        waiting = [[pool.submit(decode, file) for _, file in batch] for batch in batches[:AHEAD]]
+        waiting = [[pool.submit(decode, *named) for _, *named in batch] for batch in batches[:AHEAD]]
         for number, batch in enumerate(batches):
             pixels = [future.result() for future in waiting.pop(0)]
             if number + AHEAD < len(batches):
-                waiting.append([pool.submit(decode, file) for _, file in batches[number + AHEAD]])
-            yield [(image, file, found) for (image, file), found in zip(batch, pixels, strict=True)]
+                waiting.append([pool.submit(decode, *named) for _, *named in batches[number + AHEAD]])
+            yield [(image, file, found) for (image, file, _), found in zip(batch, pixels, strict=True)]

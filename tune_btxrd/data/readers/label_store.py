@@ -8,7 +8,8 @@ The events are replayed here, one after the other, by the rules that the store's
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,12 @@ from tune_btxrd.data.readers.btxrd import require_files
 from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
 from tune_btxrd.data.readers.store_file import open_to_read, told
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import file_sha256
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.tasks.task import Task
 
 TRAIN, TEST = "train", "test"
+HASHERS = 8  # threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class LabelledImage:
     center: str | None
     holdout: bool
     values: dict[int, int]
+    stamp: tuple[int, int]  # bytes, and time of change in ns, of the file as it was hashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,8 @@ def read_label_store(
         event: the last one that counts; None: all that are there now.
 
     Raises:
-        DataError: no store, or a newer one; fewer events than that; nothing labelled; an image whose file is gone.
+        DataError: no store, or a newer one; fewer events than that; nothing labelled; an image whose file is gone, or
+            holds something else by now.
     """
     state = read_state(path, event=event)
     if not state.images:
@@ -100,6 +105,7 @@ def read_label_store(
     )
     if not table_only:
         require_files(manifest, exclude, where="the place where it was added")
+        _require_same([image for image in kept if image.image_id not in exclude], path)
     return manifest
 
 
@@ -122,10 +128,10 @@ def _state(connection: sqlite3.Connection, event: int) -> StoreState:
     labels = dict(connection.execute("SELECT label, name FROM labels ORDER BY position, label"))
     said = _replay(connection, event)
     rows = connection.execute(
-        "SELECT image, image_id, path, sha256, group_name, center, holdout FROM images ORDER BY image_id"
+        "SELECT image, image_id, path, sha256, group_name, center, holdout, size, mtime FROM images ORDER BY image_id"
     )
     images, unlabelled = [], 0
-    for number, image_id, path, sha256, group, center, holdout in rows:
+    for number, image_id, path, sha256, group, center, holdout, *stamp in rows:
         values = {} if number not in said or said[number].is_bad else said[number].values()
         unlabelled += holdout and not values
         if values:
@@ -138,6 +144,7 @@ def _state(connection: sqlite3.Connection, event: int) -> StoreState:
                     center=center,
                     holdout=bool(holdout),
                     values=values,
+                    stamp=tuple(stamp),
                 )
             )
     return StoreState(
@@ -244,6 +251,30 @@ def _file(path: Path, image: LabelledImage) -> Path | None:
     return file if file.is_file() else None
 
 
+def _require_same(images: Sequence[LabelledImage], path: Path) -> None:
+    """Refuses files that are not what was labelled. Those of the size and time of change that they had are taken as such.
+
+    Raises:
+        DataError: naming them.
+    """
+
+    def is_other(image: LabelledImage) -> bool:
+        file = path.resolve().parent / image.path
+        status = file.stat()
+        return (status.st_size, status.st_mtime_ns) != image.stamp and file_sha256(file) != image.sha256
+
+    with ThreadPoolExecutor(HASHERS) as pool:
+        try:
+            others = [image.path for image, found in zip(images, pool.map(is_other, images), strict=True) if found]
+        except OSError as error:
+            raise DataError(f"Every image must be readable, but {error.filename}: {error.strerror}.") from error
+    if others:
+        raise DataError(
+            f"Every image must be the one that was labelled, but {len(others)} of {len(images)} files of {path} hold another "
+            f"({examples(others)}): put back what was there, or leave them out with --exclude FILE."
+        )
+
+
 def _notes(state: StoreState) -> tuple[str, ...]:
     """What the user must know of the state."""
     labelled = sum(image.holdout for image in state.images)
@@ -252,7 +283,10 @@ def _notes(state: StoreState) -> tuple[str, ...]:
         f"{labelled} of the hold-out."
     ]
     if state.holdout_unlabelled:
-        lines.append(f"{state.holdout_unlabelled} image(s) of the hold-out have no label yet: `label --holdout`.")
+        lines.append(
+            f"{state.holdout_unlabelled} image(s) of the hold-out have no label yet: `label --holdout`. What is labelled "
+            "after a search began is not in its test part."
+        )
     if state.disputed:
         lines.append(f"Annotators differ on {state.disputed} image(s); such a label counts as unknown until it is settled.")
     if state.bad:
