@@ -17,8 +17,10 @@ import torch
 
 from tests.support.finished_search import Finished, finished  # noqa: F401  # a fixture
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.evaluation.evaluate import Evaluation, open_test_parts, seal_search, summary_rows
+from tune_btxrd.evaluation.evaluate_split import require_test_parts
 from tune_btxrd.evaluation.openings import read_openings
 from tune_btxrd.inference.export import export_search
 from tune_btxrd.pipeline import finished as verbs
@@ -168,3 +170,12 @@ def test_validation_scores_stand_beside_those_of_the_test_part(search: Finished)
     found = run(search, splits=["center"])
     table = found.splits[0].tables["scores"]
     assert table["validation"].notna().any() and np.isfinite(table.loc[table["metric"] == "accuracy", "validation"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("holdout", r"no image of it had a label: label it \(`label STORE --holdout`\)"), ("folders", "--splits")],
+)
+def test_a_split_without_a_test_part_is_refused_with_the_cure_of_its_kind(name, cure):
+    with pytest.raises(ResultError, match=cure):
+        require_test_parts([Split(name, {"train": ("a",), "val": ("b",), "test": ()})])

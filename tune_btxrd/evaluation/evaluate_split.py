@@ -130,6 +130,11 @@ def require_test_parts(splits: Iterable[Split]) -> None:
     """Raises ResultError for a split that has no test part."""
     for split in splits:
         if not split.parts["test"]:
+            if split.name == HOLDOUT:
+                raise ResultError(
+                    "An evaluation needs a labelled hold-out, but when this search began no image of it had a label: label "
+                    "it (`label STORE --holdout`), then begin a new search."
+                )
             raise ResultError(
                 f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits, or begin a "
                 "search on a dataset or a split (`run --splits stratified`) that has one."
