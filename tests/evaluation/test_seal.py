@@ -178,4 +178,4 @@ def test_validation_scores_stand_beside_those_of_the_test_part(search: Finished)
 )
 def test_a_split_without_a_test_part_is_refused_with_the_cure_of_its_kind(name, cure):
     with pytest.raises(ResultError, match=cure):
-        require_test_parts([Split(name, {"train": ("a",), "val": ("b",), "test": ()})])
+        require_test_parts([Split(name=name, parts={"train": ("a",), "val": ("b",), "test": ()})])

@@ -270,8 +270,8 @@ def _require_same(images: Sequence[LabelledImage], path: Path) -> None:
             raise DataError(f"Every image must be readable, but {error.filename}: {error.strerror}.") from error
     if others:
         raise DataError(
-            f"Every image must be the one that was labelled, but {len(others)} of {len(images)} files of {path} hold another "
-            f"({examples(others)}): put back what was there, or leave them out with --exclude FILE."
+            f"Every image must be the one that was labelled, but {len(others)} of {len(images)} files of {path} hold "
+            f"another ({examples(others)}): put back what was there, or leave them out with --exclude FILE."
         )
 
 
