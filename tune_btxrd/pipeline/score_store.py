@@ -297,9 +297,9 @@ def _decoded(
 
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with ThreadPoolExecutor(DECODERS) as pool:
-        waiting = [[pool.submit(decode, *named) for _, *named in batch] for batch in batches[:AHEAD]]
+        waiting = [[pool.submit(decode, file, sha256) for _, file, sha256 in batch] for batch in batches[:AHEAD]]
         for number, batch in enumerate(batches):
             pixels = [future.result() for future in waiting.pop(0)]
             if number + AHEAD < len(batches):
-                waiting.append([pool.submit(decode, *named) for _, *named in batches[number + AHEAD]])
+                waiting.append([pool.submit(decode, file, sha256) for _, file, sha256 in batches[number + AHEAD]])
             yield [(image, file, found) for (image, file, _), found in zip(batch, pixels, strict=True)]
