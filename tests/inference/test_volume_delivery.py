@@ -46,7 +46,8 @@ def test_three_lines_load_a_checkpoint_into_plain_monai(heads):
     assert checkpoint["channels"] == list(CHANNELS) and checkpoint["config"]["stem_stride"] == 2
     norm = checkpoint["normalization"]
     mean, std = (torch.tensor(norm[key]).view(2, 1, 1, 1) for key in ("mean", "std"))
-    pixels = torch.from_numpy(np.array(volumes)).movedim(-1, 1) / 255
+    levels = torch.from_numpy(np.array(volumes))
+    pixels = levels.masked_fill(levels == 0, 128).movedim(-1, 1) / 255
     with torch.no_grad():
         plain = model.eval()((pixels - mean) / std).numpy()
     np.testing.assert_allclose(plain, predictor.logits(volumes), atol=2e-4)

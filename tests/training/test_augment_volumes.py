@@ -17,6 +17,7 @@ from tune_btxrd.training.augment.volumes import (
     affine,
     augment,
     intensities,
+    is_background,
     level_normalization,
     normalise,
     resample,
@@ -88,41 +89,44 @@ def test_rotations_are_about_one_axis_and_counter_clockwise(axis, plane):
 def test_a_shift_moves_by_whole_voxels(axis):
     volumes = batch()
     wanted = volumes.roll(2, AXES[axis])
-    wanted.narrow(AXES[axis], 0, 2).zero_()
+    wanted.narrow(AXES[axis], 0, 2).fill_(MIDDLE)
     shift = [0.25 if index == axis else 0 for index in range(3)]
     torch.testing.assert_close(moved(volumes, shift=shift), wanted, atol=1e-5, rtol=0)
 
 
 def test_scale_shrinks_towards_the_middle():
     out = moved(torch.ones(1, 1, 8, 8, 8), scale=0.5)
-    assert float(out.sum()) == pytest.approx(64, rel=0.02) and float(out[0, 0, 3:5, 3:5, 3:5].min()) == 1
+    inside = (out - MIDDLE) / (1 - MIDDLE)
+    assert float(inside.sum()) == pytest.approx(64, rel=0.02) and float(inside[0, 0, 3:5, 3:5, 3:5].min()) == pytest.approx(
+        1
+    )
 
 
 def test_intensities_by_hand():
-    volumes = torch.tensor([0.0, MIDDLE, 0.6]).view(1, 1, 3, 1, 1)
+    volumes = torch.tensor([MIDDLE, 0.4, 0.6]).view(1, 1, 3, 1, 1)
     one = torch.ones(4, 1, 1)
 
     def found(**fields: float) -> list[float]:
         return intensities(volumes, one, volume_config(**OFF | fields)).flatten().tolist()
 
-    assert found(contrast=0.5) == pytest.approx([0, MIDDLE, MIDDLE + 1.5 * (0.6 - MIDDLE)])
-    assert found(brightness=0.2) == pytest.approx([0, 1.2 * MIDDLE, 0.72])
-    assert found(intensity_shift=2) == pytest.approx([0, MIDDLE + 2 * DEVIATION, 0.6 + 2 * DEVIATION])
-    assert found(gamma=1) == pytest.approx([0, MIDDLE**2, 0.36])
+    assert found(contrast=0.5) == pytest.approx([MIDDLE, MIDDLE + 1.5 * (0.4 - MIDDLE), MIDDLE + 1.5 * (0.6 - MIDDLE)])
+    assert found(brightness=0.2) == pytest.approx([MIDDLE, 0.48, 0.72])
+    assert found(intensity_shift=2) == pytest.approx([MIDDLE, 0.4 + 2 * DEVIATION, 0.6 + 2 * DEVIATION])
+    assert found(gamma=1) == pytest.approx([MIDDLE, 0.16, 0.36])
 
 
 def test_noise_has_its_size_and_leaves_the_background():
-    volumes = torch.full((1, 1, 40, 40, 40), 0.5)
-    volumes[..., :4] = 0
+    volumes = torch.full((1, 1, 40, 40, 40), 0.45)
+    volumes[..., :4] = MIDDLE
     out = augment(volumes, generator(), volume_config(**OFF | {"noise": 0.5}))
     assert torch.equal(out[..., :4], volumes[..., :4])
     assert float(out[..., 4:].std()) == pytest.approx(0.5 * DEVIATION, rel=0.02)
 
 
 def test_normalisation_gives_back_z_scores():
-    levels = torch.tensor([1, 128, 255], dtype=torch.uint8).view(1, 3, 1, 1, 1)
+    levels = torch.tensor([1, 128, 255, 0], dtype=torch.uint8).view(1, 4, 1, 1, 1)
     mean, std = (torch.tensor(values) for values in level_normalization(1))
-    assert normalise(to_float(levels), mean, std).flatten().tolist() == pytest.approx([-5, 0, 5], abs=1e-5)
+    assert normalise(to_float(levels), mean, std).flatten().tolist() == pytest.approx([-5, 0, 5, 0], abs=1e-5)
 
 
 def test_torch_and_numpy_prepare_alike():
@@ -130,6 +134,12 @@ def test_torch_and_numpy_prepare_alike():
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     ours = normalise(to_float(torch.from_numpy(samples.copy())), torch.tensor(mean), torch.tensor(std))
     np.testing.assert_allclose(ours.numpy(), normalised(samples, mean=mean, std=std), atol=1e-5)
+
+
+def test_a_turned_volume_has_background_where_nothing_was():
+    volumes = to_float(torch.from_numpy(volume_data(side=16).images[:2].copy()))
+    out = augment(volumes, generator(), volume_config(**OFF | {"rotation": 45, "noise": 0.1, "intensity_shift": 1}))
+    assert bool(is_background(out[..., 0, 0, 0]).all()) and not bool(is_background(out[..., 8, 8, 8]).any())
 
 
 def test_the_kind_is_found():

@@ -25,13 +25,13 @@ from tune_btxrd.inference.model_info import ModelInfo
 from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet
 from tune_btxrd.inference.patients import Files
-from tune_btxrd.inference.volume_maps import flat, lesion_in_cube, three_planes, write_nifti
+from tune_btxrd.inference.volume_maps import flat, lesion_in_cube, shown_voxel, three_planes, write_nifti
 from tune_btxrd.results.checkpoints import chosen_splits
 from tune_btxrd.scoring.annotations import Lesion, Lesions, read_lesions
 from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import decide, fit_decisions
-from tune_btxrd.scoring.pointing import Pointed, PointingGame, peak, play, point, pointing_table
+from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
 from tune_btxrd.training.source import Source
 
 SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
@@ -261,6 +261,6 @@ def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], place: P
     lesion, caption = lesions.get(index), (part.image_ids[index], said)
     mask = lesion.mask if lesion else None
     if part.volumes and mask is not None:
-        mask = three_planes(mask, peak(heat))
+        mask = three_planes(mask, shown_voxel(image, heat))
     image, heat = flat(image, heat)
     return Tile(image=image, heat=heat, caption=caption, lesion=mask)

@@ -23,7 +23,6 @@ from tune_btxrd.scoring.decisions import decide
 from tune_btxrd.training.augment.kinds import serving
 
 CAM_BATCH = 8  # images; gradients need more memory than answers
-SMALLEST_VOLUME_MAP = 4  # of volumes, whose sides are smaller
 SMALLEST_MAP = 7  # a side, in cells: what the last layers of these backbones give at 224 px
 Progress = Callable[[int, int], None]
 
@@ -117,7 +116,6 @@ def feature_layer(model: nn.Module, image_size: int, *, backbone: str = "", chan
     """
     kind, device = serving(backbone), next(model.parameters()).device
     blank = kind.blank(1, image_size, device, channels=len(channels) or None)
-    smallest_map = SMALLEST_VOLUME_MAP if channels else SMALLEST_MAP
     seen: list[tuple[int, nn.Module]] = []
 
     def remember(module: nn.Module, _: object, output: object) -> None:
@@ -131,7 +129,7 @@ def feature_layer(model: nn.Module, image_size: int, *, backbone: str = "", chan
     finally:
         for hook in hooks:
             hook.remove()
-    for smallest in (smallest_map, 2):
+    for smallest in (SMALLEST_MAP, 2):
         if wide := [module for side, module in seen if side >= smallest]:
             return wide[-1]
     raise ResultError("Grad-CAM needs a backbone with feature maps, but this one gives none: choose another backbone.")

@@ -98,7 +98,7 @@ class ModelInfo:
             f"background; resample to the grid of the first channel where it has another; {at}crop to the foreground of all "
             "channels; z-score of the foreground, clipped to +-5; level 128 + 25.4 z there, 0 in the background; "
             f"scale the longest side to {self.image_size} voxels (linear, aspect kept); centre in a cube of zeros; round; "
-            f"divide by 255; subtract mean {[round(value, 6) for value in self.mean]}, divide by std "
+            f"replace 0 by 128; divide by 255; subtract mean {[round(value, 6) for value in self.mean]}, divide by std "
             f"{[round(value, 6) for value in self.std]}; float32 (batch, {len(self.channels)}, right, front, up)."
         )
 

@@ -46,11 +46,17 @@ def three_planes(cube: np.ndarray, at: tuple[int, ...]) -> np.ndarray:
 
 
 def flat(image: np.ndarray, heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An image and its heat as pictures: of a volume (S, S, S, K) three planes of its first channel through the peak."""
+    """An image and its heat as pictures: of a volume (S, S, S, K) three planes of its first channel, see `shown_voxel`."""
     if heat.ndim == 2:
         return image, heat
-    at = peak(heat)
+    at = shown_voxel(image, heat)
     return three_planes(image[..., 0], at), three_planes(heat, at)
+
+
+def shown_voxel(image: np.ndarray, heat: np.ndarray) -> tuple[int, ...]:
+    """The hottest voxel of a volume's foreground; the heat in its background is drawn, but no plane is laid through it."""
+    inside = np.where(image.any(axis=-1), heat, 0)
+    return peak(inside if inside.any() else heat)
 
 
 def write_nifti(

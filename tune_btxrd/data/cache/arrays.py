@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+MIDDLE = 128  # level of a volume that stands for the mean of its foreground (volumes.py)
+
 
 def stack_samples(samples: Sequence[np.ndarray]) -> np.ndarray:
     """uint8 (B, S, S) where all are grey, else (B, S, S, 3); of volumes (B, S, S, S, K)."""
@@ -22,6 +24,8 @@ def as_rgb(sample: np.ndarray) -> np.ndarray:
 def normalised(samples: np.ndarray, *, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """uint8 (B, S, S), (B, S, S, 3) or (B, S, S, S, K) -> float32 with channels second, as `training/augment`."""
     images_BSSK = samples[..., None] if samples.ndim == 3 else samples
+    if samples.ndim == 5:  # the background of a volume takes the mean of its foreground, a z-score of 0
+        images_BSSK = np.where(samples == 0, np.uint8(MIDDLE), samples)
     pixels = images_BSSK.astype(np.float32) / np.float32(255)
     scaled = (pixels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
     return np.ascontiguousarray(np.moveaxis(scaled, -1, 1))

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.data.cache.arrays import MIDDLE as MIDDLE_LEVEL
 from tune_btxrd.data.cache.volumes import CLIP, LEVELS
 
 DEVIATION = LEVELS / (2 * CLIP) / 255  # one standard deviation of the foreground, of values in [0, 1]
-MIDDLE = (1 + LEVELS / 2) / 255  # its mean
+MIDDLE = MIDDLE_LEVEL / 255  # its mean, and the background once it is a float
 AXES = (2, 3, 4)  # of a float batch
 
 
@@ -26,8 +27,12 @@ def level_normalization(channels: int) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def to_float(volumes: Tensor) -> Tensor:
-    """uint8 (B,S,S,S,K) -> float32 (B,K,S,S,S) in [0, 1]."""
-    return volumes.movedim(-1, 1).float().div_(255)
+    """uint8 (B,S,S,S,K) -> float32 (B,K,S,S,S) in [0, 1]; the background becomes MIDDLE, a z-score of 0.
+
+    As it was, five standard deviations below the mean, a network saw the faces of the cube first: its convolutions pad with
+    zeros (docs/LOG.md).
+    """
+    return volumes.masked_fill(volumes == 0, MIDDLE_LEVEL).movedim(-1, 1).float().div_(255)
 
 
 def normalise(volumes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -62,7 +67,8 @@ def augment(volumes: Tensor, generator: torch.Generator, config: TrainConfig) ->
     volumes = intensities(volumes, 2 * drawn_4BK - 1, config)
     if config.noise:
         drawn = torch.randn(volumes.shape, generator=generator, device=volumes.device)
-        volumes = torch.where(volumes > 0, (volumes + drawn * (config.noise * DEVIATION)).clamp(0, 1), volumes)
+        noisy = (volumes + drawn * (config.noise * DEVIATION)).clamp(0, 1)
+        volumes = torch.where(is_background(volumes), volumes, noisy)
     return volumes
 
 
@@ -92,7 +98,13 @@ def affine(degrees_3B: Tensor, scale_B: Tensor, shift_3B: Tensor) -> Tensor:
 def resample(volumes: Tensor, theta: Tensor) -> Tensor:
     """Linear between voxels; what comes from outside the volume is background."""
     grid = F.affine_grid(theta, list(volumes.shape), align_corners=False)
-    return F.grid_sample(volumes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    placed = F.grid_sample(volumes - MIDDLE, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return placed + MIDDLE
+
+
+def is_background(volumes: Tensor) -> Tensor:
+    """Where a float batch is background, or as good as: exactly the mean."""
+    return volumes == torch.tensor(float(MIDDLE_LEVEL), device=volumes.device).div(255)
 
 
 def intensities(volumes: Tensor, signed_4BK: Tensor, config: TrainConfig) -> Tensor:
@@ -107,7 +119,7 @@ def intensities(volumes: Tensor, signed_4BK: Tensor, config: TrainConfig) -> Ten
     changed = torch.addcmul(offset, volumes, factor * spread).clamp_(0, 1)
     if config.gamma:
         changed = changed ** ((1 + config.gamma) ** signed[3])
-    return torch.where(volumes > 0, changed, volumes)
+    return torch.where(is_background(volumes), volumes, changed)
 
 
 class Volumes:
