@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tune_btxrd.console import NORMAL, set_verbosity
+
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
 os.environ.setdefault(
@@ -46,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, start in enumerate(FIRST) if place.startswith(start)), len(FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def usual_verbosity() -> None:
+    """No test hears of a `--quiet` that an earlier one in the same process gave."""
+    set_verbosity(NORMAL)
 
 
 @pytest.fixture(autouse=True, scope="module")

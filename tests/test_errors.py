@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from tests.support.hostile import EVERYTHING
-from tune_btxrd.errors import DataError, JobError, TuneBtxrdError
+from tests.support.shells import typed_in_bash
+from tune_btxrd.errors import DataError, JobError, TuneBtxrdError, printable, shell_command
 
 
 @pytest.mark.parametrize("name", EVERYTHING, ids=ascii)
@@ -14,6 +15,15 @@ def test_whatever_name_a_message_holds_it_is_one_printable_line(name: str) -> No
     assert text.isprintable() and text.encode() and len(text.splitlines()) == 1
     if name.isprintable():
         assert name in text
+
+
+TYPED = [name for name in EVERYTHING if "\ud800" not in name]  # no process can be given that one
+
+
+@pytest.mark.parametrize("name", [*TYPED, "it's \\ \x1b[31m\n", "\U000e0001", "Latin \udcff", "\x9f", ""], ids=ascii)
+def test_a_command_is_typed_as_it_is_printed(name: str) -> None:
+    shown = printable(shell_command(["watch", name, "--storage", "a b"]))
+    assert typed_in_bash(shown) == ["watch", name, "--storage", "a b"]
 
 
 def test_what_cannot_be_shown_is_escaped() -> None:

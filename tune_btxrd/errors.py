@@ -8,6 +8,9 @@ TuneBtxrdError          exit code 2, one line: the invariant, what was found, th
 `-- JobError            a job on a cluster failed; exit code 1
 """
 
+import shlex
+from collections.abc import Iterable
+
 
 class TuneBtxrdError(Exception):
     """A mistake the user can mend; its text is one line that every terminal shows, whatever names are in it."""
@@ -47,6 +50,27 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def shell_word(word: str) -> str:
+    r"""The word as it is typed in bash, zsh or ksh; invisible signs as `$'\u200f'`, so that a terminal shows it whole."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (_in_shell(sign) for sign in word.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{''.join(escaped)}'"
+
+
+def shell_command(words: Iterable[str]) -> str:
+    """A command that can be typed as it is printed."""
+    return " ".join(map(shell_word, words))
+
+
+def _in_shell(sign: str) -> str:
+    if sign.isprintable():
+        return sign
+    if "\udc80" <= sign <= "\udcff":  # a byte of a name that is no UTF-8
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return f"\\U{ord(sign):08x}" if ord(sign) > 0xFFFF else f"\\u{ord(sign):04x}"
 
 
 def first_line(error: object, longest: int = 160) -> str:

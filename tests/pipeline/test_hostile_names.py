@@ -5,7 +5,6 @@ One tiny training is shared by all verbs.
 
 import io
 import json
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.support.hostile import CLASS_NAMES, EVERYTHING, FILE_STEMS
+from tests.support.shells import typed_in_bash
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import parse_words
 from tune_btxrd.search.columns import class_keys
@@ -105,7 +105,7 @@ def test_prepare_and_space(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_search_goes_on_and_retrain(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = shown(capsys, "search", "--name", NAME, "--resume", *PLACES)
-    typed = shlex.split(next(line for line in said.splitlines() if line.startswith("Next:")).removeprefix("Next:"))
+    typed = typed_in_bash(next(line for line in said.splitlines() if line.startswith("Next:")).removeprefix("Next:"))
     flags = parse_words(typed[3:])
     assert (flags.verb, flags.name, flags.storage) == ("retrain", NAME, "results ?v=2#x%s")
     shown(capsys, "retrain", NAME, *PLACES)

@@ -1,14 +1,13 @@
 """Verb `label`: the labelling page of a label store, in the browser of this computer, until Ctrl-C."""
 
 import getpass
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tune_btxrd.console import say, tell
 from tune_btxrd.data.readers.names import check_name
 from tune_btxrd.distributed.interrupts import stoppable
-from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.errors import ConfigError, DataError, shell_command
 from tune_btxrd.labels.page.choices import MOST_LABELS, choices
 from tune_btxrd.labels.page.serve import serve
 from tune_btxrd.labels.page.sitting import Sitting
@@ -62,7 +61,7 @@ def label(
         ]
 
         def how_to_go_on() -> str:
-            return f"Stopped; every answer that the page called saved is in {path}. Go on: {shlex.join(again)}"
+            return f"Stopped; every answer that the page called saved is in {path}. Go on: {shell_command(again)}"
 
         def ready(address: str) -> None:
             tell(f"{path.name}: {before} events so far, annotator {who}. Ctrl-C ends the page, at any time.")

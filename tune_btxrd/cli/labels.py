@@ -3,13 +3,12 @@
 import argparse
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune_btxrd.cli.flags import Parser, add_device, add_json, add_storage, add_talk, read_storage
-from tune_btxrd.errors import ConfigError
+from tune_btxrd.errors import ConfigError, shell_word
 
 STRATEGY_NAMES = ("random", "uncertain", "badge", "typiclust")  # `labels/acquisition.py` loads slowly; a test compares
 
@@ -67,7 +66,7 @@ def _init(flags: argparse.Namespace) -> None:
             return
         shown = ", ".join(f"{label.name} (key {label.key})" for label in store.labels)
         say(f"{store.path}: {store.task}, {shown}; hold-out share {store.holdout_share:g}.")
-        say(f"Next: python -m tune_btxrd labels add {shlex.quote(str(flags.store))} FOLDER")
+        say(f"Next: python -m tune_btxrd labels add {shell_word(str(flags.store))} FOLDER")
 
 
 def _keys(texts: "list[str] | tuple[()]") -> dict[str, str]:

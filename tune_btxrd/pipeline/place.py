@@ -1,13 +1,12 @@
 """Place: where a search lies, by its name; and the command to type for it, complete and quoted."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder, check_uri, is_remote, local_folder
 from tune_btxrd.distributed.sync import fetch
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, shell_command
 from tune_btxrd.files import require_writable
 from tune_btxrd.results.search_json import SearchSettings, results_folder
 from tune_btxrd.search.journal import FILE as JOURNAL
@@ -77,7 +76,7 @@ class Place:
         where = [] if self.storage == STORAGE else ["--storage", self.storage]
         if self.checkpoints is not None and verb not in ("watch", "trial"):
             where += ["--checkpoints", str(self.checkpoints)]
-        return shlex.join(["python", "-m", "tune_btxrd", verb, *name, *where, *words])
+        return shell_command(["python", "-m", "tune_btxrd", verb, *name, *where, *words])
 
 
 def bring(storage: str, folder: Path) -> None:

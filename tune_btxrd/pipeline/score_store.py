@@ -2,7 +2,6 @@
 # ruff: noqa: N806
 # (shape suffixes: N = images, D = features, L = labels)
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.decode import UnreadableError, decode_image
 from tune_btxrd.data.readers.store_file import is_store
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.errors import ConfigError
+from tune_btxrd.errors import ConfigError, shell_word
 from tune_btxrd.labels.store import LabelStore
 from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.results.checkpoints import finished_splits
@@ -176,7 +175,7 @@ def say_scored(found: Scored, path: Path) -> None:
         if found.ranked
         else "No image is ranked: they come at random"
     )
-    say(f"{how}. Next: python -m tune_btxrd label {shlex.quote(str(path))}")
+    say(f"{how}. Next: python -m tune_btxrd label {shell_word(str(path))}")
 
 
 def _ranked_anew(store: LabelStore, strategy: str | None, head: int) -> Scored:

@@ -3,7 +3,6 @@
 Source: Yao et al., Sci Data 12:88 (2025). `dataset.xlsx` (or `.csv`), `images/`, LabelMe files in `Annotations/`.
 """
 
-import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tune_btxrd.data.readers.folder_layout import is_class_folders
 from tune_btxrd.data.readers.names import check_id, check_name, examples, same_spelling
 from tune_btxrd.data.readers.paths import FileFinder, inside, spellings
 from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns, require_values
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import DataError, shell_word
 
 CLASS_NAMES = ("Normal", "Benign", "Malignant")
 TABLE_NAMES = ("dataset.xlsx", "dataset.csv")
@@ -115,9 +114,9 @@ def annotation_folder(root: Path) -> Path | None:
 
 def _missing_step(root: Path) -> str:
     if nested := [path.parent for name in TABLE_NAMES for path in sorted(root.glob(f"*/{name}"))]:
-        return f"it is one folder further in, use --data {shlex.quote(str(nested[0]))}"
+        return f"it is one folder further in, use --data {shell_word(str(nested[0]))}"
     if len(wrapped := [path for path in sorted(root.iterdir()) if path.is_dir() and is_class_folders(path)]) == 1:
-        return f"the classes are one folder further in, use --data {shlex.quote(str(wrapped[0]))}"
+        return f"the classes are one folder further in, use --data {shell_word(str(wrapped[0]))}"
     if zips := sorted(path.name for path in root.glob("*.zip")):
         return f"unzip {zips[0]} there first"
     if loose := [path for path in images_below(root) if path.parent == root]:

@@ -4,7 +4,6 @@
 four meanings or a folder's own name; `.` at the end takes only images that lie right there. What lies deeper is taken too.
 """
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from tune_btxrd.data.readers.file_rules import images_below
 from tune_btxrd.data.readers.names import examples, same_spelling
-from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.errors import ConfigError, DataError, shell_word
 
 MEANINGS = ("part", "class", "center", "group")
 HERE = "."
@@ -184,7 +183,7 @@ def _in_parts(root: Path, tree: _Tree, parts: Mapping[str, str]) -> Decision:
         raise DataError(f"A part must have one folder, but {root} has {shown}: merge those that are the same part.")
     notes = [
         f"{name}/ holds {tree.count((name,)):,} images and none of the classes' folders: without a label they are left out; "
-        f"`predict CHECKPOINT {shlex.quote(str(root / name))}` answers them."
+        f"`predict CHECKPOINT {shell_word(str(root / name))}` answers them."
         for name in parts
         if name not in labelled
     ]
@@ -230,7 +229,7 @@ def _refuse_ambiguous_folders_below(root: Path, tree: _Tree, layout: Layout) -> 
     raise DataError(
         f"Folders below the classes must have one meaning, but {examples(sorted(below), 2)} in {root} hold "
         f"{examples(sorted({*names, *masks}), 4)}{' and images beside them' if direct else ''}: choose with --layout "
-        f"{', '.join([*map(shlex.quote, choices), *more])}."
+        f"{', '.join([*map(shell_word, choices), *more])}."
     )
 
 

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
 from tune_btxrd.data.splits.label_partition import partition_labels, share_spread
 from tune_btxrd.data.splits.lacks import Lack, additions, lack_message, lacking
 from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import DataError, shell_word
 
 PARTS = ("train", "val", "test")
 FOLDERS = "folders"  # the split that the dataset itself brings: the table's column `part`
@@ -191,7 +190,7 @@ def common_split(
         share = len(base.parts["val"]) / (len(base.parts["train"]) + len(base.parts["val"]))
         dealt[rows] = partitioned(manifest, numbers, rows, shares=(1 - share, share), seed=seed)
         common = _split("common", manifest, dealt, f"{note}, then divided anew, for one of them lacked a class")
-    other = f"search on another split: --split {shlex.quote(base.name)}"
+    other = f"search on another split: --split {shell_word(base.name)}"
     require_classes(common, manifest, ("train", "val"), cure=other)
     return common
 
