@@ -80,6 +80,14 @@ def test_grey_png(tmp_path: Path, pixels: np.ndarray, bits: int, with_alpha: boo
     assert same(decoded(tmp_path, png(samples, bits, kind), "png"), right)
 
 
+@pytest.mark.parametrize(("few", "many"), [([0], [1]), ([15], [0, 1]), ([0], list(range(12, 15)))])
+def test_drawing_of_few_levels_keeps_them_all(tmp_path: Path, few: list[int], many: list[int]) -> None:
+    """Few dark pixels on one bright field are no marker: without them nothing would be left to see."""
+    pixels = np.resize(np.array(many, dtype=np.uint8), (SIDE, SIDE, 3))
+    pixels[0, 0] = few[0]
+    assert same(decoded(tmp_path, png(in_bits(pixels, 16), 16, RGB), "png"), expected(tmp_path, stretched(pixels)))
+
+
 @SETTINGS
 @given(pixels=COLOURS, with_alpha=st.booleans())
 def test_colour_png_of_16_bits(tmp_path: Path, pixels: np.ndarray, with_alpha: bool) -> None:

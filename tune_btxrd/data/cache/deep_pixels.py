@@ -10,6 +10,7 @@ BINS = 256
 EMPTY_SHARE = 1e-4  # of the pixels; a bin with fewer counts as empty
 GAP_BINS = 179  # 70 % of the range without a picture in it
 GAP_SHARE, MARKER_SHARE = 0.005, 0.1  # most pixels in the gap; and beyond it
+FEWEST_LEVELS = 16  # of a picture; with fewer left, what lies far away is part of a drawing, not a marker on a picture
 OFF_A_LEVEL = 0.1  # of 255; what half precision loses
 PIXELS_AT_ONCE = 4_000_000
 MORE_THAN_12_BITS = 16  # levels of 8 bits; a picture of 12 bits in 16 stays below
@@ -123,4 +124,4 @@ def _without_marker(values: np.ndarray, counts: np.ndarray) -> tuple[float, floa
     if within > GAP_SHARE or min(below, above) > MARKER_SHARE:
         return None
     kept = values[bins <= start] if below > above else values[bins >= end]
-    return float(kept[0]), float(kept[-1])
+    return (float(kept[0]), float(kept[-1])) if len(kept) >= FEWEST_LEVELS else None
