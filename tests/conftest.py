@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tune_btxrd.console import NORMAL, set_verbosity
 
@@ -16,6 +17,10 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # two test processes with two threads each wait for one another: 28 s for 0.6 s
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers little beside the other test process
+
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore")  # fresh cases: `pytest --hypothesis-profile explore`
+settings.load_profile("repeatable")  # one commit's tests give one answer
 
 HERE = Path(__file__).parent
 FIRST = (  # the longest; the first needs Ray's default ports, the second takes others
