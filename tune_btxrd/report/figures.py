@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +18,7 @@ from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials
 from tune_btxrd.results.checkpoints import WINNER
-from tune_btxrd.search.record import TrialRecord, best_trial
+from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.selection import pareto_front
 
@@ -50,12 +51,12 @@ def _history(material: Material) -> Figure | None:
     figure, (axis,) = new_figure(2.5)
     monitor = material.monitor
     limits = score_range(monitor, [trial.score or 0.0 for trial in scored])
-    best = [trial.score for index in range(len(scored)) if (trial := best_trial(scored[: index + 1]))]
+    best = [trial.score for trial in accumulate(scored, lambda *pair: min(pair, key=lambda one: one.rank))]
     axis.step([t.number for t in scored], np.array(best, dtype=float), where="post", color="0.4", label="best so far")
-    worst = max(map(monitor.objective, limits))
+    worst, known = max(map(monitor.objective, limits)), {trial.number for trial in scored}
 
     def place(trial: TrialRecord) -> tuple[float, float]:
-        value = trial.objective if trial in scored and trial.objective is not None else worst
+        value = trial.objective if trial.number in known and trial.objective is not None else worst
         return trial.number, monitor.score(min(value, worst))
 
     points(axis, trials, place)

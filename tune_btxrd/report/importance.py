@@ -22,6 +22,7 @@ from tune_btxrd.search.study import distribution
 FEWEST = 12  # trials; below, no answer is attempted
 TOP = 5  # trials that the evaluator needs among the best (its own advice)
 DRAWS = 200  # of the bootstrap, and of the shuffling
+MANY, DRAWS_OF_MANY = 1_000, 100  # trials; and draws of so many, each of which takes long
 UNDETERMINED = "undetermined"
 
 
@@ -52,7 +53,7 @@ class Importances:
     why: str = ""
 
 
-def importances(record: SearchRecord, spec: SearchSpec, *, seed: int = 0, draws: int = DRAWS) -> Importances:
+def importances(record: SearchRecord, spec: SearchSpec, *, seed: int = 0, draws: int | None = None) -> Importances:
     """The importance of every searched hyperparameter for being among the best trials.
 
     A trial that ASHA cut counts with its loss when it was cut, which keeps it out of the best; one that diverged counts as
@@ -66,6 +67,7 @@ def importances(record: SearchRecord, spec: SearchSpec, *, seed: int = 0, draws:
         return Importances(items=(), trials=len(trials), why=why)
     with warnings.catch_warnings():  # the evaluator warns of thin regimes; the interval says the same in numbers
         warnings.simplefilter("ignore")
+        draws = draws or (DRAWS if len(trials) <= MANY else DRAWS_OF_MANY)
         return Importances(items=_measure(trials, spec, seed=seed, draws=draws), trials=len(trials))
 
 

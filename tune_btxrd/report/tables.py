@@ -17,6 +17,8 @@ from tune_btxrd.search.selection import pareto_front
 from tune_btxrd.search.tables import trials_table
 from tune_btxrd.tasks.record import UNDEFINED, shown
 
+PRINTED = 500  # rows of a LaTeX table at most; a paper has no room for more, and each takes 2 ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
@@ -46,13 +48,13 @@ class Sheet:
         return pd.DataFrame(cells, dtype=str)
 
     def write(self, folder: Any) -> None:
-        """`<name>.csv` and `<name>.tex` (booktabs)."""
+        """`<name>.csv` and `<name>.tex` (booktabs; of a very long table its first rows, as its caption says)."""
         write_whole(folder / f"{self.name}.csv", to_csv(self.frame))
-        text = self.text()
+        text, title = self.text(), self.title
+        if len(text) > PRINTED:
+            text, title = text[:PRINTED], f"{title} (the first {PRINTED} of {len(text):,}; all are in {self.name}.csv)"
         long = len(text) > 40
-        latex = text.to_latex(
-            index=False, escape=True, caption=_escaped(self.title), label=f"tab:{self.name}", longtable=long
-        )
+        latex = text.to_latex(index=False, escape=True, caption=_escaped(title), label=f"tab:{self.name}", longtable=long)
         write_whole(folder / f"{self.name}.tex", latex)
 
 
