@@ -152,7 +152,7 @@ def shown_trials(record: SearchRecord) -> list[TrialRecord]:
     """Running trials, then the best that ended, then as many as did not: a search of 200 trials fits on a screen."""
     everyone = [*record.search_trials, *record.confirmations]
     running = [trial for trial in everyone if trial.state == "running"]
-    ended = [trial for trial in record.search_trials if trial.state != "running"]
+    ended = [trial for trial in record.search_trials if trial.has_ended]
     ended.sort(key=lambda trial: trial.rank)
     return [*running, *ended[:ENDED_SHOWN]]
 

@@ -114,9 +114,7 @@ class SearchProgress(Listener):
         return f"{self.positive_class} recall {shown(row[self.recall], 2)}"
 
     def _ended(self) -> str:
-        done = [
-            t for t in self.trials.values() if t.role == "search" and t.state != "running" and t.label not in self.running
-        ]
+        done = [t for t in self.trials.values() if t.role == "search" and t.has_ended and t.label not in self.running]
         repeats = repeats_line(SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[]), self.spec)
         return f"{len(done)} of {self.spec.trials} trials ended{repeats and f'; {repeats}'}"
 

@@ -1,6 +1,6 @@
 """Conductor: decides which trial comes next and keeps journal, record and studies in step. No Ray here.
 
-    unfinished trials of an earlier session -> the search's trials -> the confirmation -> finished
+    unfinished trials of an earlier session -> paused ones that may go on -> new ones -> the confirmation -> finished
 
 Because it knows no Ray, the same object runs in the search, in the replay benchmark and in tests of milliseconds.
 """
@@ -17,7 +17,9 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
+from tune_btxrd.search.promotion import Promotion
 from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
+from tune_btxrd.search.rungs import pausing_epochs
 from tune_btxrd.search.selection import confirm_seed, ranking
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import TrialStudy
@@ -69,13 +71,19 @@ class Conductor:
         name = record.folder.name
         self.search = TrialStudy(spec, database, name, past=tuple(record.search_trials), start=spec.start)
         self.confirmation = TrialStudy(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
-        self._unfinished = [trial for trial in record.trials.values() if trial.state == "running"]
+        self.promotion = Promotion.of_trials(
+            record.search_trials, pausing_epochs(spec), reduction_factor=spec.reduction_factor, trials=spec.trials
+        )
+        self.given_up: list[str] = []  # labels of paused trials that ended, for who wants to know; to be emptied by them
+        self._unfinished = [t for t in record.trials.values() if not t.has_ended and not self._is_paused(t)]
         self._live: set[str] = set()
         self._given_back: Counter[str] = Counter()
         self.finished = False  # whether `next` has said so
         for trial in list(self._unfinished):  # killed between the last epoch of a trial and the note of its end
             if trial.epochs and (stop := trial.epochs[-1]["stop"]):
                 self.end(trial.label, state="complete", reason=ENDINGS[stop])
+        for trial in record.search_trials:
+            self._note_rung(trial)
 
     def next(self) -> PlannedTrial | Literal["wait", "finished"]:
         """The next trial to run, or that there is none yet, or that all is done.
@@ -84,10 +92,15 @@ class Conductor:
             ResultError: the first trials all failed for the same reason.
         """
         self._stop_if_hopeless()
+        self._give_up()
         if len(self._live) >= self.slots:
             return "wait"
         if self._unfinished:
             return self._again(self._unfinished.pop(0))
+        if (label := self.promotion.candidate()) is not None:
+            self.promotion.promote(label)
+            self._note_rung(self.record.trials[label])
+            return self._again(self.record.trials[label])
         if len(self.record.search_trials) < self.spec.trials and not self.is_late:
             return self._new_search_trial()
         if planned := self._next_confirmation():
@@ -109,6 +122,15 @@ class Conductor:
         """Whether the time for search trials is used up."""
         return self.deadline is not None and time.time() >= self.deadline
 
+    def pauses(self, label: str, row: Mapping[str, Any]) -> bool:
+        """Whether a trial pauses after this epoch (`scheduler: promote`); to be asked before `epoch` is told.
+
+        A paused trial has left its slot; `next` hands it out again when it goes on.
+        """
+        if self.record.trials[label].role != "search" or row["stop"] == "diverged":
+            return False
+        return self.promotion.report(label, row["epoch"], row["objective"], ends=bool(row["stop"]) or self.is_late)
+
     def epoch(self, label: str, row: Mapping[str, Any]) -> bool:
         """Takes one epoch's row; False where it was known already (a trial that was resumed tells its last epochs again)."""
         trial = self.record.trials[label]
@@ -116,6 +138,7 @@ class Conductor:
             return False
         self._write("epoch", trial=label, **row)
         self._study_of(trial).report(trial.number, row["epoch"], row["objective"])
+        self._note_rung(trial)
         return True
 
     def end(self, label: str, *, state: str, reason: str) -> None:
@@ -124,6 +147,8 @@ class Conductor:
         self._unfinished = [trial for trial in self._unfinished if trial.label != label]
         self._write("end", trial=label, state=state, reason=reason)
         self._study_of(self.record.trials[label]).tell(self.record.trials[label])
+        if self.record.trials[label].role == "search":
+            self.promotion.end(label)
 
     def give_back(self, label: str) -> bool:
         """Takes a trial that lost its slot, to be handed out again; False where that happened GIVEN_BACK times already."""
@@ -171,12 +196,40 @@ class Conductor:
         planned = PlannedTrial(label=f"{trial.number}r{repeat}", role="confirm", config=config, split=f"confirm_{repeat}")
         return self._begin(planned, number, trial.params, of=trial.number, repeat=repeat)
 
+    def _is_paused(self, trial: TrialRecord) -> bool:
+        return trial.role == "search" and self.promotion.is_paused(trial.label)
+
+    def _note_rung(self, trial: TrialRecord) -> None:
+        """Writes down that a trial pauses, or that it was let go past a rung, where the journal does not say so yet."""
+        if trial.role != "search" or trial.has_ended:
+            return
+        if self._is_paused(trial):
+            if trial.state != "paused":
+                self._write("pause", trial=trial.label)
+            self._live.discard(trial.label)
+        elif self.promotion.passed(trial.label) > len(trial.promotions):
+            self._write("promote", trial=trial.label)
+        self.search.wait(trial.number, is_paused=trial.state == "paused")
+
+    def _give_up(self) -> None:
+        """Ends paused trials that will never go on: what others reach cannot change it, or the time is used up."""
+        paused = [trial for trial in self.record.search_trials if self._is_paused(trial)] if self.is_late else []
+        never = [self.record.trials[label] for label in self.promotion.hopeless()]
+        for trials, why in ((paused, "when the time was used up"), (never, "")):
+            for trial in trials:
+                if not trial.has_ended:
+                    reason = f"not promoted at epoch {trial.epochs[-1]['epoch']} {why}".rstrip()
+                    self.end(trial.label, state="pruned", reason=reason)
+                    self.given_up.append(trial.label)
+
     def _begin(self, planned: PlannedTrial, number: int, params: Mapping[str, Any], **extra: Any) -> PlannedTrial:
         config = planned.config.to_dict()
         self._write(
             "start", trial=planned.label, number=number, role=planned.role, config=config, params=dict(params), **extra
         )
         self._live.add(planned.label)
+        if planned.role == "search":
+            self.promotion.begin(planned.label)
         return planned
 
     def _again(self, trial: TrialRecord) -> PlannedTrial:
@@ -191,7 +244,7 @@ class Conductor:
         apply_event(self.record, self.journal.write(event, **content))
 
     def _stop_if_hopeless(self) -> None:
-        ended = [trial for trial in self.record.search_trials if trial.state != "running"]
+        ended = [trial for trial in self.record.search_trials if trial.has_ended]
         if len(ended) < min(SAME_FAILURES, self.spec.trials) or any(trial.state != "failed" for trial in ended):
             return
         alike = {re.sub(r"\d+", "#", trial.reason) for trial in ended}  # bytes, process and trial numbers may differ

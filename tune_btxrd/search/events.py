@@ -4,6 +4,8 @@
     {"event": "start", "time": ..., "trial": "7", "number": 7, "role": "search", "config": {...}, "params": {...}, ...}
     {"event": "epoch", "time": ..., "trial": "7", "epoch": 3, "val_loss": ..., ...}
     {"event": "note", "time": ..., "trial": "7", "text": "failed, tried again: ..."}
+    {"event": "pause", "time": ..., "trial": "7"}                                       at a rung (`scheduler: promote`)
+    {"event": "promote", "time": ..., "trial": "7"}                                     it goes on beyond that rung
     {"event": "end", "time": ..., "trial": "7", "state": "pruned", "reason": "..."}
 
 A journal may be years old, cut by a power failure, or come from a stranger: nothing in it is believed before `check_event`.
@@ -84,6 +86,8 @@ REQUIRED: Mapping[str, Mapping[str, Rule]] = {
         "stop": _one_of("", *ENDINGS),
     },
     "note": {"trial": TRIAL, "text": TEXT},
+    "pause": {"trial": TRIAL},
+    "promote": {"trial": TRIAL},
     "end": {"trial": TRIAL, "state": _one_of(*END_STATES), "reason": TEXT},
 }
 OPTIONAL: Mapping[str, Mapping[str, Rule]] = {

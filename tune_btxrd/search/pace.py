@@ -59,7 +59,7 @@ def is_finished(record: SearchRecord, spec: SearchSpec) -> bool:
     A time budget may have ended the search with fewer trials than the space asks for; its confirmation tells.
     """
     trials = record.search_trials
-    if not trials or any(trial.state == "running" for trial in record.trials.values()):
+    if not trials or any(not trial.has_ended for trial in record.trials.values()):
         return False
     if not spec.confirm:
         return len(trials) >= spec.trials
@@ -119,7 +119,7 @@ def epochs_left(trials: Collection[TrialRecord], spec: SearchSpec) -> float:
     A trial to come counts with the mean of those that ended, before there is one with what ASHA's rungs let expect.
     """
     searched = [trial for trial in trials if trial.role == "search"]
-    ended = [len(trial.epochs) for trial in searched if trial.state != "running"]
+    ended = [len(trial.epochs) for trial in searched if trial.has_ended]
     per_trial = statistics.fmean(ended) if ended else expected_epochs(spec) / spec.trials
     done = sum(len(trial.epochs) for trial in searched)
     confirmed = sum(len(trial.epochs) for trial in trials if trial.role == "confirm")

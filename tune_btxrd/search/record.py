@@ -13,13 +13,14 @@ from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.events import END_STATES, EpochRow, Event, EventError, check_event
 from tune_btxrd.search.journal import JournalReader, damaged_line
 
-STATES = ("running", *END_STATES)
+STATES = ("running", "paused", *END_STATES)
 STATE_WORDS = {  # state on disk -> what a person reads, in every place
     "complete": "complete",
     "pruned": "stopped early",
     "diverged": "diverged",
     "failed": "failed",
     "running": "unfinished",
+    "paused": "paused",
 }
 SETTINGS_FILE = "search.json"
 HAND_MADE_NUMBER = 0  # of the search trial with the hand-made config
@@ -38,7 +39,8 @@ class TrialRecord:
         state: one of STATES; reason: why it ended so, in words.
         epochs: one row per epoch, in order, with the names of `epochs.csv`.
         notes: what happened to it on its way: a failure that was retried, a damaged checkpoint.
-        started, ended: seconds since 1970; ended is None while it runs.
+        promotions: epochs of the rungs that it was let go past (`scheduler: promote`).
+        started, ended: seconds since 1970; ended is None while it runs or is paused.
     """
 
     label: str
@@ -52,6 +54,7 @@ class TrialRecord:
     reason: str = ""
     epochs: list[EpochRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    promotions: list[int] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
 
@@ -89,6 +92,11 @@ class TrialRecord:
     def state_words(self) -> str:
         """The state as a person reads it."""
         return STATE_WORDS[self.state]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has its final state; else it runs, waits at a rung, or was interrupted."""
+        return self.state in END_STATES
 
     @property
     def is_hand_made(self) -> bool:
@@ -218,10 +226,21 @@ def apply_event(record: SearchRecord, event: Event) -> None:
             trial.epochs.append({name: value for name, value in event.items() if name not in ("event", "trial")})
         elif kind == "note":
             trial.notes.append(event["text"])
+        elif kind in ("pause", "promote"):
+            _at_rung(trial, kind)
         elif kind == "end":
             if event["state"] == "complete" and not trial.epochs:
                 raise EventError(f"calls trial {trial.label} complete, of which no line before it tells an epoch")
             trial.state, trial.reason, trial.ended = event["state"], event["reason"], event["time"]
+
+
+def _at_rung(trial: TrialRecord, kind: str) -> None:
+    if not trial.epochs or trial.has_ended:
+        why = "has ended" if trial.has_ended else "has no epoch yet"
+        raise EventError(f"{kind}s trial {trial.label}, which {why}")
+    trial.state = "paused" if kind == "pause" else "running"
+    if kind == "promote":
+        trial.promotions.append(trial.epochs[-1]["epoch"])
 
 
 def _start(record: SearchRecord, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""ASHA's rungs: the milestones as Ray's `ASHAScheduler` computes them, and the epochs at which it compares. Pure functions.
+"""ASHA's rungs: the milestones as Ray's `ASHAScheduler` computes them, and the epochs at which trials are compared.
 
 A milestone may lie between two epochs (grace period 2, factor 1.5: 2, 3, 4.5, 6.75). Ray compares a trial at the highest
 milestone that it has reached and was not yet compared at; with factors below 2 milestones lie closer than epochs, so a trial
@@ -15,16 +15,21 @@ from tune_btxrd.search.space.spec import SearchSpec
 
 def milestones(spec: SearchSpec) -> tuple[float, ...]:
     """Ray's milestones in epochs, ascending, up to the budget; none without ASHA."""
-    if spec.scheduler != "asha":
+    if spec.scheduler == "none":
         return ()
     count = int(np.log(spec.epochs / spec.grace_period) / np.log(spec.reduction_factor) + 1)  # as Ray computes it
     return tuple(float(spec.grace_period * spec.reduction_factor**power) for power in range(count))
 
 
 def rung_epochs(spec: SearchSpec) -> tuple[int, ...]:
-    """The epochs at which ASHA may stop a trial, ascending; the last epoch of the budget is none of them."""
+    """The epochs at which a trial may be stopped or paused, ascending; the last epoch of the budget is none of them."""
     pending, compared, epoch = list(milestones(spec)), list[int](), 0
     while pending and (epoch := max(epoch + 1, math.ceil(pending[0]))) < spec.epochs:
         pending.pop(bisect_right(pending, epoch) - 1)
         compared.append(epoch)
     return tuple(compared)
+
+
+def pausing_epochs(spec: SearchSpec) -> tuple[int, ...]:
+    """The rungs at which every trial pauses, ascending; none without promotion."""
+    return rung_epochs(spec) if spec.scheduler == "promote" else ()

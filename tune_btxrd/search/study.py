@@ -1,10 +1,13 @@
 """Studies: what Optuna is told about trials, every epoch and how each really ended. No Ray here.
 
 Stock `OptunaSearch` calls a trial that ASHA stopped COMPLETE with its early value. Here it is PRUNED at its epoch; a trial
-that diverged is PRUNED at its last finite epoch, so that the sampler learns that region; an exception is FAIL.
+that diverged is PRUNED at its last finite epoch, so that the sampler learns that region; an exception is FAIL. One that is
+paused is RUNNING until it ends, but proposals count it as PRUNED at its rung: as RUNNING it would repel them, good as it is.
 """
 
+import copy
 import hashlib
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,6 +30,7 @@ from tune_btxrd.search.study_database import StudyDatabase
 
 OPTUNA_STATES = {
     "running": TrialState.RUNNING,
+    "paused": TrialState.RUNNING,  # Optuna opens no trial again that has ended
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "diverged": TrialState.PRUNED,
@@ -62,6 +66,7 @@ class TrialStudy:
         self.spec, self.monitor = spec, MONITORS[spec.monitor]
         self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
         self._running: dict[int, Trial] = {}
+        self._paused = {record.number for record in past if record.state == "paused"}
         for record in past:
             self._add(record)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -95,12 +100,32 @@ class TrialStudy:
         if self._database is not None:
             self._database.check()
         number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
-        self.study.sampler = make_sampler(self.spec, number)
+        self._set_sampler(number)
         with self._lock:
             trial = self.study.ask()
             config = self.spec.suggest(trial)
         self._running[trial.number] = trial
         return trial.number, dict(trial.params), config
+
+    def _set_sampler(self, number: int) -> None:
+        """The sampler of the next trial; while trials are paused, it draws in a study where they are PRUNED."""
+        self.study.sampler = sampler = make_sampler(self.spec, number)
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not self._paused or waiting or isinstance(sampler, RandomSampler):
+            return
+        view = optuna.create_study(direction=self.monitor.direction, sampler=sampler)
+        with self._lock:
+            for trial in self.study.get_trials(deepcopy=False):
+                view.add_trial(_as_pruned(trial) if trial.number in self._paused else trial)
+        proposed = view.ask()
+        self.spec.suggest(proposed)
+        self.study.sampler = RandomSampler(seed=0)  # every value is given; nothing is drawn
+        with self._lock:
+            self.study.enqueue_trial(proposed.params)
+
+    def wait(self, number: int, *, is_paused: bool) -> None:
+        """Whether a running trial waits at a rung."""
+        (self._paused.add if is_paused else self._paused.discard)(number)
 
     def repeat(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
         """Enters a trial with given values (a confirmation) and returns its number."""
@@ -120,6 +145,7 @@ class TrialStudy:
     def tell(self, record: TrialRecord) -> None:
         """How the trial ended."""
         trial = self._running.pop(record.number)
+        self._paused.discard(record.number)
         value = record.score if record.state == "complete" else None
         with self._lock:
             trial.set_user_attr("reason", record.reason)
@@ -147,13 +173,18 @@ def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
     """The sampler of one trial. A new one each time, seeded by (seed, number), so that a resumed search draws the same."""
     digest = hashlib.blake2b(f"{spec.seed}/{number}".encode(), digest_size=4).digest()
     seed = int.from_bytes(digest, "little")
-    if spec.sampler == "random":
+    if spec.sampler == "random" or _is_random(number, spec.random_share):
         return RandomSampler(seed=seed)
     if spec.sampler == "gp":
         return GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
     with warnings.catch_warnings():  # `group` is marked experimental; conditional dimensions need it
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+
+
+def _is_random(number: int, share: float) -> bool:
+    """Whether a trial is one of those that stay random, which are spread evenly."""
+    return math.floor((number + 1) * share) > math.floor(number * share)
 
 
 def blind_trials(spec: SearchSpec, count: int) -> Iterator[Trial]:
@@ -184,7 +215,7 @@ def violations(spec: SearchSpec, record: TrialRecord) -> dict[str, float]:
 def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
     """A trial of the record as Optuna holds it after `TrialStudy.tell`."""
     constraints = {f"constraints:{name}": value for name, value in violations(spec, record).items()}
-    ended, state = record.state != "running", OPTUNA_STATES[record.state]
+    ended, state = record.has_ended, OPTUNA_STATES[record.state]
     return FrozenTrial(
         number=record.number,
         trial_id=-1,
@@ -198,6 +229,14 @@ def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
         system_attrs=constraints if ended else {},
         intermediate_values={row["epoch"]: record.monitor.score(row["objective"]) for row in record.epochs},
     )
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that was stopped at its last step."""
+    pruned = copy.copy(trial)
+    pruned.state, pruned.datetime_complete = TrialState.PRUNED, trial.datetime_start
+    pruned.value = trial.intermediate_values[max(trial.intermediate_values)]
+    return pruned
 
 
 def _attributes(record: TrialRecord) -> dict[str, object]:

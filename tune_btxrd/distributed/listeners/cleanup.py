@@ -30,5 +30,5 @@ class CheckpointKeeper(Listener):
         """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""
         for path in self.folder.glob(pattern):
             trial = self.record.trials.get(path.name.removeprefix(".").split(".")[0])
-            if trial is None or trial.state != "running":
+            if trial is None or trial.has_ended:
                 path.unlink(missing_ok=True)

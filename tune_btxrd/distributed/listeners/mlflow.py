@@ -100,7 +100,7 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
         """Brings the trial's run up to date."""
         if self._broken or trial.label in self._ended:
             return
-        has_ended = trial.state != "running"  # asked before its epochs, which the driver adds to meanwhile
+        has_ended = trial.has_ended  # asked before its epochs, which the driver adds to meanwhile
         run = self._runs.get(trial.label) or self._start(trial)
         rows = [row for row in trial.epochs if row["epoch"] > self._sent.get(trial.label, 0)]
         if rows:

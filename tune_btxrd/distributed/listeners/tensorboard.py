@@ -31,7 +31,7 @@ class EventFiles(Listener):
             self.started(trial)
             for row in trial.epochs:
                 self._scalars(trial, row)
-            if trial.state != "running":
+            if trial.has_ended:
                 self.ended(trial)
 
     def started(self, trial: TrialRecord) -> None:

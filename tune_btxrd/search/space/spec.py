@@ -24,7 +24,7 @@ from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingT
 from tune_btxrd.search.space.yaml_file import parse, read_file, rule
 
 SAMPLERS = ("tpe", "gp", "random")
-SCHEDULERS = ("asha", "none")
+SCHEDULERS = ("asha", "promote", "none")
 
 FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
 WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
@@ -58,7 +58,10 @@ class SearchSpec:
     monitor: str = choice("val_loss", "value whose best so far is the objective", choices=tuple(MONITORS))
     sampler: str = choice("tpe", "who proposes configs", choices=SAMPLERS)
     startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
-    scheduler: str = choice("asha", "who stops weak trials early", choices=SCHEDULERS)
+    random_share: float = number(0.0, "share of proposals that stay random, evenly spread", at_least=0.0, at_most=1.0)
+    scheduler: str = choice(
+        "asha", "how weak trials save epochs: asha stops them, promote pauses all at a rung", choices=SCHEDULERS
+    )
     grace_period: int = number(4, "epochs before the first rung", at_least=1)
     reduction_factor: float = number(
         3.0, "best one in so many goes on at a rung; the next is so many times later", at_least=1.1
@@ -73,13 +76,18 @@ class SearchSpec:
         object.__setattr__(self, "fixed", {name: checked(name, value) for name, value in self.fixed.items()})
         rule(bool(self.space), "space has at least one hyperparameter", "none")
         rule(bool(self.start), "start has at least one config", "none")
-        if self.scheduler == "asha":
+        if self.scheduler != "none":
             found = f"grace_period={self.grace_period}, epochs={self.epochs}"
             rule(self.grace_period <= self.epochs, "grace_period <= epochs", found)
-        if self.sampler == "gp" and self.scheduler == "asha":
+        if self.sampler == "gp" and self.scheduler != "none":
             raise ConfigError(
-                "`sampler: gp` learns from complete trials only, but `scheduler: asha` stops most of them: "
+                f"`sampler: gp` learns from complete trials only, but `scheduler: {self.scheduler}` stops most of them: "
                 "set scheduler: none, or sampler: tpe."
+            )
+        if self.sampler == "random" and self.random_share:
+            raise ConfigError(
+                f"`sampler: random` draws every config at random, so random_share={self.random_share:g} "
+                "would change nothing: leave it out, or set sampler: tpe."
             )
         self._check_names()
         self._check_lr()
