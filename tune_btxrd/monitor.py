@@ -17,13 +17,14 @@ class Monitor:
 
     Attributes:
         column: the value's name in every row of an epoch; label: its name for people.
-        higher_is_better: else lower.
+        higher_is_better: else lower; perfect: the best value that there can be.
         tie: another value of the epoch that decides between equal ones, higher is better; None: the earlier epoch stays.
     """
 
     column: str
     label: str
     higher_is_better: bool
+    perfect: float
     tie: str | None = None
 
     def objective(self, score: float) -> float:
@@ -33,6 +34,14 @@ class Monitor:
     def score(self, objective: float) -> float:
         """The inverse of `objective`."""
         return -objective if self.higher_is_better else objective
+
+    def error(self, objective: float) -> float:
+        """How far the value is from the perfect one; never below 0."""
+        return max(0.0, objective - self.objective(self.perfect))
+
+    def from_error(self, error: float) -> float:
+        """The inverse of `error`: an objective."""
+        return error + self.objective(self.perfect)
 
     def show(self, objective: float) -> str:
         """The value in words, e.g. "val loss 0.4312"."""
@@ -63,7 +72,9 @@ def undefined_monitor(name: str) -> DataError:
 
 
 MONITORS = {
-    "val_loss": Monitor(column="val_loss", label="val loss", higher_is_better=False),
-    "macro_f1": Monitor(column="val_macro_f1", label="val macro-F1", higher_is_better=True),
-    "macro_auc": Monitor(column="val_macro_auc", label="val macro-AUC", higher_is_better=True, tie="val_macro_f1"),
+    "val_loss": Monitor(column="val_loss", label="val loss", higher_is_better=False, perfect=0.0),
+    "macro_f1": Monitor(column="val_macro_f1", label="val macro-F1", higher_is_better=True, perfect=1.0),
+    "macro_auc": Monitor(
+        column="val_macro_auc", label="val macro-AUC", higher_is_better=True, perfect=1.0, tie="val_macro_f1"
+    ),
 }

@@ -19,7 +19,7 @@ from tune_btxrd.distributed.tune_adapters import trial_config
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.search.columns import own_columns
 from tune_btxrd.search.events import ENDINGS
-from tune_btxrd.search.selection import select
+from tune_btxrd.search.selection.winner import select
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training import checkpoint
 from tune_btxrd.training import source as parts

@@ -12,7 +12,7 @@ from tests.support.searches import make_conductor, make_folder, make_rows, make_
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.record import read_search
-from tune_btxrd.search.selection import confirm_seed, select
+from tune_btxrd.search.selection.winner import confirm_seed, select
 
 
 def bowl(config: Mapping[str, Any]) -> list[float]:

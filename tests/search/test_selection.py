@@ -8,7 +8,8 @@ import pytest
 from tests.support.searches import SPACE, make_record, make_repeat, make_rows, make_spec, make_trial
 from tune_btxrd.errors import ResultError
 from tune_btxrd.results.summary import selection_lines
-from tune_btxrd.search.selection import confirm_seed, corrected_interval, is_feasible, pareto_front, ranking, select
+from tune_btxrd.search.selection.constraints import is_feasible
+from tune_btxrd.search.selection.winner import confirm_seed, corrected_interval, pareto_front, ranking, select
 from tune_btxrd.search.space.spec import SearchSpec
 
 HERE = Path()

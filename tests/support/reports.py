@@ -16,7 +16,7 @@ from tune_btxrd.evaluation.openings import log_opening
 from tune_btxrd.results.search_json import DatasetFacts, Layout, SearchFlags, SearchSettings, SpaceRequest
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.search.record import read_search
-from tune_btxrd.search.selection import ranking
+from tune_btxrd.search.selection.winner import ranking
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 

@@ -18,7 +18,7 @@ from tune_btxrd.results.summary import closing_table, selection_lines, write_sum
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.record import read_search
-from tune_btxrd.search.selection import Selection, select
+from tune_btxrd.search.selection.winner import Selection, select
 from tune_btxrd.training.source import Source
 
 

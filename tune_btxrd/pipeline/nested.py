@@ -24,7 +24,7 @@ from tune_btxrd.pipeline.start import begin, go_on, same_manifest
 from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.scoring.csv_tables import to_csv
-from tune_btxrd.search.selection import Selection
+from tune_btxrd.search.selection.winner import Selection
 
 FOLDER = "nested"  # in `checkpoints/<name>`
 SHOWN = ("macro_auc", "balanced_accuracy", "macro_f1")

@@ -10,7 +10,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.record import SearchRecord, read_search
-from tune_btxrd.search.selection import Selection, select
+from tune_btxrd.search.selection.winner import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.tables import epochs_table, trials_table
 

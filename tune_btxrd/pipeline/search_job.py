@@ -22,7 +22,7 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import read_search
-from tune_btxrd.search.selection import select
+from tune_btxrd.search.selection.winner import select
 from tune_btxrd.search.space.spec import SearchSpec
 
 

@@ -20,7 +20,7 @@ from tune_btxrd.report.landscape import Landscape, scored_trials
 from tune_btxrd.results.checkpoints import WINNER
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.rungs import rung_epochs
-from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.selection.winner import pareto_front
 
 
 def draw_all(material: Material, found: Importances | None, surface: Landscape | None) -> Iterator[tuple[str, Figure]]:

@@ -18,7 +18,7 @@ from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WIN
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
-from tune_btxrd.search.selection import Selection, select
+from tune_btxrd.search.selection.winner import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source

@@ -13,7 +13,7 @@ from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import STATE_WORDS, TrialRecord
 from tune_btxrd.search.rungs import rung_epochs
-from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.selection.winner import pareto_front
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.tasks.registry import task_named
 

@@ -13,7 +13,7 @@ from tune_btxrd.report.words import WORK_WORDS
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.search.columns import score_columns
 from tune_btxrd.search.record import STATE_WORDS
-from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.selection.winner import pareto_front
 from tune_btxrd.search.tables import trials_table
 from tune_btxrd.tasks.record import UNDEFINED, shown
 

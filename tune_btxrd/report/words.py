@@ -11,7 +11,7 @@ from tune_btxrd.results.checkpoints import HAND_MADE, WINNER
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.record import best_trial, states_line
-from tune_btxrd.search.selection import pareto_front
+from tune_btxrd.search.selection.winner import pareto_front
 from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.registry import task_named
 

@@ -19,7 +19,7 @@ from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import best_trial
-from tune_btxrd.search.selection import Selection
+from tune_btxrd.search.selection.winner import Selection
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.registry import task_named

@@ -20,7 +20,7 @@ from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.promotion import Promotion
 from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
 from tune_btxrd.search.rungs import pausing_epochs
-from tune_btxrd.search.selection import confirm_seed, ranking
+from tune_btxrd.search.selection.winner import confirm_seed, ranking
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import TrialStudy
 

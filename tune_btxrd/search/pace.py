@@ -11,7 +11,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.journal import JournalReader
 from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, TrialRecord, new_record, read_on
-from tune_btxrd.search.selection import ranking
+from tune_btxrd.search.selection.winner import ranking
 from tune_btxrd.search.space.spec import SearchSpec
 
 SILENT = 600.0  # seconds without news, at least, before a search counts as interrupted

@@ -1,4 +1,4 @@
-"""Selection: ranks the trials of a search and chooses the winner by confirmation. Pure functions on a `SearchRecord`.
+"""Winner: ranks the trials of a search and chooses the winner by confirmation. Pure functions on a `SearchRecord`.
 
 1. Candidates ran to their full budget or their own patience; a trial that ASHA cut is no candidate.
 2. Each counts with its best epoch.
@@ -15,6 +15,7 @@ from scipy import special
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.record import HAND_MADE_NUMBER, SearchRecord, TrialRecord
+from tune_btxrd.search.selection.constraints import is_feasible
 from tune_btxrd.search.space.spec import SearchSpec
 
 
@@ -147,16 +148,6 @@ def confirm_seed(seed: int, repeat: int) -> int:
     """The training seed of a confirmation repeat: the same for all candidates, and never the search's own."""
     digest = hashlib.blake2b(f"{seed}/confirm/{repeat}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little") >> 1
-
-
-def is_feasible(spec: SearchSpec, trials: list[TrialRecord]) -> bool:
-    """Whether the mean over the trials' best epochs keeps every constraint; an epoch without the value has no say."""
-    best = [trial.best for trial in trials if trial.best]
-    known = [[row[item.metric] for row in best if not math.isnan(row[item.metric])] for item in spec.constraint]
-    return bool(best) and all(
-        item.violation(statistics.fmean(values) if values else math.nan) <= 0
-        for item, values in zip(spec.constraint, known, strict=True)
-    )
 
 
 def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
