@@ -213,4 +213,4 @@ def test_the_note_on_shares_leaves_the_drawn_hold_out_out(tmp_path: Path) -> Non
     manifest = read_dataset(tmp_path / "s.db")
     note = make_split("holdout", manifest, pairs=(), groups="duplicates").note
     assert float(re.findall(r"at most ([\d.]+) points", note)[0]) < 15
-    assert "validates. Shares" in note
+    assert "validates. Each label's shares" in note

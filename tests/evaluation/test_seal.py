@@ -172,10 +172,6 @@ def test_validation_scores_stand_beside_those_of_the_test_part(search: Finished)
     assert table["validation"].notna().any() and np.isfinite(table.loc[table["metric"] == "accuracy", "validation"]).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "cure"),
-    [("holdout", r"no image of it had a label: label it \(`label STORE --holdout`\)"), ("folders", "--splits")],
-)
-def test_a_split_without_a_test_part_is_refused_with_the_cure_of_its_kind(name, cure):
-    with pytest.raises(ResultError, match=cure):
-        require_test_parts([Split(name=name, parts={"train": ("a",), "val": ("b",), "test": ()})])
+def test_a_split_without_a_test_part_is_refused_with_a_cure():
+    with pytest.raises(ResultError, match="--splits"):
+        require_test_parts([Split(name="folders", parts={"train": ("a",), "val": ("b",), "test": ()})])

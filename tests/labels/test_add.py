@@ -9,9 +9,11 @@ import pytest
 
 from tests.support.label_stores import LABELS, write_images
 from tests.support.paths import ROOT
+from tune_btxrd.cli.main import main
 from tune_btxrd.errors import ConfigError, DataError
-from tune_btxrd.labels.add import Added, add_folder, require_all_read
+from tune_btxrd.labels.add import Added, add_folder, require_some_read
 from tune_btxrd.labels.grouping import by_pattern, by_table
+from tune_btxrd.labels.status import small_holdout
 from tune_btxrd.labels.store import LabelStore
 
 DICOM = ROOT.parent / "shared" / "data" / "dicom"
@@ -70,8 +72,6 @@ def test_gone_copied_replaced_and_broken_files(store: LabelStore, tmp_path: Path
     added = add_folder(store, tmp_path / "x")
     assert changes(added) == (1, 0, 1, 2)  # what lay in files[2] before is gone too
     assert [reason.split(": ")[0] for reason in added.broken] == ["p01/text.png"]
-    with pytest.raises(DataError, match=r"1 of 6 .*p01/text.png"):
-        require_all_read(added, tmp_path / "x")
     assert {image.path for image in store.missing_images()} == {"x/p00/0.png", "x/p01/2.png"}
     write_images(tmp_path / "x", 5)
     assert changes(add_folder(store, tmp_path / "x"))[3] == 1 and len(store.missing_images()) == 1
@@ -170,3 +170,53 @@ def test_long_and_equal_ids(store: LabelStore, tmp_path: Path) -> None:
     add_folder(store, tmp_path / "x")
     ids = [row[0] for row in store.database.rows("SELECT image_id FROM images")]
     assert len(set(ids)) == 3 and all(len(image_id) <= 128 and image_id.endswith(".png") for image_id in ids)
+
+
+def test_the_same_bytes_under_two_patients_are_told_and_so_is_a_hold_out_between_them(
+    store: LabelStore, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "x", 20, per_group=1)
+    first = tmp_path / "x" / "p00" / "0.png"
+    sides = {name: store.is_held_out(name) for name in (f"p{number:02}" for number in range(20))}
+    same, other = (next(n for n in sides if n != "p00" and (sides[n] == sides["p00"]) is is_same) for is_same in (True, False))
+    for name in ("p00", same, other):
+        shutil.copy(first, tmp_path / "x" / name / "copy.png")
+    added = add_folder(store, tmp_path / "x", grouping=by_pattern(r"^(p\d+)/", tmp_path / "x"))
+    assert (added.new, added.copies, added.torn) == (20, 3, 1)
+    assert set(added.twins) == {f"x/{name}/copy.png of {name} is x/p00/0.png of p00" for name in (same, other)}
+    again = add_folder(store, tmp_path / "x", grouping=by_pattern(r"^(p\d+)/", tmp_path / "x"))
+    assert (set(again.twins), again.torn) == (set(added.twins), 1)
+
+
+def test_broken_files_are_left_out_and_told_each_time_but_are_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_images(tmp_path / "x", 3)[0]
+    file.with_name("cut.png").write_bytes(file.read_bytes()[:20])
+    path = str(tmp_path / "s.db")
+    assert main(["labels", "init", path, "--labels", "a"]) == 0
+    for _ in range(2):
+        assert main(["labels", "add", path, str(tmp_path / "x")]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "1 of 4 files are called as images and are none" in shown and "p00/cut.png" in shown
+    for name in (tmp_path / "x").rglob("?.png"):
+        name.write_text("no image")
+    with LabelStore(tmp_path / "s.db") as opened:
+        with pytest.raises(DataError, match="all 4 below"):
+            require_some_read(add_folder(opened, tmp_path / "x"), tmp_path / "x")
+
+
+def test_a_table_of_groups_beside_the_folder_above_and_one_that_names_nothing(store: LabelStore, tmp_path: Path) -> None:
+    write_images(tmp_path / "data" / "images", 4)
+    table = tmp_path / "elsewhere.csv"
+    table.write_text("image_id,path,group\n" + "".join(f"I{n},images/p{n // 2:02}/{n}.png,G{n // 2}\n" for n in range(4)))
+    folder = tmp_path / "data" / "images"
+    assert add_folder(store, folder, grouping=by_table(table, "group", folder)).new == 4
+    table.write_text("path,group\nother.png,1\n")
+    with pytest.raises(DataError, match="names none of 4 below"):
+        add_folder(store, folder, grouping=by_table(table, "group", folder))
+
+
+@pytest.mark.parametrize(("groups", "is_told"), [(9, True), (10, False)])
+def test_a_hold_out_of_few_groups_is_told(groups: int, *, is_told: bool) -> None:
+    assert bool(small_holdout(groups)) == is_told

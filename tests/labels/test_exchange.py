@@ -156,3 +156,17 @@ def test_known_targets_are_those_of_the_reader(tmp_path: Path) -> None:
         numbers = [row[0] for row in store.database.rows("SELECT image FROM images ORDER BY image_id")]
         rows = store.known(numbers)
         assert np.array_equal(manifest.targets, rows[(rows >= 0).any(axis=1)])
+
+
+def test_a_table_may_name_images_through_a_link_to_their_folder(tmp_path: Path) -> None:
+    write_images(tmp_path / "disk" / "x", 3, per_group=1)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "images").symlink_to(tmp_path / "disk" / "x")
+    with LabelStore.create(tmp_path / "study" / "s.db", LABELS, salt="s") as store:
+        add_folder(store, tmp_path / "study" / "images")
+        (tmp_path / "study" / "t.csv").write_text("path,label:Mass\nimages/p00/0.png,1\nimages/p02/2.png,0\n")
+        assert import_labels(store, tmp_path / "study" / "t.csv").recorded == 2
+        assert store.known([1, 2, 3])[:, 0].tolist() == [1, -1, 0]
+        (tmp_path / "study" / "t.csv").write_text("path,label:Mass\nimages/p00/9.png,1\n")
+        with pytest.raises(DataError, match="must be in the store"):
+            import_labels(store, tmp_path / "study" / "t.csv")

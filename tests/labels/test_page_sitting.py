@@ -75,7 +75,7 @@ def test_an_answer_is_what_was_typed_and_counts_once(tmp_path: Path) -> None:
         {"image": -1},
         {"image": 2**63},
         {"image": 10_000},
-        {"values": [1]},
+        {"values": [1, 0, 1]},
         {"values": [1, 2]},
         {"values": [1, True]},
         {"values": [1, 0.5]},
@@ -182,7 +182,7 @@ def test_what_one_held_before_stands_there_when_an_image_comes_again(tmp_path: P
             await page.say(number, (1,))
             store.add_labels(["cardiomegaly"])
             (item,) = (await page.get("/api/next?count=1"))["items"]
-            assert item["image"] == number and item["mine"] == [1, None]
+            assert item["image"] == number and item["mine"] == [1, ""]
 
         visit(store, steps)
 
@@ -439,3 +439,39 @@ def test_own_answers_count_at_once_and_those_of_others_soon(tmp_path: Path, monk
         assert sitting.answer(saying(5)).done == 3  # bert's is not counted yet
         monkeypatch.setattr(sitting_module, "COUNTED", 0.0)
         assert sitting.standing().done == 4 == store.progress("anna").done
+
+
+def test_whether_the_model_was_seen_before_the_answer_is_kept(tmp_path: Path) -> None:
+    with make_store(tmp_path, 8) as store:
+        score(store, {number: (0.9, 0.1) for number in range(1, 9)})
+
+        async def label(page: Visitor) -> None:
+            await page.say(1)
+            await page.get("/api/opinion/2")
+            await page.say(2)
+            await page.undo()
+            await page.say(3, saw_model=True)  # the page says so itself, e.g. to a server that was started again
+
+        async def later(page: Visitor) -> None:
+            await page.say(2)
+            await page.say(4, saw_model="yes")  # no word of the page's
+
+        async def review(page: Visitor) -> None:
+            items = (await page.get("/api/next?count=1"))["items"]
+            await page.say(items[0]["image"], arm="review")
+
+        visit(store, label)
+        visit(store, later)
+        visit(store, review, mode="review")
+        seen = [(event.kind, event.image, event.saw_model) for event in reversed(store.history())]
+        assert seen[:6] == [
+            ("label", 1, False),
+            ("label", 2, True),
+            ("undo", 2, None),
+            ("label", 3, True),
+            ("label", 2, True),
+            ("label", 4, False),
+        ]
+        assert seen[6][2] is True
+        rows = store.database.rows("SELECT DISTINCT saw_model FROM label_events WHERE event = 2")
+        assert rows == [(1,)]

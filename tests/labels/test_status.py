@@ -79,7 +79,7 @@ def test_verbs_from_folder_to_table(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["labels", "status", str(tmp_path / "none.db")], "there is nothing at"),
         (["labels", "status", str(tmp_path / "t.csv")], "must be a SQLite file"),
         (["labels", "add", store, str(tmp_path / "x"), "--group-column", "a"], "there is no table"),
-        (["labels", "init", str(tmp_path / "y.db")], "A store needs labels"),
+        (["labels", "init", str(tmp_path / "y.db")], "A label must be named"),
         (["labels", "init", str(tmp_path / "y.db"), "--labels", "a,b", "--key", "q"], "NAME=K"),
         (["labels", "init", str(tmp_path / "y.db"), "--labels", "a,b", "--holdout-share", "2"], "holdout_share"),
     ):

@@ -159,6 +159,14 @@ def test_a_store_is_frozen_resumed_scored_and_its_hold_out_counted() -> None:
         assert held and scored and held[0] and scored[0] == COUNT - held[0]
     assert [main(["evaluate", "store", "--yes"]), main(["evaluate", "store", "--yes"])] == [0, 0]
     assert evaluation("store", "holdout")["count"] == 2
+    with sqlite3.connect("study.db") as file:  # the hold-out is taken as it is labelled now, the later table included
+        answered = file.execute("SELECT count(DISTINCT image_id), max(event) FROM current, events WHERE holdout = 1")
+        images, event = answered.fetchone()
+    assert (evaluation("store", "holdout")["images"], evaluation("store", "holdout")["event"]) == (images, event)
+    assert images > splits.count(",test,")
+    summary = json.loads(Path("checkpoints/store/holdout/evaluation/summary.json").read_text())
+    assert summary["events"] == {"trained": began["request"]["event"], "tested": event}
+    assert any(f"{images - splits.count(',test,')} labelled since" in note for note in summary["notes"])
     assert typed("train", "--data", "study.db", "--name", "second", "--splits", "holdout", *fixed(), "--no-score") == 0
     assert main(["evaluate", "second", "--yes"]) == 0
     assert evaluation("second", "holdout")["count"] == 3  # whichever search opens it

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ STRATEGY_NAMES = ("random", "uncertain", "badge", "typiclust")  # `labels/acquis
 
 if TYPE_CHECKING:
     from tune_btxrd.labels.grouping import Grouping
+    from tune_btxrd.labels.records import Label
     from tune_btxrd.labels.status import Status
     from tune_btxrd.labels.store import LabelStore
     from tune_btxrd.pipeline.scorers import Backbone
@@ -49,24 +50,61 @@ def _add_init(verb: Parser) -> None:
 
 
 def _init(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import answer, say
+    from tune_btxrd.console import say
     from tune_btxrd.labels.store import LabelStore
 
-    names = [part.strip() for part in (flags.labels or "").split(",") if part.strip()] + (flags.label or [])
-    if not names:
-        raise ConfigError("A store needs labels, but none is said: --labels A,B,C.")
+    names = _names(flags)
     given = {"holdout_share": flags.holdout_share, "double_share": flags.double_share, "task": flags.task}
     said = {name: value for name, value in given.items() if value is not None}
     with LabelStore.create(flags.store, names, keys=_keys(flags.key or ()), **said) as store:
         if flags.json:
-            labels = [{"label": label.name, "key": label.key} for label in store.labels]
-            answer(
-                json.dumps({"store": str(store.path), "task": store.task, "labels": labels}, ensure_ascii=False, indent=1)
-            )
+            _answer_labels(store)
             return
-        shown = ", ".join(f"{label.name} (key {label.key})" for label in store.labels)
-        say(f"{store.path}: {store.task}, {shown}; hold-out share {store.holdout_share:g}.")
+        say(f"{store.path}: {store.task}, {_shown_labels(store.labels)}; hold-out share {store.holdout_share:g}.")
         say(f"Next: python -m tune_btxrd labels add {shell_word(str(flags.store))} FOLDER")
+
+
+def _add_extend(verb: Parser) -> None:
+    verb.add_argument("--labels", metavar="A,B,C", help="names of further labels or classes, comma-separated")
+    verb.add_argument("--label", action="append", metavar="NAME", help="one label; may be repeated; for names with a comma")
+    verb.add_argument("--key", action="append", metavar="NAME=K", help="key of a new label on the page; may be repeated")
+
+
+def _extend(flags: argparse.Namespace) -> None:
+    from tune_btxrd.console import say
+
+    names = _names(flags)
+    with _open(flags.store) as store:
+        store.add_labels(names, keys=_keys(flags.key or ()))
+        if flags.json:
+            _answer_labels(store)
+            return
+        added = [label for label in store.labels if label.name in names]
+        say(f"{store.path}: {_shown_labels(added)} added after event {store.last_event:,}.")
+        if store.task == "multilabel":
+            left = sum(store.progress("", mode=mode).left for mode in ("label", "holdout"))
+            say(f"Every image is asked for again ({left:,} now): what was answered before stays and stands on the page.")
+        else:
+            say("An image that has a class keeps it.")
+
+
+def _names(flags: argparse.Namespace) -> list[str]:
+    """The labels that are named. Raises: ConfigError where none is."""
+    names = [part.strip() for part in (flags.labels or "").split(",") if part.strip()] + (flags.label or [])
+    if not names:
+        raise ConfigError("A label must be named, but none is: --labels A,B,C.")
+    return names
+
+
+def _shown_labels(labels: "Sequence[Label]") -> str:
+    return ", ".join(f"{label.name} (key {label.key})" for label in labels)
+
+
+def _answer_labels(store: "LabelStore") -> None:
+    from tune_btxrd.console import answer
+
+    labels = [{"label": label.name, "key": label.key} for label in store.labels]
+    answer(json.dumps({"store": str(store.path), "task": store.task, "labels": labels}, ensure_ascii=False, indent=1))
 
 
 def _keys(texts: "list[str] | tuple[()]") -> dict[str, str]:
@@ -91,7 +129,9 @@ def _add_add(verb: Parser) -> None:
 
 def _add(flags: argparse.Namespace) -> None:
     from tune_btxrd.console import answer, progress, say, warn
-    from tune_btxrd.labels.add import add_folder, require_all_read
+    from tune_btxrd.data.readers.names import examples
+    from tune_btxrd.labels.add import add_folder, require_some_read
+    from tune_btxrd.labels.status import small_holdout, status
 
     if flags.group_column is not None and flags.group_table is None:
         raise ConfigError("--group-column names a column of --group-table, but there is no table: add one.")
@@ -117,7 +157,20 @@ def _add(flags: argparse.Namespace) -> None:
                 warn(
                     f"{added.regrouped:,} image(s) keep the group they were first added with, although another is said now."
                 )
-    require_all_read(added, flags.folder)
+            if added.twins:
+                warn(
+                    f"{len(added.twins):,} file(s) are an image of another group ({examples(added.twins)}): probably one "
+                    f"patient under two names. {added.torn:,} of them have one name in the hold-out and one outside. The "
+                    "image keeps its first group."
+                )
+            if added.broken:
+                warn(
+                    f"{len(added.broken):,} of {added.files:,} files are called as images and are none "
+                    f"({examples(added.broken)}): left out. Mend them and add the folder again, or remove them."
+                )
+            for line in small_holdout(status(store).holdout_groups) if added.new and store.holdout_share else ():
+                warn(line)
+    require_some_read(added, flags.folder)
 
 
 def _grouping(flags: argparse.Namespace) -> "Grouping | None":
@@ -201,6 +254,7 @@ def _status(flags: argparse.Namespace) -> None:
 def show_status(found: "Status") -> None:
     """A store for people: images, labels, agreement, annotators, looks at the hold-out."""
     from tune_btxrd.console import make_table, say, show, warn
+    from tune_btxrd.labels.status import small_holdout
 
     left = f"{found.to_label:,} to label, and {found.holdout_to_label:,} of the {found.holdout:,} in the hold-out"
     say(f"{found.store}: {found.task}, {found.images:,} images of {found.groups:,} groups, event {found.event:,}; {left}.")
@@ -235,6 +289,8 @@ def show_status(found: "Status") -> None:
     for count, what in ((found.disputed, "annotators differ on"), (found.bad, "called bad"), (found.missing, "missing")):
         if count:
             warn(f"{count:,} image(s): {what}.")
+    for line in small_holdout(found.holdout_groups) if found.images and found.holdout_share else ():
+        warn(line)
     say(f"The hold-out has been opened {len(found.openings)} time(s).")
     for opening in found.openings:
         say(
@@ -299,6 +355,7 @@ def _open(path: Path, *, read_only: bool = False) -> "LabelStore":
 
 VERBS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {
     "init": ("make an empty label store", _add_init, _init),
+    "extend": ("add labels to a store that has images and answers", _add_extend, _extend),
     "add": ("add the images of a folder; again: only what is new or has moved", _add_add, _add),
     "import": ("record the labels of a table", _add_import, _import),
     "export": ("write the labels as manifest.csv", _add_export, _export),

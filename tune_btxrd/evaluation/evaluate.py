@@ -25,10 +25,11 @@ from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers, names_persons
 from tune_btxrd.data.splits.split_files import load_split
-from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.data.splits.splits import HOLDOUT, Split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate_split import (
     BYTES,
+    Holdout,
     SealedSplit,
     SplitEvaluation,
     SplitJob,
@@ -93,6 +94,7 @@ def seal_search(
     pairs: Iterable[Pair] = (),
     source: Source,
     splits: Sequence[str] | None = None,
+    holdout: Holdout | None = None,
     replicates: int = REPLICATES,
     seed: int = 42,
     device: str = "auto",
@@ -105,6 +107,7 @@ def seal_search(
         manifest: the dataset, for groups and subgroups; pairs: its duplicate images.
         source: where pixels lie.
         splits: names of those to evaluate; default: all that were retrained.
+        holdout: of a label store: its hold-out as it is labelled now, instead of the one that the split's file has.
         replicates: bootstrap draws; seed: decides them.
         progress: counts the validation images, of which the models' decisions are made.
 
@@ -119,6 +122,9 @@ def seal_search(
             "the scores of every image by a fold that did not train on it."
         )
     parts = {item.stem: load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name) for item in chosen}
+    if holdout is not None:
+        parts = {stem: _tested_now(split, holdout) for stem, split in parts.items()}
+        manifest = holdout.labelled.manifest
     require_test_parts(parts.values())
     groups: GroupKind = "patients" if names_persons(manifest) or manifest.groups is not None else "duplicates"
     counts = [len(parts[item.stem].parts["val"]) * (len(item.models) + len(item.seeds)) for item in chosen]
@@ -132,11 +138,18 @@ def seal_search(
         replicates=replicates,
         seed=seed,
         device=device,
+        holdout=holdout,
         advance=_counter(sum(counts), progress),
     )
     sealed = tuple(prepare_split(item, parts[item.stem], job) for item in chosen)
     reserve(checkpoints / "evaluation", BYTES)
     return SealedSearch(checkpoints=checkpoints, splits=sealed, job=job)
+
+
+def _tested_now(split: Split, holdout: Holdout) -> Split:
+    if split.name != HOLDOUT:
+        return split
+    return replace(split, parts={**split.parts, "test": holdout.labelled.ids})
 
 
 def open_test_parts(search: SealedSearch, *, progress: Progress | None = None) -> Evaluation:

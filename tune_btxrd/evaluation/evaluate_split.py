@@ -15,6 +15,7 @@ import pandas as pd
 
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.current_holdout import CurrentHoldout
 from tune_btxrd.data.splits.groups import GroupKind
 from tune_btxrd.data.splits.splits import HOLDOUT, Split
 from tune_btxrd.errors import ResultError, TuneBtxrdError, first_line
@@ -81,6 +82,15 @@ class SplitEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Holdout:
+    """A label store's hold-out as it is labelled now, and where its images are decoded; notes for the reader of scores."""
+
+    labelled: CurrentHoldout
+    cache: ImageCache
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitJob:
     """What is the same for every split of a search."""
 
@@ -94,6 +104,11 @@ class SplitJob:
     seed: int
     device: str
     advance: Callable[[int], None]
+    holdout: "Holdout | None" = None  # of a label store, where its own split is evaluated
+
+    def pixels(self, split: Split, part: str) -> ImageCache:
+        """Where the images of a part are decoded: those of a hold-out may have been labelled after the search began."""
+        return self.holdout.cache if self.holdout and (split.name, part) == (HOLDOUT, "test") else self.cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +145,6 @@ def require_test_parts(splits: Iterable[Split]) -> None:
     """Raises ResultError for a split that has no test part."""
     for split in splits:
         if not split.parts["test"]:
-            if split.name == HOLDOUT:
-                raise ResultError(
-                    "An evaluation needs a labelled hold-out, but when this search began no image of it had a label: label "
-                    "it (`label STORE --holdout`), then begin a new search."
-                )
             raise ResultError(
                 f"An evaluation needs a test part, but {split.name!r} has none: leave it out with --splits, or begin a "
                 "search on a dataset or a split (`run --splits stratified`) that has one."
@@ -150,7 +160,7 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
     """
     test = split.parts["test"]
     folder, rows = item.folder / "evaluation", job.manifest.rows(test)
-    job.cache.rows(test)
+    job.pixels(split, "test").rows(test)
     read_openings(folder)
     if split.name == HOLDOUT:
         LabelStore(job.manifest.root).close()  # the opening is logged there: it must be writable
@@ -199,10 +209,13 @@ def _log(sealed: SealedSplit, job: SplitJob) -> int:
     checkpoints = {
         name: candidate.predictor.info.checkpoint_sha256 for name, candidate in (sealed.models | sealed.seeds).items()
     }
-    split, images, elsewhere = sealed.split.name, len(sealed.rows), 0
+    split, images, elsewhere, event = sealed.split.name, len(sealed.rows), 0, None
     if split == HOLDOUT:
+        event = job.holdout.labelled.event if job.holdout else job.manifest.event
         with LabelStore(job.manifest.root) as store:
-            elsewhere = store.log_opening(search=job.results.name, split=split, checkpoints=checkpoints, images=images)
+            elsewhere = store.log_opening(
+                search=job.results.name, split=split, checkpoints=checkpoints, images=images, event=event
+            )
     return log_opening(
         sealed.folder,
         split=split,
@@ -210,6 +223,7 @@ def _log(sealed: SealedSplit, job: SplitJob) -> int:
         checkpoints=checkpoints,
         images=images,
         elsewhere=elsewhere,
+        event=event,
     )
 
 
@@ -273,7 +287,8 @@ def _logits(predictor: Predictor, split: Split, part: str, job: SplitJob) -> np.
         job.advance(done - before)
         before = done
 
-    return predictor.logits(job.cache.images, job.cache.rows(split.parts[part]), progress=report)
+    cache = job.pixels(split, part)
+    return predictor.logits(cache.images, cache.rows(split.parts[part]), progress=report)
 
 
 def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[str, pd.DataFrame]:
@@ -311,7 +326,8 @@ def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, j
     """Contact sheet and pointing game of the test part; a line for the notes where lesions are annotated."""
     from tune_btxrd.evaluation.explain import explain_part, part_of
 
-    part = part_of("test", split.parts["test"], winner.logits, cache=job.cache, manifest=job.manifest)
+    cache = job.pixels(split, "test")
+    part = part_of("test", split.parts["test"], winner.logits, cache=cache, manifest=job.manifest)
     title = f"{job.manifest.dataset}, test part of {split.name}"
     found = explain_part(predictor, part, folder / "explain", split=split.name, title=title)
     return [*([f"Where the winner looks: {found.pointing}"] if found.pointing else []), *found.notes]
@@ -320,6 +336,7 @@ def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, j
 def _notes(split: Split, groups: int, info: ModelInfo, job: SplitJob) -> list[str]:
     searched = read_settings(job.results).get("searched")
     return [
+        *(job.holdout.notes if job.holdout and split.name == HOLDOUT else ()),
         *chosen_note(split, job.results / "splits" / f"{searched}.csv" if searched else None),
         *interval_notes(job.groups, groups, job.replicates),
         *reference_note(split, job.manifest, backbone=info.backbone, image_size=info.image_size),
@@ -337,11 +354,20 @@ def _written(evaluation: SplitEvaluation, job: SplitJob) -> SplitEvaluation:
     return _summarised(replace(evaluation, failures=tuple(failures)), job)
 
 
+def _events(split: str, job: SplitJob) -> dict[str, int | None] | None:
+    """Of a label store: the last event that the training part rests on, and that of the hold-out; else None."""
+    if job.manifest.event is None:
+        return None
+    tested = job.holdout.labelled.event if job.holdout and split == HOLDOUT else job.manifest.event
+    return {"trained": job.manifest.event, "tested": tested}
+
+
 def _summarised(evaluation: SplitEvaluation, job: SplitJob) -> SplitEvaluation:
     summary = {
         "split": evaluation.split,
         "opened": evaluation.opened,
         "images": dict(zip(job.manifest.class_names, evaluation.counts, strict=True)),
+        "events": _events(evaluation.split, job),
         "warnings": evaluation.warnings,
         "notes": evaluation.notes,
         "checkpoints": {model.name: model.checkpoint_sha256 for model in evaluation.models},

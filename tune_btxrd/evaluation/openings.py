@@ -20,6 +20,7 @@ class Opening(TypedDict):
     split_sha256: str
     checkpoints: dict[str, str]
     images: int
+    event: int | None  # of a label store's hold-out: the last event that its answers rest on
 
 
 def read_openings(folder: Path) -> list[Opening]:
@@ -40,7 +41,14 @@ def read_openings(folder: Path) -> list[Opening]:
 
 
 def log_opening(
-    folder: Path, *, split: str, split_sha256: str, checkpoints: dict[str, str], images: int, elsewhere: int = 0
+    folder: Path,
+    *,
+    split: str,
+    split_sha256: str,
+    checkpoints: dict[str, str],
+    images: int,
+    elsewhere: int = 0,
+    event: int | None = None,
 ) -> int:
     """Adds an opening of `images` test images and returns how many there are now.
 
@@ -48,6 +56,7 @@ def log_opening(
         checkpoints: model -> SHA-256 of the checkpoint that is scored.
         elsewhere: openings of the same images that others have counted, this one included: a hold-out is opened by any
             search of its label store.
+        event: of such a hold-out: the last event that its answers rest on.
 
     Raises:
         ResultError: the log is damaged or cannot be written.
@@ -60,6 +69,7 @@ def log_opening(
         "split_sha256": split_sha256,
         "checkpoints": checkpoints,
         "images": images,
+        "event": event,
     }
     write_whole(folder / LOG_FILE, json.dumps([*openings, entry], indent=2) + "\n")
     return entry["count"]

@@ -10,7 +10,7 @@ from tune_btxrd.labels.database import Database, Row
 from tune_btxrd.labels.records import IMPORTED, Act, Answers, Event, Label, Task
 
 UNDONE = "EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event)"
-COLUMNS = f"event, kind, image, answers, annotator, time, seconds, arm, settles, undoes, client, {UNDONE}"
+COLUMNS = f"event, kind, image, answers, annotator, time, seconds, arm, settles, undoes, client, saw_model, {UNDONE}"
 
 
 def now() -> str:
@@ -80,9 +80,10 @@ def events_of(rows: Iterable[Row], labels: Sequence[Label]) -> list[Event]:
             settles=bool(settles),
             undoes=undoes,
             client=client,
+            saw_model=None if saw_model is None else bool(saw_model),
             undone=bool(undone),
         )
-        for number, kind, image, answers, annotator, time, seconds, arm, settles, undoes, client, undone in rows
+        for number, kind, image, answers, annotator, time, seconds, arm, settles, undoes, client, saw_model, undone in rows
     ]
 
 
@@ -96,9 +97,9 @@ def _append(database: Database, act: Act, answers: str, time: str) -> int:
         raise DataError(f"An image must be in the store, but {database.path} has none of number {act.image}.")
     database.run("DELETE FROM leases WHERE image = ? AND annotator = ?", (act.image, act.annotator))
     return database.run(
-        "INSERT INTO events (kind, image, answers, annotator, time, seconds, arm, settles, client) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (act.kind, act.image, answers, act.annotator, time, act.seconds, act.arm, act.settles, act.client),
+        "INSERT INTO events (kind, image, answers, annotator, time, seconds, arm, settles, client, saw_model) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (act.kind, act.image, answers, act.annotator, time, act.seconds, act.arm, act.settles, act.client, act.saw_model),
     )
 
 

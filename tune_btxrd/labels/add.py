@@ -4,10 +4,11 @@ import hashlib
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tune_btxrd.errors import DataError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.labels.database import Row
 from tune_btxrd.labels.grouping import DICOM_ENDINGS, ByHeader, Grouping, Place
+from tune_btxrd.labels.insertion import ALONE, alone
 from tune_btxrd.labels.records import NewImage
 from tune_btxrd.labels.store import LabelStore
 
@@ -42,14 +44,25 @@ class Added:
     missing: int  # known below this folder, and not there any more
     regrouped: int  # known ones that keep the group they were added with, although another is said now
     unnamed: int  # files that the table of groups does not name; they were not added
+    twins: tuple[str, ...] = ()  # copies that another group was said for: "copy of GROUP is IMAGE of GROUP"
+    torn: int = 0  # of these: with one group in the hold-out and one outside
     broken: tuple[str, ...] = ()  # path and reason of files that are no readable image; they were not added
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    """A file that may be an image; `stored`: its path as the store has it."""
+
+    path: Path
+    stored: str
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Read:
     """A file with its content's hash, or why it is no image."""
 
-    file: Path
+    file: _File
     image: NewImage | None
     reason: str = ""
 
@@ -71,52 +84,64 @@ def add_folder(
     """
     home = _require_folder(folder)
     rule = grouping or ByHeader(salt=store.salt)
-    files = [found.path for found in walk(home) if not found.no_data and _is_wanted(found.path)]
-    if not files:
+    paths = [found.path for found in walk(home) if not found.no_data and _is_wanted(found.path)]
+    if not paths:
         raise DataError(f"The folder must hold images, but there is none below {folder}: check the path.")
-    places = {file: place for file in files if (place := rule.place_of(file)) is not None}
+    files = [
+        _File(path=path, stored=store_path(path, store.folder), place=place)
+        for path in paths
+        if (place := rule.place_of(path)) is not None
+    ]
+    if not files:
+        raise DataError(
+            f"The table of groups must name images of the folder, but names none of {len(paths):,} below {folder} "
+            f"({examples([path.name for path in paths])}): write paths relative to the table or to the folder."
+        )
     known = _Known(store)
-    stale = [file for file in places if not known.is_unchanged(file)]
+    stale = [file for file in files if not known.is_unchanged(file)]
     broken: list[str] = []
     inserted: list[int] = []
-    for block in _read_all(stale, store.folder):
-        broken += [f"{read.file.relative_to(home)}: {read.reason}" for read in block if read.image is None]
-        images = [_placed(read.image, places[read.file]) for read in block if read.image is not None]
+    for block in _read_all(stale):
+        broken += [f"{read.file.path.relative_to(home)}: {read.reason}" for read in block if read.image is None]
+        images = [read.image for read in block if read.image is not None]
         new = [image for image in images if known.is_new(image)]
         inserted += store.insert_images(new)
         store.relocate_images([image for image in images if known.is_elsewhere(image)])
         if progress is not None:
-            progress(len(places) - len(stale) + known.seen + len(broken), len(places))
+            progress(len(files) - len(stale) + known.seen + len(broken), len(files))
     return Added(
-        files=len(files),
+        files=len(paths),
         new=len(inserted),
         holdout=_count_holdout(store, inserted),
         moved=known.moved,
         copies=known.copies,
-        missing=known.note_missing(home, {store_path(file, store.folder) for file in files}),
-        regrouped=known.count_regrouped(places),
-        unnamed=len(files) - len(places),
+        missing=known.note_missing(home, {store_path(path, store.folder) for path in paths}),
+        regrouped=known.count_regrouped(files),
+        unnamed=len(paths) - len(files),
+        twins=tuple(known.twins),
+        torn=known.torn,
         broken=tuple(broken),
     )
 
 
-def require_all_read(added: Added, folder: Path) -> None:
-    """Raises: DataError where files were left out because they are no readable images."""
-    if added.broken:
+def require_some_read(added: Added, folder: Path) -> None:
+    """Raises: DataError where not one file is a readable image."""
+    if len(added.broken) == added.files:
         raise DataError(
-            f"Every file that is called as an image must be one, but {len(added.broken)} of {added.files:,} below {folder} "
-            f"are not ({examples(added.broken)}): mend or remove them. All others were added."
+            f"The folder must hold readable images, but all {added.files:,} below {folder} are broken "
+            f"({examples(added.broken)}): check what was copied."
         )
 
 
 def store_path(file: Path, folder: Path) -> str:
     """A file's path relative to the store's folder, with /."""
-    below = _relative(file.parent, folder)
-    return file.name if below == "." else f"{below}/{file.name}"
+    place, name = os.path.split(file)  # pathlib takes as long as SQLite here
+    below = _relative(place, str(folder))
+    return name if below == "." else f"{below}/{name}"
 
 
 @lru_cache(maxsize=64)  # files of one folder follow one another
-def _relative(place: Path, folder: Path) -> str:
+def _relative(place: str, folder: str) -> str:
     return Path(os.path.relpath(place, folder)).as_posix()
 
 
@@ -125,16 +150,17 @@ class _Known:
 
     def __init__(self, store: LabelStore) -> None:
         self.store = store
-        self.seen = self.moved = self.copies = 0
+        self.seen = self.moved = self.copies = self.torn = 0
+        self.twins: list[str] = []
         rows = store.database.rows("SELECT sha256, path, size, mtime, group_name FROM images WHERE missing = 0")
         self.file_at = {path: (size, mtime, sha256) for sha256, path, size, mtime, _ in rows}
         self.group_of: dict[str, str] = dict(store.database.rows("SELECT sha256, group_name FROM images"))
         self.path_of: dict[str, str] = dict(store.database.rows("SELECT sha256, path FROM images"))
 
-    def is_unchanged(self, file: Path) -> bool:
+    def is_unchanged(self, file: _File) -> bool:
         """Whether a file is known at this path with its size and time of change."""
-        known = self.file_at.get(store_path(file, self.store.folder))
-        return known is not None and known[:2] == _stat(file)
+        known = self.file_at.get(file.stored)
+        return known is not None and known[:2] == _stat(file.path)
 
     def is_new(self, image: NewImage) -> bool:
         """Whether no image has this content; from now on one has."""
@@ -142,6 +168,7 @@ class _Known:
         if image.sha256 in self.path_of:
             return False
         self._note(image)
+        self.group_of[image.sha256] = image.group or alone(image.sha256)
         return True
 
     def is_elsewhere(self, image: NewImage) -> bool:
@@ -152,10 +179,19 @@ class _Known:
         if before != image.path:
             if self._is_there(image.sha256, before):
                 self.copies += 1
+                self._note_twin(image, before)
                 return False
             self.moved += 1
         self._note(image)
         return True
+
+    def _note_twin(self, image: NewImage, before: str) -> None:
+        """A copy that lies under another group than the image that it is: one patient under two names, or a mistake."""
+        kept = self.group_of[image.sha256]
+        if not image.group or image.group == kept:
+            return
+        self.twins.append(f"{image.path} of {image.group} is {before} of {'no group' if kept.startswith(ALONE) else kept}")
+        self.torn += self.store.is_held_out(image.group) != self.store.is_held_out(kept)
 
     def note_missing(self, home: Path, listed: Set[str]) -> int:
         """Marks the images that should lie below `home`, where these paths do, and do not; returns how many anew."""
@@ -170,9 +206,9 @@ class _Known:
                 self.store.database.run_many("UPDATE images SET missing = 1 WHERE image = ?", lost)
         return len(lost)
 
-    def count_regrouped(self, places: Mapping[Path, Place]) -> int:
+    def count_regrouped(self, files: Sequence[_File]) -> int:
         """Images that keep their group although another is said now."""
-        said = {store_path(file, self.store.folder): place.group for file, place in places.items() if place.group}
+        said = {file.stored: file.place.group for file in files if file.place.group}
         known = [(self.group_of.get(sha256), said.get(path)) for path, (_, _, sha256) in self.file_at.items()]
         return sum(group is not None and now is not None and group != now for group, now in known)
 
@@ -188,7 +224,7 @@ class _Known:
 
 
 def _stat(file: Path) -> tuple[int, int]:
-    status = file.stat()
+    status = os.stat(file)  # noqa: PTH116
     return status.st_size, status.st_mtime_ns
 
 
@@ -202,42 +238,51 @@ def _is_wanted(file: Path) -> bool:
     return is_image(file) or file.suffix.lower() in DICOM_ENDINGS
 
 
-def _read_all(files: Sequence[Path], folder: Path) -> Iterator[list[_Read]]:
-    """Every file read, in blocks; several at a time."""
+def _read_all(files: Sequence[_File]) -> Iterator[list[_Read]]:
+    """Every file read, in blocks; several at a time, and the next block while the store takes one."""
     Image.init()  # before the threads, which would all do it
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        waiting = deque[Iterator[list[_Read]]]()
         for start in range(0, len(files), BLOCK):
             chunks = [files[at : at + CHUNK] for at in range(start, min(start + BLOCK, len(files)), CHUNK)]
-            yield list(chain.from_iterable(pool.map(partial(_read_some, folder=folder), chunks)))
+            waiting.append(pool.map(_read_some, chunks))  # begins at once
+            if len(waiting) > 1:
+                yield list(chain.from_iterable(waiting.popleft()))
+        for block in waiting:
+            yield list(chain.from_iterable(block))
 
 
-def _read_some(files: Sequence[Path], *, folder: Path) -> list[_Read]:
-    return [_read(file, folder=folder) for file in files]
+def _read_some(files: Sequence[_File]) -> list[_Read]:
+    return [_read(file) for file in files]
 
 
-def _read(file: Path, *, folder: Path) -> _Read:
+def _read(file: _File) -> _Read:
     """The content's hash, and whether its header is an image's; no pixel is decoded."""
-    if not str(file).isprintable():
+    path, place = file.path, file.place
+    if not str(path).isprintable():
         return _Read(file=file, image=None, reason="its path has characters that are not printable or not UTF-8")
     try:
-        check_id(file.name[:LONGEST_NAME].strip(), "The name of an image")
-        status = file.stat()
+        check_id(path.name[:LONGEST_NAME].strip(), "The name of an image")
+        status = os.stat(path)  # noqa: PTH116
         is_whole = stat.S_ISREG(status.st_mode) and status.st_size <= AT_ONCE
-        data = file.read_bytes() if is_whole else None
-        if file.suffix.lower() not in DICOM_ENDINGS and (reason := read_header(file, data).unreadable):
+        data = path.read_bytes() if is_whole else None
+        if path.suffix.lower() not in DICOM_ENDINGS and (reason := read_header(path, data).unreadable):
             return _Read(file=file, image=None, reason=reason)
-        sha256 = file_sha256(file) if data is None else hashlib.sha256(data).hexdigest()
+        sha256 = file_sha256(path) if data is None else hashlib.sha256(data).hexdigest()
     except OSError as error:
         return _Read(file=file, image=None, reason=str(error.strerror))
     except DataError as error:
         return _Read(file=file, image=None, reason=str(error))
-    image = NewImage(path=store_path(file, folder), sha256=sha256, size=status.st_size, mtime=status.st_mtime_ns)
+    image = NewImage(
+        path=file.stored,
+        sha256=sha256,
+        size=status.st_size,
+        mtime=status.st_mtime_ns,
+        group=place.group,
+        center=place.center,
+    )
     return _Read(file=file, image=image)
-
-
-def _placed(image: NewImage, place: Place) -> NewImage:
-    return replace(image, group=place.group, center=place.center)
 
 
 def _count_holdout(store: LabelStore, numbers: Sequence[int]) -> int:

@@ -51,7 +51,8 @@ def compare_arms(store: LabelStore) -> Arms:
     by_arm = labelled_by_arm(store.database)
     ranked, control = by_arm.get(RANKED, [])[:MOST], by_arm.get(RANDOM, [])[:MOST]
     if min(len(ranked), len(control)) < FEWEST:
-        return _nothing(f"{FEWEST} labelled images of each arm are needed, there are {len(ranked)} and {len(control)}")
+        there = f"{len(ranked)} that the queue asked for and {len(control)} of the control arm"
+        return _nothing(f"{FEWEST} labelled images of either are needed, but there are {there}")
     backbone = store.latest_backbone()
     if backbone is None:
         return _nothing("features that no label has shaped are needed: `labels score` with --backbone and --weights")

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Database:
         """
         self.path, self.read_only = path.resolve(), read_only
         self._lock = threading.RLock()
-        self._connection = open_to_read(self.path) if read_only else _open_to_write(self.path)
+        self._connection = _open_to_read(self.path) if read_only else _open_to_write(self.path)
 
     def close(self) -> None:
         """Closes the file; the write-ahead log is merged into it by whoever is last."""
@@ -151,6 +151,20 @@ def statements(script: str) -> Iterator[str]:
             yield text
             lines = []
     assert not "".join(lines).strip(), f"a statement does not end: {lines}"
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; a store of an older version is read as a copy in memory that has been migrated."""
+    connection = open_to_read(path)
+    with told(path):
+        if check_version(connection, path) == STORE_VERSION:
+            return connection
+        with closing(connection):
+            copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.backup(copy)
+        migrate(copy)
+        copy.execute("PRAGMA query_only = ON")
+        return copy
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

@@ -153,7 +153,7 @@ def _label_columns(table: pd.DataFrame, store: LabelStore, path: Path) -> dict[s
     if unknown := [column for column, plain_name in found.items() if plain_name not in spelled]:
         raise DataError(
             f"Every label:NAME column must be a label of the store ({examples(names, 12)}), but {path} has {unknown[0]!r}: "
-            "rename or remove it."
+            "rename or remove it, or add the label with `labels extend`."
         )
     answers = {column: spelled[plain_name] for column, plain_name in found.items()}
     return {column: {cell: {name: value} for cell, value in CELLS.items()} for column, name in answers.items()}
@@ -180,11 +180,15 @@ def _numbers(table: pd.DataFrame, store: LabelStore, path: Path) -> list[int]:
     if not naming:
         raise DataError(f"{path} must name its images in a column {', '.join(NAMING)}, but has none of them: add one.")
     index = _index(store, path.resolve().parent, naming[0])
+    linked: dict[Path, int] = {}
     numbers, unknown = [], []
     for row, named in zip(table.index, table[naming[0]], strict=True):
         found = index.get(plain(named or ""))
         if found == AMBIGUOUS:
             raise DataError(f"A row must name one image, but {named!r} in row {row} of {path} fits several: give paths.")
+        if found is None and naming[0] == "path":  # through a link to a folder
+            linked = linked or _by_file(store)
+            found = linked.get((path.resolve().parent / plain(named or "")).resolve())
         if found is None:
             unknown.append(f"{named!r} in row {row}")
         else:
@@ -209,6 +213,12 @@ def _index(store: LabelStore, folder: Path, naming: str) -> dict[str, int]:
         for key in dict.fromkeys(keys_of(file, (folder, store.folder))):
             loose[key] = number if loose.get(key, number) == number else AMBIGUOUS
     return {**loose, **exact}
+
+
+def _by_file(store: LabelStore) -> dict[Path, int]:
+    """Where each image's file is -> its number, links resolved."""
+    rows = store.database.rows("SELECT image, path FROM images")
+    return {(store.folder / path).resolve(): number for number, path in rows}
 
 
 def _holds(store: LabelStore, number: int, annotator: str, answers: Mapping[str, int]) -> bool:

@@ -92,7 +92,7 @@ def by_table(path: Path, column: str, folder: Path) -> ByTable:
 
     Args:
         column: of the groups.
-        folder: that is added; paths may be relative to it or to the table's own folder.
+        folder: that is added; paths may be relative to it, to the folder above it or to the table's own folder.
 
     Raises:
         DataError: no such column, a name that cannot be a group, a file that is named with two groups.
@@ -104,16 +104,21 @@ def by_table(path: Path, column: str, folder: Path) -> ByTable:
         raise DataError(f"{path} must name its images in a column `path` or `image_id`, but has neither: add one.")
     places: dict[str, Place] = {}
     centers = table["center"] if "center" in table else [None] * len(table)
-    for named, group, center in zip(table[naming[0]], table[column.lower()], centers, strict=True):
-        if named is None:
+    for names, group, center in zip(
+        zip(*(table[name] for name in naming), strict=True), table[column.lower()], centers, strict=True
+    ):
+        named = [plain(name) for name in names if name is not None]
+        if not named:
             continue
         for value, what in ((group, "group"), (center, "center")):
             if value is not None:
                 check_name(value, f"A {what} of {path}")
         place = Place(group=group or "", center=center)
-        if places.setdefault(plain(named), place) != place:
-            raise DataError(f"An image has one group, but {path} names {named!r} with two: remove a row.")
-    return ByTable(places=places, folders=(path.resolve().parent, folder))
+        if places.setdefault(named[0], place) != place:
+            raise DataError(f"An image has one group, but {path} names {named[0]!r} with two: remove a row.")
+        for other in named[1:]:
+            places.setdefault(other, place)
+    return ByTable(places=places, folders=(path.resolve().parent, folder, folder.parent))
 
 
 def keys_of(file: Path, folders: Sequence[Path]) -> list[str]:

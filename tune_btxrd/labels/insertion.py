@@ -10,6 +10,7 @@ from tune_btxrd.labels.acts import now
 from tune_btxrd.labels.database import Database, Row
 from tune_btxrd.labels.records import NewImage
 
+ALONE = "sha256:"  # begins the group of an image that stands alone
 ASKED = 500  # values in one question; SQLite takes 999 everywhere
 
 
@@ -27,7 +28,7 @@ def insert_images(
                 continue
             group, image_id = image.group or alone(image.sha256), _free_id(image, taken)
             taken[image_id] = 0
-            holdout = fraction(salt, "hold-out", group) < holdout_share
+            holdout = is_held_out(group, salt=salt, share=holdout_share)
             twice = fraction(salt, "twice", image.sha256) < double_share
             shuffle = int(fraction(salt, "order", image.sha256) * 2**53)
             rows[image.sha256] = (
@@ -52,7 +53,12 @@ def relocate_images(database: Database, images: Sequence[NewImage]) -> None:
 
 def alone(sha256: str) -> str:
     """The group of an image that stands alone."""
-    return f"sha256:{sha256}"
+    return f"{ALONE}{sha256}"
+
+
+def is_held_out(group: str, *, salt: str, share: float) -> bool:
+    """Whether a group is of the hold-out: decided by its name alone, whatever comes later."""
+    return fraction(salt, "hold-out", group) < share
 
 
 def fraction(salt: str, purpose: str, text: str) -> float:

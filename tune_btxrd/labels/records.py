@@ -71,6 +71,7 @@ class Act:
     answers: Answers = field(default_factory=dict)  # of kind "label"; the store fills in those of "unsure" and "bad"
     seconds: float | None = None
     settles: bool = False  # ends a disagreement, whatever others hold
+    saw_model: bool | None = None  # whether the model's opinion was seen before the answer; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,7 @@ class Event:
     undoes: int | None
     client: str
     undone: bool = False
+    saw_model: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

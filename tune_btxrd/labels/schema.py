@@ -8,9 +8,11 @@ current     view of `held` with names; `opinions_by_name` the same per annotator
 
 Triggers alone write `opinions`, `decisions` and `held`, from events: whatever tool appends an event leaves them right.
 """
+# FIRST and what it is made of are released: they stay as they are, and what is new is a script of its own.
 
 from tune_btxrd.data.readers.store_file import STORE_VERSION
 
+SOME_UNASKED = "(SELECT count(*) FROM held h WHERE h.image = NEW.image) < (SELECT count(*) FROM labels)"
 REFRESH = """
   DELETE FROM held WHERE image = NEW.image;
   INSERT INTO held (image, label, value, readers, disputed)
@@ -35,8 +37,31 @@ REFRESH = """
     disputed = EXISTS (SELECT 1 FROM held h WHERE h.image = NEW.image AND h.disputed = 1)
       OR (bad = 1 AND EXISTS (SELECT 1 FROM decisions d WHERE d.image = NEW.image AND d.kind = 'label')
           AND NOT EXISTS (SELECT 1 FROM decisions d WHERE d.image = NEW.image AND d.settles = 1)),
-    open = bad = 0 AND (SELECT count(*) FROM held h WHERE h.image = NEW.image) < (SELECT count(*) FROM labels)
+    open = bad = 0 AND ({is_open})
     WHERE image = NEW.image;
+"""
+SAID = """
+CREATE TRIGGER events_said AFTER INSERT ON events WHEN NEW.kind IN ('label', 'unsure', 'bad') BEGIN
+  INSERT OR REPLACE INTO opinions (image, annotator, label, value, settles, event)
+    SELECT NEW.image, NEW.annotator, CAST(j.key AS INTEGER), j.value, NEW.settles, NEW.event
+    FROM json_each(NEW.answers) j;
+  INSERT OR REPLACE INTO decisions VALUES (NEW.image, NEW.annotator, NEW.kind, NEW.settles, NEW.event);
+  {refresh}
+END;
+"""
+UNDONE = """
+CREATE TRIGGER events_undone AFTER INSERT ON events WHEN NEW.kind = 'undo' BEGIN
+  DELETE FROM opinions WHERE image = NEW.image AND annotator = NEW.annotator;
+  INSERT OR REPLACE INTO opinions (image, annotator, label, value, settles, event)
+    SELECT e.image, e.annotator, CAST(j.key AS INTEGER), j.value, e.settles, e.event
+    FROM standing e, json_each(e.answers) j
+    WHERE e.image = NEW.image AND e.annotator = NEW.annotator ORDER BY e.event;
+  DELETE FROM decisions WHERE image = NEW.image AND annotator = NEW.annotator;
+  INSERT OR REPLACE INTO decisions
+    SELECT e.image, e.annotator, e.kind, e.settles, e.event FROM standing e
+    WHERE e.image = NEW.image AND e.annotator = NEW.annotator ORDER BY e.kind <> 'skip', e.event;
+  {refresh}
+END;
 """
 
 FIRST = f"""
@@ -122,30 +147,13 @@ CREATE TABLE held (
 CREATE VIEW standing AS
   SELECT * FROM events e WHERE kind <> 'undo' AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.event);
 
-CREATE TRIGGER events_said AFTER INSERT ON events WHEN NEW.kind IN ('label', 'unsure', 'bad') BEGIN
-  INSERT OR REPLACE INTO opinions (image, annotator, label, value, settles, event)
-    SELECT NEW.image, NEW.annotator, CAST(j.key AS INTEGER), j.value, NEW.settles, NEW.event
-    FROM json_each(NEW.answers) j;
-  INSERT OR REPLACE INTO decisions VALUES (NEW.image, NEW.annotator, NEW.kind, NEW.settles, NEW.event);
-  {REFRESH}
-END;
+{SAID.format(refresh=REFRESH.format(is_open=SOME_UNASKED))}
 CREATE TRIGGER events_skipped AFTER INSERT ON events WHEN NEW.kind = 'skip' BEGIN
   INSERT OR REPLACE INTO decisions SELECT NEW.image, NEW.annotator, 'skip', 0, NEW.event
     WHERE NOT EXISTS (
       SELECT 1 FROM decisions d WHERE d.image = NEW.image AND d.annotator = NEW.annotator AND d.kind <> 'skip');
 END;
-CREATE TRIGGER events_undone AFTER INSERT ON events WHEN NEW.kind = 'undo' BEGIN
-  DELETE FROM opinions WHERE image = NEW.image AND annotator = NEW.annotator;
-  INSERT OR REPLACE INTO opinions (image, annotator, label, value, settles, event)
-    SELECT e.image, e.annotator, CAST(j.key AS INTEGER), j.value, e.settles, e.event
-    FROM standing e, json_each(e.answers) j
-    WHERE e.image = NEW.image AND e.annotator = NEW.annotator ORDER BY e.event;
-  DELETE FROM decisions WHERE image = NEW.image AND annotator = NEW.annotator;
-  INSERT OR REPLACE INTO decisions
-    SELECT e.image, e.annotator, e.kind, e.settles, e.event FROM standing e
-    WHERE e.image = NEW.image AND e.annotator = NEW.annotator ORDER BY e.kind <> 'skip', e.event;
-  {REFRESH}
-END;
+{UNDONE.format(refresh=REFRESH.format(is_open=SOME_UNASKED))}
 CREATE TRIGGER labels_added AFTER INSERT ON labels BEGIN
   UPDATE images SET open = 1 WHERE bad = 0 AND open = 0;
 END;
@@ -204,5 +212,30 @@ CREATE VIEW label_events AS
   LEFT JOIN json_each(e.answers) j LEFT JOIN labels l ON l.label = CAST(j.key AS INTEGER);
 """
 
-MIGRATIONS = (FIRST,)  # never edit one that was released; append the next
+# Labels that come later, and whether the model's opinion was on the screen before an answer. In a store of classes an
+# image that has a class keeps it when a class is added; images with several labels are asked for again.
+OPEN_BY_TASK = f"""CASE (SELECT value FROM meta WHERE name = 'task')
+      WHEN 'multiclass' THEN NOT EXISTS (SELECT 1 FROM held h WHERE h.image = NEW.image) ELSE {SOME_UNASKED} END"""
+SECOND = f"""
+ALTER TABLE labels ADD COLUMN since INTEGER NOT NULL DEFAULT 0 /* first event that can answer it */;
+
+ALTER TABLE events ADD COLUMN saw_model INTEGER CHECK (saw_model IN (0, 1)) /* the model's opinion, before answering;
+  NULL: not known */;
+
+DROP TRIGGER events_said;
+{SAID.format(refresh=REFRESH.format(is_open=OPEN_BY_TASK))}
+DROP TRIGGER events_undone;
+{UNDONE.format(refresh=REFRESH.format(is_open=OPEN_BY_TASK))}
+DROP TRIGGER labels_added;
+CREATE TRIGGER labels_added AFTER INSERT ON labels WHEN (SELECT value FROM meta WHERE name = 'task') = 'multilabel' BEGIN
+  UPDATE images SET open = 1 WHERE bad = 0 AND open = 0;
+END;
+DROP VIEW label_events;
+CREATE VIEW label_events AS
+  SELECT e.event, e.kind, i.image_id, l.name AS label, j.value, e.annotator, e.time, e.seconds, e.arm, e.saw_model
+  FROM events e JOIN images i USING (image)
+  LEFT JOIN json_each(e.answers) j LEFT JOIN labels l ON l.label = CAST(j.key AS INTEGER);
+"""
+
+MIGRATIONS = (FIRST, SECOND)  # never edit one that was released; append the next
 assert len(MIGRATIONS) == STORE_VERSION

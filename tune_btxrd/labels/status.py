@@ -10,7 +10,8 @@ from tune_btxrd.labels.store import LabelStore
 
 COUNTS = """
 SELECT count(*), coalesce(sum(holdout), 0), coalesce(sum(open), 0), coalesce(sum(open AND holdout), 0),
-  coalesce(sum(bad), 0), coalesce(sum(disputed), 0), coalesce(sum(missing), 0), count(DISTINCT group_name) FROM images
+  coalesce(sum(bad), 0), coalesce(sum(disputed), 0), coalesce(sum(missing), 0), count(DISTINCT group_name),
+  count(DISTINCT CASE WHEN holdout = 1 THEN group_name END) FROM images
 """
 LABEL_COUNTS = """
 SELECT h.label, i.holdout, h.value, h.disputed, count(*) FROM held h JOIN images i USING (image)
@@ -33,6 +34,9 @@ SELECT avg(seconds) FROM (
   SELECT seconds FROM events WHERE annotator = :name AND seconds IS NOT NULL ORDER BY seconds
   LIMIT 2 - :count % 2 OFFSET (:count - 1) / 2)
 """
+
+
+FEWEST_GROUPS = 10  # of a hold-out: the bootstrap draws groups, and fewer hardly tell one draw from another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ class Status:
     groups: int
     holdout: int
     holdout_share: float
+    holdout_groups: int
     to_label: int  # without the hold-out
     holdout_to_label: int
     bad: int
@@ -109,7 +114,7 @@ def status(store: LabelStore) -> Status:
     """All numbers see one state of the store, whatever others write meanwhile."""
     database = store.database
     with database.reading():
-        images, holdout, open_images, holdout_open, bad, disputed, missing, groups = database.rows(COUNTS)[0]
+        images, holdout, open_images, holdout_open, bad, disputed, missing, groups, held = database.rows(COUNTS)[0]
         model = database.one("SELECT name FROM models WHERE ended IS NOT NULL ORDER BY ended DESC, model DESC LIMIT 1")
         ranking = database.one("SELECT acquisition FROM rankings ORDER BY ranking DESC LIMIT 1")
         return Status(
@@ -120,6 +125,7 @@ def status(store: LabelStore) -> Status:
             groups=groups,
             holdout=holdout,
             holdout_share=store.holdout_share,
+            holdout_groups=held,
             to_label=open_images - holdout_open,
             holdout_to_label=holdout_open,
             bad=bad,
@@ -132,6 +138,16 @@ def status(store: LabelStore) -> Status:
             model=None if model is None else str(model[0]),
             acquisition=None if ranking is None else str(ranking[0]),
         )
+
+
+def small_holdout(groups: int) -> tuple[str, ...]:
+    """A line where a hold-out is too small to judge by, else none; `groups`: of its images."""
+    if groups >= FEWEST_GROUPS:
+        return ()
+    return (
+        f"The hold-out has {groups} group(s), and fewer than {FEWEST_GROUPS} judge hardly anything: add images of further "
+        "groups, or begin a store with a larger --holdout-share.",
+    )
 
 
 def agreements(store: LabelStore) -> tuple[Agreement, ...]:

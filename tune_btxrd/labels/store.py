@@ -132,18 +132,23 @@ class LabelStore:
         return tuple(Label(number=int(n), name=str(name), key=str(key)) for n, name, key in rows)
 
     def add_labels(self, names: Sequence[str], *, keys: Mapping[str, str] | None = None) -> None:
-        """Further labels, after those that are there; every image is asked for again, for these.
+        """Further labels, after those that are there; what holds as of an earlier event does not know them.
+
+        Of labels, every image is asked for again. Of classes, an image that has one keeps it.
 
         Raises:
             DataError, ConfigError: a name or key that cannot be used.
         """
-        known = self.labels
-        check_labels([*(label.name for label in known), *names], self.path, task=self.task)
-        taken = {label.name: label.key for label in known}
-        assigned = assign_keys([*taken, *names], {**taken, **(keys or {})})
         with self.database.writing():
-            rows: list[Row] = [(name, assigned[name], place) for place, name in enumerate(names, start=len(known))]
-            self.database.run_many("INSERT INTO labels (name, key, position) VALUES (?, ?, ?)", rows)
+            known = self.labels
+            check_labels([*(label.name for label in known), *names], self.path, task=self.task)
+            taken = {label.name: label.key for label in known}
+            if moved := [name for name in keys or {} if name in taken]:
+                raise ConfigError(f"A label that is added gets a key, but {moved[0]!r} is there already: leave it out.")
+            assigned = assign_keys([*taken, *names], {**taken, **(keys or {})})
+            since = self.last_event + 1
+            rows: list[Row] = [(name, assigned[name], place, since) for place, name in enumerate(names, start=len(known))]
+            self.database.run_many("INSERT INTO labels (name, key, position, since) VALUES (?, ?, ?, ?)", rows)
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
         """Other keys for some labels. Raises: ConfigError for an unknown label, or a key that cannot be used."""
@@ -166,6 +171,10 @@ class LabelStore:
         return insertion.insert_images(
             self.database, images, salt=self.salt, holdout_share=self.holdout_share, double_share=self.double_share
         )
+
+    def is_held_out(self, group: str) -> bool:
+        """Whether images of a group are in the hold-out, those that are not added yet too."""
+        return insertion.is_held_out(group, salt=self.salt, share=self.holdout_share)
 
     def relocate_images(self, images: Sequence[NewImage]) -> None:
         """Notes where the files of known images (by `sha256`) lie now."""
@@ -287,6 +296,11 @@ class LabelStore:
         names = self.database.rows("SELECT annotator FROM decisions WHERE image = ? ORDER BY event", (image,))
         return {str(name): self.answers_of(image, str(name)) for (name,) in names}
 
+    def saw_model(self, image: int, annotator: str) -> bool:
+        """Whether an annotator has seen the model's opinion before one of his acts on an image, also of those undone."""
+        sql = "SELECT 1 FROM events WHERE image = ? AND annotator = ? AND saw_model = 1"
+        return self.database.one(sql, (image, annotator)) is not None
+
     def decision_of(self, image: int, annotator: str) -> str | None:
         """The kind of an annotator's last act on an image that stands: label, unsure, bad, skip; None for none."""
         row = self.database.one("SELECT kind FROM decisions WHERE image = ? AND annotator = ?", (image, annotator))
@@ -372,12 +386,25 @@ class LabelStore:
 
     # ---- openings of the hold-out
 
-    def log_opening(self, *, search: str, split: str, checkpoints: Mapping[str, str], images: int) -> int:
-        """Notes that `evaluate` opens the hold-out, before it reads a pixel; returns how many openings there are now."""
+    def log_opening(
+        self, *, search: str, split: str, checkpoints: Mapping[str, str], images: int, event: int | None = None
+    ) -> int:
+        """Notes that `evaluate` opens the hold-out, before it reads a pixel; returns how many openings there are now.
+
+        Args:
+            event: the last one that counts for its answers; default: the last one.
+        """
         with self.database.writing():
             self.database.run(
                 "INSERT INTO openings (search, split, checkpoints, images, event, time) VALUES (?, ?, ?, ?, ?, ?)",
-                (search, split, json.dumps(dict(checkpoints)), images, self.last_event, acts.now()),
+                (
+                    search,
+                    split,
+                    json.dumps(dict(checkpoints)),
+                    images,
+                    self.last_event if event is None else event,
+                    acts.now(),
+                ),
             )
             return self.database.number("SELECT count(*) FROM openings")
 

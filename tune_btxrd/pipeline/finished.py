@@ -9,6 +9,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import held_alone, require_writable
+from tune_btxrd.pipeline.holdout import holdout_now
 from tune_btxrd.pipeline.place import STORAGE, Place
 from tune_btxrd.pipeline.prepare import duplicates_of
 from tune_btxrd.pipeline.start import pixels, same_manifest
@@ -36,6 +37,8 @@ def evaluate(
 ) -> "Evaluation":
     """Scores winner and hand-made config of a search on the test part of each split. Every opening is logged.
 
+    The hold-out of a label store is taken as it is labelled now; what was trained on stays as it was.
+
     Args:
         splits: some of those that were retrained; default: all.
         agreed: called with the splits once all that can fail without looking is done, before a test part is opened; it
@@ -47,8 +50,11 @@ def evaluate(
     from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
 
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
-    settings, _, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
+    settings, chosen, source, request, manifest = _retrained(place, splits=splits, data=data, cache=cache)
     with held_alone(settings.checkpoints, "evaluation"):
+        holdout = holdout_now(chosen, settings, request, manifest=manifest, source=source)
+        for note in holdout.notes if holdout else ():
+            tell(note)
         with progress("prepared") as advance:
             sealed = seal_search(
                 settings.checkpoints,
@@ -57,6 +63,7 @@ def evaluate(
                 pairs=duplicates_of(request, manifest),
                 source=source,
                 splits=splits,
+                holdout=holdout,
                 device=device,
                 progress=advance,
             )

@@ -29,6 +29,7 @@ from tune_btxrd.tasks.task import Task
 
 TRAIN, TEST = "train", "test"
 HASHERS = 8  # threads
+LABELS_SINCE = 2  # version of a store from which on its labels say since when they can be answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class StoreState:
     bad: int  # images left out because they were called bad
     disputed: int  # images with a label on which annotators differ
     holdout_unlabelled: int
+    later: tuple[str, ...] = ()  # labels that were added after the event
 
 
 def read_label_store(
@@ -86,7 +88,7 @@ def read_label_store(
         dataset=dataset,
         root=path.resolve(),
         image_ids=tuple(image.image_id for image in kept),
-        files=tuple(None if table_only else _file(path, image) for image in kept),
+        files=tuple(None if table_only else file_of(path, image) for image in kept),
         targets=targets,
         class_names=names,
         positive_class=_rarest(task, targets, len(names)),
@@ -105,7 +107,7 @@ def read_label_store(
     )
     if not table_only:
         require_files(manifest, exclude, where="the place where it was added")
-        _require_same([image for image in kept if image.image_id not in exclude], path)
+        require_same([image for image in kept if image.image_id not in exclude], path)
     return manifest
 
 
@@ -125,7 +127,7 @@ def read_state(path: Path, *, event: int | None = None) -> StoreState:
 
 def _state(connection: sqlite3.Connection, event: int) -> StoreState:
     task = connection.execute("SELECT value FROM meta WHERE name = 'task'").fetchone()[0]
-    labels = dict(connection.execute("SELECT label, name FROM labels ORDER BY position, label"))
+    labels, later = _labels_as_of(connection, event)
     said = _replay(connection, event)
     rows = connection.execute(
         "SELECT image, image_id, path, sha256, group_name, center, holdout, size, mtime FROM images ORDER BY image_id"
@@ -155,7 +157,17 @@ def _state(connection: sqlite3.Connection, event: int) -> StoreState:
         bad=sum(item.is_bad for item in said.values()),
         disputed=sum(item.is_disputed for item in said.values()),
         holdout_unlabelled=unlabelled,
+        later=later,
     )
+
+
+def _labels_as_of(connection: sqlite3.Connection, event: int) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Number -> name of the labels that could be answered by this event, and the names of those that came later."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    since = "since" if version >= LABELS_SINCE else "0"
+    rows = connection.execute(f"SELECT label, name, {since} FROM labels ORDER BY position, label").fetchall()
+    there = {label: name for label, name, first in rows if first <= event}
+    return there, tuple(name for label, name, _ in rows if label not in there)
 
 
 @dataclass
@@ -246,12 +258,13 @@ def _rarest(task: Task, targets: np.ndarray, classes: int) -> int:
     return int(np.argmin(np.where((yes > 0) & (known > yes), yes, len(targets) + 1 + (yes == 0))))
 
 
-def _file(path: Path, image: LabelledImage) -> Path | None:
+def file_of(path: Path, image: LabelledImage) -> Path | None:
+    """An image's file, where it is there; `path` is the store's."""
     file = (path.resolve().parent / image.path).resolve()
     return file if file.is_file() else None
 
 
-def _require_same(images: Sequence[LabelledImage], path: Path) -> None:
+def require_same(images: Sequence[LabelledImage], path: Path) -> None:
     """Refuses files that are not what was labelled. Those of the size and time of change that they had are taken as such.
 
     Raises:
@@ -284,9 +297,11 @@ def _notes(state: StoreState) -> tuple[str, ...]:
     ]
     if state.holdout_unlabelled:
         lines.append(
-            f"{state.holdout_unlabelled} image(s) of the hold-out have no label yet: `label --holdout`. What is labelled "
-            "after a search began is not in its test part."
+            f"{state.holdout_unlabelled} image(s) of the hold-out have no label yet: `label --holdout`. `evaluate` takes "
+            "the hold-out as it is labelled by then."
         )
+    if state.later:
+        lines.append(f"Nobody has answered {', '.join(state.later)} by then: no label of this dataset.")
     if state.disputed:
         lines.append(f"Annotators differ on {state.disputed} image(s); such a label counts as unknown until it is settled.")
     if state.bad:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tune_btxrd.errors import DataError, first_line
 
 APPLICATION_ID = 0x54424C53  # "TBLS": `file` and we ourselves know a label store by it
-STORE_VERSION = 1  # number of migrations in `labels/schema.py`; a store of a later one is refused
+STORE_VERSION = 2  # number of migrations in `labels/schema.py`; a store of a later one is refused
 BUSY_SECONDS = 30  # that one process waits for another
 HEAD = b"SQLite format 3\x00"
 SUFFIXES = (".db", ".sqlite", ".sqlite3")

@@ -327,7 +327,7 @@ def _gap_note(manifest: Manifest, dealt: np.ndarray, name: str) -> str:
     rows = np.flatnonzero((dealt >= 0) & ((dealt < 2) if name in ("center", HOLDOUT) else True))
     if not manifest.task.exclusive:
         spread = share_spread(manifest.answers[rows], dealt[rows])
-        return f"Shares of yes, no and unknown differ between parts by at most {100 * spread:.2f} points."
+        return f"Each label's shares of yes, no and unknown differ between the parts by at most {100 * spread:.2f} points."
     gap = class_share_gap(manifest.indicators[rows], dealt[rows])
     return f"Class shares of the parts differ from the whole by at most {100 * gap:.2f} points."
 

@@ -34,6 +34,7 @@ def read_answer(operation: Mapping[str, object], labels: Sequence[str], annotato
         answers=_answers(operation.get("values"), labels) if kind == "label" else {},
         seconds=_seconds(operation.get("seconds")),
         settles=arm == "dispute" and kind != "skip",
+        saw_model=operation.get("saw_model") is True,
     )
 
 
@@ -46,11 +47,11 @@ def read_client(operation: Mapping[str, object]) -> str:
 
 
 def _answers(values: object, labels: Sequence[str]) -> dict[str, int | None]:
-    if not isinstance(values, list) or len(values) != len(labels):
+    if not isinstance(values, list) or not 0 < len(values) <= len(labels):  # a page from before a label was added
         raise RefusedError(f"An answer holds {len(labels)} values, one per label, but got {values!r}: reload the page.")
     if wrong := [value for value in values if value is not None and (isinstance(value, bool) or value not in (0, 1))]:
         raise RefusedError(f"A value must be 1, 0 or null, but got {wrong[0]!r}.")
-    return dict(zip(labels, (value if value is None else int(value) for value in values), strict=True))
+    return dict(zip(labels, (value if value is None else int(value) for value in values), strict=False))
 
 
 def _seconds(given: object) -> float | None:

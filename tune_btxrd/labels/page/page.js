@@ -22,6 +22,7 @@ const state = {
   beside: null, // {items, from} while other images of the group are shown
   missing: new Map(), // image -> {name, reason}
   hasLeft: false, // another tab has taken over
+  sawModel: false, // whether the model's opinion of the image has been on the screen
   run: 0, // counts images shown: a late picture belongs to an earlier run
 };
 
@@ -71,11 +72,18 @@ async function fill() {
     state.isOver = count > 0 && !reply.items.length;
     tellProgress(reply.progress);
     if (!outbox.waiting.length) tellSaved("saved", "", outbox);
+    if (reply.labels !== setup.labels.length && isUntouched() && (outbox.isKept || !outbox.waiting.length)) return location.reload();
     if (wasEmpty || document.body.dataset.state === "gone") show();
   } catch (error) {
     tellSaved("gone", error instanceof TypeError || error.name === "TimeoutError" ? "The server does not answer." : error.message, outbox);
     if (!state.queue.length) notice("gone", "The server does not answer", "This page goes on by itself when it is back.");
   } finally { state.filling = false; }
+}
+
+// Whether nothing that the reader has marked would be lost with the page.
+function isUntouched() {
+  const item = state.queue[0]?.item;
+  return !item || setup.labels.every((_, place) => state.values[place] === startOf(item, place));
 }
 
 // ---- what is shown ----
@@ -94,6 +102,7 @@ async function show() {
   tellReaders(item);
   tellLabels(state.values);
   tellOpinion(item.opinion || null);
+  state.sawModel = Boolean(item.opinion);
   enable(item);
   let picture = await Promise.race([entry.picture, later(150, null)]);
   if (!picture) {
@@ -198,7 +207,7 @@ function answer(kind, values) {
   if (!entry || !state.isReady) return;
   state.isReady = false;
   const { item } = entry;
-  const operation = { op: "answer", kind, image: item.image, values: kind === "label" ? values : null, arm: item.arm, seconds: lookedAt() };
+  const operation = { op: "answer", kind, image: item.image, values: kind === "label" ? values : null, arm: item.arm, saw_model: state.sawModel, seconds: lookedAt() };
   outbox.add(operation);
   announce(`${kind === "label" ? wordsOf({ kind, values }) : kind}. Next image.`);
   get("hint").hidden = true;
@@ -311,8 +320,10 @@ async function opinion() {
   try {
     const reply = await fetchJson(`api/opinion/${item.image}`);
     if (run !== state.run) return;
-    if (reply.opinion) tellOpinion(reply.opinion);
-    else hint("The model has not seen this image yet.");
+    if (reply.opinion) {
+      tellOpinion(reply.opinion);
+      state.sawModel = true;
+    } else hint("The model has not seen this image yet.");
   } catch (error) { hint(error.message); }
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tune_btxrd.labels.page.choices import Choice
 from tune_btxrd.labels.records import Mode
 
-Values = tuple[int | None, ...]  # per label, in the store's order: 1 yes, 0 no, None unsure or nothing said
+Values = tuple[int | str | None, ...]  # per label, in the store's order: 1 yes, 0 no, None unsure, "" nothing said
 SITTINGS: Mapping[Mode, str] = {
     "label": "",
     "holdout": "Hold-out: random order, no predictions",
@@ -91,11 +91,12 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images to show next, which held ones the annotator no longer has, and how things stand."""
+    """Images to show next, which held ones the annotator no longer has, how things stand, how many labels there are now."""
 
     items: tuple[Item, ...]
     lost: tuple[int, ...]
     progress: Standing
+    labels: int
 
 
 def pace_words(*, today: int, seconds: float | None, left: int) -> str:

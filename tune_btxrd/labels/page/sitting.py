@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tune_btxrd.data.figure_text import one_line
 from tune_btxrd.labels.page.answers import RefusedError, read_answer, read_client
@@ -21,13 +21,14 @@ from tune_btxrd.labels.page.shown import (
     Values,
     pace_words,
 )
-from tune_btxrd.labels.records import Answers, Asked, Event, Mode, StoredImage
+from tune_btxrd.labels.records import Act, Answers, Asked, Event, Mode, StoredImage
 from tune_btxrd.labels.store import LabelStore
 
 NAME_PARTS = 3  # of a path that are shown: the file and two folders
 AHEAD = 3  # images that are ready behind the one on the screen
 MOST_AT_ONCE = 64
 RENEWED = 60.0  # s between two renewals of leases while nothing is asked for
+NOTHING_SAID = ""  # of a label that came after the answer
 COUNTED = 5.0  # s until all images are counted again, since others answer too; own answers count at once
 
 
@@ -42,6 +43,7 @@ class Sitting:
     _renewed: float = field(default=-math.inf, repr=False)
     _counted: float = field(default=-math.inf, repr=False)
     _counts: tuple[int, int] = field(default=(0, 0), repr=False)  # images and those that are left, then
+    _seen: set[int] = field(default_factory=set, repr=False)  # images whose opinion was sent to the annotator
     _most: int = field(default=0, repr=False)  # disagreements seen at once: those that are settled are none any more
 
     @property
@@ -75,7 +77,7 @@ class Sitting:
         held = list(dict.fromkeys(have))[:MOST_AT_ONCE]
         wanted = max(0, min(count, 1 + AHEAD))
         if not wanted and time.monotonic() - self._renewed < RENEWED:
-            return Batch(items=(), lost=(), progress=self.standing())
+            return Batch(items=(), lost=(), progress=self.standing(), labels=len(self.labels))
         self._renewed = time.monotonic()
         asked = self.store.next_images(self.annotator, mode=self.mode, count=len(held) + wanted)
         mine = {one.image.number for one in asked}
@@ -84,6 +86,7 @@ class Sitting:
             items=tuple(self.item(one) for one in fresh),
             lost=tuple(number for number in held if number not in mine),
             progress=self.standing(),
+            labels=len(self.labels),
         )
 
     def item(self, asked: Asked, *, undone: Said | None = None) -> Item:
@@ -115,11 +118,13 @@ class Sitting:
         if self.mode == "holdout" or self.store.image(number).holdout:
             raise RefusedError("Predictions are not shown for the hold-out: its labels must be a reader's own.")
         found = self.store.predictions_of(number)
+        if found:
+            self._seen.add(number)
         return tuple(found.get(name) for name in self.labels) if found else None
 
     def answer(self, operation: Mapping[str, object]) -> Standing:
         """Writes what the annotator decided; on return it is on the disk. Raises: RefusedError, DataError."""
-        act = read_answer(operation, self.labels, self.annotator)
+        act = self._with_anchor(read_answer(operation, self.labels, self.annotator))
         before = self.store.is_left(act.image, mode=self.mode)
         self.store.record(act)
         whole, left = self._counts
@@ -159,8 +164,13 @@ class Sitting:
             pace=pace_words(today=now.mine_today, seconds=now.median_seconds, left=now.left),
         )
 
+    def _with_anchor(self, act: Act) -> Act:
+        """The same with whether the annotator has seen what the model says: on the screen now, or before an earlier act."""
+        saw = act.saw_model or act.image in self._seen or self.store.saw_model(act.image, self.annotator)
+        return replace(act, saw_model=saw)
+
     def _values(self, answers: Answers) -> Values:
-        return tuple(answers.get(name) for name in self.labels)
+        return tuple(answers.get(name, NOTHING_SAID) for name in self.labels)
 
     def _said(self, event: Event) -> Said:
         return Said(kind=event.kind, values=self._values(event.answers), annotator=event.annotator)

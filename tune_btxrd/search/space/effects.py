@@ -121,7 +121,8 @@ def _of_the_search(spec: SearchSpec) -> list[str]:
     notes = []
     if spec.sampler != "random" and spec.startup_trials >= spec.trials:
         notes.append(
-            f"sampler: {spec.sampler} proposes nothing: the first {spec.startup_trials} of {spec.trials} trials are random."
+            f"sampler: {spec.sampler} proposes nothing: with startup_trials={spec.startup_trials} all {spec.trials} trials "
+            "are random (but for those of `start`)."
         )
     if spec.scheduler == "asha" and spec.grace_period >= spec.epochs:
         notes.append(f"scheduler: asha stops no trial: its first rung, epoch {spec.grace_period}, is the last epoch.")
