@@ -136,7 +136,7 @@ def interrupt_after_an_epoch(name: str) -> threading.Thread:
     return thread
 
 
-def test_a_store_is_frozen_resumed_scored_and_its_hold_out_counted() -> None:
+def test_a_store_is_frozen_resumed_scored_and_its_hold_out_counted(capsys: pytest.CaptureFixture[str]) -> None:
     labels = [word for name in LABELS for word in ("--label", name)]
     assert main(["labels", "init", "study.db", *labels, "--holdout-share", "0.2"]) == 0
     assert main(["labels", "add", "study.db", "table", "--group-pattern", r"(p\d+)"]) == 0
@@ -167,6 +167,9 @@ def test_a_store_is_frozen_resumed_scored_and_its_hold_out_counted() -> None:
     summary = json.loads(Path("checkpoints/store/holdout/evaluation/summary.json").read_text())
     assert summary["events"] == {"trained": began["request"]["event"], "tested": event}
     assert any(f"{images - splits.count(',test,')} labelled since" in note for note in summary["notes"])
+    capsys.readouterr()
+    assert main(["labels", "score", "study.db", "store"]) == 0  # by its winner, which has scored all of them already
+    assert f"0 image(s) scored by store/holdout, {scored[0]} before" in capsys.readouterr().out
     assert typed("train", "--data", "study.db", "--name", "second", "--splits", "holdout", *fixed(), "--no-score") == 0
     assert main(["evaluate", "second", "--yes"]) == 0
     assert evaluation("second", "holdout")["count"] == 3  # whichever search opens it

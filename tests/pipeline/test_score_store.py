@@ -1,5 +1,6 @@
 """`labels score`: what is written, what is never touched, what a kill costs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,14 +14,16 @@ import torch
 from tests.support.label_models import BACKBONE, SIDE, save_checkpoint, save_weights
 from tests.support.label_pages import LABELS, make_store
 from tests.support.paths import ROOT
+from tune_btxrd.cli.main import main
 from tune_btxrd.data.cache.arrays import stack_samples
 from tune_btxrd.data.cache.decode import decode_image
+from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.inference.features import classifier_of
 from tune_btxrd.inference.open_model import open_model
 from tune_btxrd.labels.records import Act
 from tune_btxrd.labels.store import LabelStore
-from tune_btxrd.pipeline.score_store import score_store
+from tune_btxrd.pipeline.score_store import check_score, score_store
 from tune_btxrd.pipeline.scorers import Backbone
 
 
@@ -190,3 +193,46 @@ def test_a_kill_loses_no_score_that_was_kept_and_doubles_none(tmp_path: Path) ->
     assert ended
     assert len(kept) == len(set(kept)), "an image was scored again although its score was kept"
     assert store.scored(1) == set(range(1, 61))
+
+
+def test_the_verb_scores_says_what_it_did_and_goes_on(
+    store: LabelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["labels", "score", str(store.path), "--checkpoint", str(save_checkpoint(tmp_path / "best.pt", LABELS))]
+    count = 40 - len(holdout(store))
+    assert main([*words, "--head", "5", "--device", "cpu", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["scored"], document["before"], document["ranked"]) == (count, 0, 5)
+    assert len(ranking(store)) == 5
+    assert main([*words, "--strategy", "uncertain"]) == 0
+    shown = capsys.readouterr().out
+    assert "0 image(s) scored by " in shown and f"best.pt, {count} before" in shown
+    assert f"{count} image(s) ranked by uncertain" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["NAME", "--checkpoint", "a.pt"], "One model scores"),
+        (["--storage", "x"], "there is no NAME"),
+        (["--checkpoint", "a.pt", "--backbone", "b"], "stand in for a model"),
+        (["--checkpoint", "a.pt"], "a.pt"),
+        (["nobody"], "nobody"),
+        (["--strategy", "best"], "best"),
+    ],
+)
+def test_what_cannot_score_is_refused_in_one_line(
+    store: LabelStore, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    score_store(store.path, checkpoint=save_checkpoint(store.folder / "best.pt", LABELS))
+    assert main(["labels", "score", str(store.path), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_no_score_is_refused_where_nothing_would_be_scored(store: LabelStore, tmp_path: Path) -> None:
+    for data in (None, DataRequest(), DataRequest(data=tmp_path)):
+        with pytest.raises(ConfigError, match="--no-score"):
+            check_score(data, score=False, resume=False)
+    check_score(DataRequest(data=store.path), score=False, resume=False)
+    check_score(DataRequest(), score=False, resume=True)
