@@ -1,6 +1,5 @@
 """LabelStore: images, labels, events, leases, predictions and rankings in one SQLite file, through typed functions."""
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +7,8 @@ from types import TracebackType
 
 import numpy as np
 
-from tune_btxrd.data.readers.names import examples
 from tune_btxrd.errors import ConfigError, DataError
-from tune_btxrd.labels import acts, asking, insertion, scores
+from tune_btxrd.labels import acts, asking, holdout_openings, insertion, label_names, scores
 from tune_btxrd.labels.asking import image_of
 from tune_btxrd.labels.database import Database, Row, create, remove
 from tune_btxrd.labels.label_names import assign_keys, check_labels
@@ -128,8 +126,7 @@ class LabelStore:
     @property
     def labels(self) -> tuple[Label, ...]:
         """In the order in which they are shown."""
-        rows = self.database.rows("SELECT label, name, key FROM labels ORDER BY position, label")
-        return tuple(Label(number=int(n), name=str(name), key=str(key)) for n, name, key in rows)
+        return label_names.labels_of(self.database)
 
     def add_labels(self, names: Sequence[str], *, keys: Mapping[str, str] | None = None) -> None:
         """Further labels, after those that are there; what holds as of an earlier event does not know them.
@@ -139,26 +136,11 @@ class LabelStore:
         Raises:
             DataError, ConfigError: a name or key that cannot be used.
         """
-        with self.database.writing():
-            known = self.labels
-            check_labels([*(label.name for label in known), *names], self.path, task=self.task)
-            taken = {label.name: label.key for label in known}
-            if moved := [name for name in keys or {} if name in taken]:
-                raise ConfigError(f"A label that is added gets a key, but {moved[0]!r} is there already: leave it out.")
-            assigned = assign_keys([*taken, *names], {**taken, **(keys or {})})
-            since = self.last_event + 1
-            rows: list[Row] = [(name, assigned[name], place, since) for place, name in enumerate(names, start=len(known))]
-            self.database.run_many("INSERT INTO labels (name, key, position, since) VALUES (?, ?, ?, ?)", rows)
+        label_names.add_labels(self.database, names, keys or {}, task=self.task)
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
         """Other keys for some labels. Raises: ConfigError for an unknown label, or a key that cannot be used."""
-        known = {label.name: label.key for label in self.labels}
-        if unknown := [name for name in keys if name not in known]:
-            raise ConfigError(f"A key is given to a label, but {unknown[0]!r} is none: {examples(list(known), 12)}.")
-        assigned = assign_keys(list(known), {**known, **keys})
-        with self.database.writing():
-            self.database.run_many("UPDATE labels SET key = char(0xE000 + label) WHERE name = ?", [(n,) for n in keys])
-            self.database.run_many("UPDATE labels SET key = ? WHERE name = ?", [(assigned[n], n) for n in keys])
+        label_names.set_keys(self.database, keys)
 
     # ---- images
 
@@ -394,31 +376,10 @@ class LabelStore:
         Args:
             event: the last one that counts for its answers; default: the last one.
         """
-        with self.database.writing():
-            self.database.run(
-                "INSERT INTO openings (search, split, checkpoints, images, event, time) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    search,
-                    split,
-                    json.dumps(dict(checkpoints)),
-                    images,
-                    self.last_event if event is None else event,
-                    acts.now(),
-                ),
-            )
-            return self.database.number("SELECT count(*) FROM openings")
+        return holdout_openings.log_opening(
+            self.database, search=search, split=split, checkpoints=checkpoints, images=images, event=event
+        )
 
     def openings(self) -> list[Opening]:
         """Every look at the hold-out so far, oldest first."""
-        rows = self.database.rows("SELECT opening, search, split, images, event, time FROM openings ORDER BY opening")
-        return [
-            Opening(
-                number=int(number),
-                search=str(search),
-                split=str(split),
-                images=int(images),
-                event=int(event),
-                time=str(time),
-            )
-            for number, search, split, images, event, time in rows
-        ]
+        return holdout_openings.openings(self.database)
