@@ -178,7 +178,9 @@ def test_the_same_bytes_under_two_patients_are_told_and_so_is_a_hold_out_between
     write_images(tmp_path / "x", 20, per_group=1)
     first = tmp_path / "x" / "p00" / "0.png"
     sides = {name: store.is_held_out(name) for name in (f"p{number:02}" for number in range(20))}
-    same, other = (next(n for n in sides if n != "p00" and (sides[n] == sides["p00"]) is is_same) for is_same in (True, False))
+    same, other = (
+        next(n for n in sides if n != "p00" and (sides[n] == sides["p00"]) is is_same) for is_same in (True, False)
+    )
     for name in ("p00", same, other):
         shutil.copy(first, tmp_path / "x" / name / "copy.png")
     added = add_folder(store, tmp_path / "x", grouping=by_pattern(r"^(p\d+)/", tmp_path / "x"))
