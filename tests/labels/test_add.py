@@ -203,9 +203,8 @@ def test_broken_files_are_left_out_and_told_each_time_but_are_no_failure(
         assert "1 of 4 files are called as images and are none" in shown and "p00/cut.png" in shown
     for name in (tmp_path / "x").rglob("?.png"):
         name.write_text("no image")
-    with LabelStore(tmp_path / "s.db") as opened:
-        with pytest.raises(DataError, match="all 4 below"):
-            require_some_read(add_folder(opened, tmp_path / "x"), tmp_path / "x")
+    with LabelStore(tmp_path / "s.db") as opened, pytest.raises(DataError, match="all 4 below"):
+        require_some_read(add_folder(opened, tmp_path / "x"), tmp_path / "x")
 
 
 def test_a_table_of_groups_beside_the_folder_above_and_one_that_names_nothing(store: LabelStore, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def first_version(path: Path) -> Path:
         columns = "sha256, image_id, path, group_name, holdout, twice, shuffle, added, size, mtime"
         rows = [(i.sha256, i.path, i.path, i.group, 0, 0, number, "", 1, 1) for number, i in enumerate(named_images(2))]
         file.executemany(f"INSERT INTO images ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        insert = "INSERT INTO events (kind, image, answers, annotator, time, arm, client) VALUES ('label', ?, ?, 'ann', '', 'x', ?)"
+        columns = "kind, image, answers, annotator, time, arm, client"
+        insert = f"INSERT INTO events ({columns}) VALUES ('label', ?, ?, 'ann', '', 'x', ?)"
         file.executemany(insert, [(1, '{"1": 1, "2": 0}', "a"), (2, '{"1": 0, "2": null}', "b")])
     file.close()
     return path

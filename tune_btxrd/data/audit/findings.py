@@ -78,6 +78,7 @@ CENTER_WORDS = (
     "A model can recognise the center and use its class mix.",
     "Score center by center; search with --split center.",
 )
+WITHOUT_CENTERS = "Compare scores within its values."  # where the dataset names no centers
 PERSON_WORDS = (
     "Classes differ in age or gender: anatomy tells them.",
     "They never reach the model; look at age groups apart.",
@@ -175,7 +176,12 @@ def shortcut_findings(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     others = [
         shortcut for shortcut in shortcuts if shortcut not in on_class
     ]  # too few groups of a class, enough of a center
-    return [_shortcut_finding(shortcut, s) for shortcut in [*on_class, *others] for s in shortcut.strengths]
+    has_centers = any(s.place != ACROSS or s.label == "center" for shortcut in shortcuts for s in shortcut.strengths)
+    return [
+        _shortcut_finding(shortcut, s, has_centers=has_centers)
+        for shortcut in [*on_class, *others]
+        for s in shortcut.strengths
+    ]
 
 
 def by_strength(shortcuts: Sequence[Shortcut]) -> list[Shortcut]:
@@ -194,11 +200,14 @@ def strongest(shortcut: Shortcut, label: Label = "class") -> Strength:
     return max(asked, key=lambda strength: (strength.verdict != "weak", strength.auc))
 
 
-def _shortcut_finding(shortcut: Shortcut, strength: Strength) -> Finding:
+def _shortcut_finding(shortcut: Shortcut, strength: Strength, *, has_centers: bool) -> Finding:
     weak = strength.verdict == "weak"
     meaning, cure = CENTER_WORDS if strength.label == "center" else SHORTCUT_WORDS.get(shortcut.feature, PERSON_WORDS)
     told = [f"{value}." for value in shortcut.telling.get(strength.label, ())]
-    place = "all centers" if strength.place == ACROSS else f"center {strength.place}"
+    if not has_centers and "center" in cure:
+        cure = WITHOUT_CENTERS
+    across = "all centers" if has_centers else "all"
+    place = across if strength.place == ACROSS else f"center {strength.place}"
     best = f"center {strength.best}" if strength.label == "center" else strength.best
     return Finding(
         finding=f"shortcut to the {strength.label}: {shortcut.feature}",
