@@ -14,7 +14,15 @@ from tune_btxrd.training.source import Source
 
 
 def our_search(
-    work: Path, spec: SearchSpec, source: Source, listener: Listener, *, slots: int, threads: int
+    work: Path,
+    spec: SearchSpec,
+    source: Source,
+    listener: Listener,
+    *,
+    slots: int,
+    threads: int,
+    device: str = "cpu",
+    gpus: float = 0.0,
 ) -> SearchRecord:
     """A search on the `stratified` split with Ray started for it; its folder in `work` goes with its end.
 
@@ -26,8 +34,8 @@ def our_search(
     folder.mkdir()
     (folder / "search.json").write_text("{}")
     (folder / "journal.jsonl").touch()
-    layout = Layout(slots=slots, cpus=1, gpus=0, threads=threads, epoch_seconds=1.0)
-    run = SearchRun(folder=folder, source=source, split="stratified", device="cpu", layout=layout)
+    layout = Layout(slots=slots, cpus=1, gpus=gpus, threads=threads, epoch_seconds=1.0)
+    run = SearchRun(folder=folder, source=source, split="stratified", device=device, layout=layout)
     try:
         with connected(address=None, name="benchmark") as cluster:
             return run_search(spec, run, cluster, listeners=(listener,))

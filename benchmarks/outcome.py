@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,24 @@ Rows = Sequence[Mapping[str, Any]]
 def circumstances() -> dict[str, Any]:
     """Command, commit, hardware, load and versions."""
     commit = ["git", "describe", "--always", "--dirty"]
-    git = subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    git = subprocess.run(commit, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return {
         "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": git.stdout.strip(),
+        "commit": git.stdout.strip() or "unknown",  # a copy without its history
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),  # above the number of cores: seconds are not to be trusted
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: version_of(name) for name in PACKAGES},
     }
+
+
+def version_of(package: str) -> str:
+    """A package's version, or "none" where it is not installed (a borrowed machine may lack Ray)."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def cpu_name() -> str:
@@ -50,11 +58,16 @@ def write(name: str, rows: Rows, found: Mapping[str, Any]) -> None:
     """Prints the table; writes it to `results/NAME.md` and, with what it was made from, to `results/NAME.json`."""
     text = markdown(rows)
     print(text)
+    write_text(name, text + "\n", {**found, "table": rows})
+
+
+def write_text(name: str, text: str, found: Mapping[str, Any]) -> None:
+    """Writes `results/NAME.md` with a head that says what it was made from, and all of it to `results/NAME.json`."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({**found, "table": rows}, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     head = f"`{found['command']}`, commit {found['commit']}, {found['cores']} cores {found['cpu']}, torch {found['torch']}, "
     head += f"ray {found['ray']}, load {found['load_before']} before"
-    (RESULTS / f"{name}.md").write_text(f"{head}\n\n{text}\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(f"{head}\n\n{text}", encoding="utf-8")
 
 
 def side_by_side(work: Callable[[Any, Any, Any], None], task: Any, *, processes: int) -> list[Any]:

@@ -74,14 +74,16 @@ class Ours:
 class Bare:
     """The same model and optimizer on one batch, again and again; `stock` is without our kernels."""
 
-    def __init__(self, device: str, size: int, batch: int, *, captured: bool, stock: bool = False) -> None:
+    def __init__(
+        self, device: str, size: int, batch: int, *, captured: bool, stock: bool = False, backbone: str = "efficientnet_b0"
+    ) -> None:
         import timm
         import torch
 
         from tune_btxrd.training.models.kernels import use_fast_kernels
 
         self.device = torch.device(device)
-        model = timm.create_model("efficientnet_b0", num_classes=3, drop_rate=0.2)
+        model = timm.create_model(backbone, num_classes=3, drop_rate=0.2)
         if not stock:
             use_fast_kernels(model, self.device)
         self.model = model.to(device=self.device, memory_format=torch.channels_last).train()

@@ -30,12 +30,14 @@ class Task:
     first: dict[str, float] | None = None  # the first trial's config
     backbone: str = "efficientnet_b0"
     batch: int = 32
+    gpus: float = 0.0  # of each trial
 
 
 def make_trainable(task: Task) -> Any:
     """Trains one config; nested, so that Ray sends its code."""
     size, train_part, val_part = task.image_size, task.train, task.val
     epochs, seed, weights, backbone, batch = task.epochs, task.seed, task.weights, task.backbone, task.batch
+    device = "cuda" if task.gpus else "cpu"
 
     def train(config: dict[str, Any]) -> None:
         import tempfile
@@ -68,14 +70,16 @@ def make_trainable(task: Task) -> Any:
         val_set = Radiographs(*val_part, transforms.Compose([resize, *norm]))
         batches = DataLoader(train_set, batch_size=batch, shuffle=True, drop_last=len(train_set) % batch == 1)
         val_batches = DataLoader(val_set, batch_size=batch)
-        model = timm.create_model(backbone, num_classes=3, drop_rate=config["dropout"])
+        model = timm.create_model(backbone, num_classes=3, drop_rate=config["dropout"]).to(device)
+        class_weights = torch.tensor(weights, device=device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
         for epoch in range(1, epochs + 1):
             model.train()
             for images, targets in batches:
                 optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(model(images), targets, weight=torch.tensor(weights))
+                logits = model(images.to(device))
+                loss = torch.nn.functional.cross_entropy(logits, targets.to(device), weight=class_weights)
                 loss.backward()
                 optimizer.step()
             schedule.step()
@@ -83,7 +87,7 @@ def make_trainable(task: Task) -> Any:
             total, right = 0.0, 0
             with torch.no_grad():
                 for images, targets in val_batches:
-                    logits = model(images)
+                    logits = model(images.to(device)).cpu()
                     total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
                     right += int((logits.argmax(1) == targets).sum())
             with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +122,7 @@ def search(task: Task, folder: Path) -> list[tuple[float, int, float]]:
 
     space = {"lr": tune.loguniform(1e-5, 1e-2), "dropout": tune.uniform(0, 0.5), "weight_decay": tune.loguniform(1e-6, 0.1)}
     tune.Tuner(
-        tune.with_resources(make_trainable(task), {"CPU": 1}),
+        tune.with_resources(make_trainable(task), {"CPU": 1, "GPU": task.gpus}),
         param_space=space,
         tune_config=tune.TuneConfig(
             metric="val_loss",
