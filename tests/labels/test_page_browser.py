@@ -209,6 +209,32 @@ def test_one_key_decides_and_neither_double_clicks_nor_held_keys_do_more(
     assert anna.complaints == []
 
 
+def test_an_open_page_takes_up_a_label_that_is_added_and_loses_no_mark(tmp_path: Path, serve: Any, open_page: Open) -> None:
+    with make_store(tmp_path, 6) as store:
+        score(store, {number: (0.9, 0.1) for number in range(1, 7)})
+        screen = open_page(serve(store.path, "anna"))
+        screen.press("o")
+        screen.until("!document.querySelector('#labels .opinion').hidden")
+        held = {screen.answer("1", "Enter", values=(1, 0)): (1, 0)}
+        screen.ready()
+        screen.press("2")
+        screen.saved()
+        store.add_labels(["edema"])
+        marked = screen.ready()
+        with screen.page.expect_navigation():  # nothing of its page is looked at while it goes
+            screen.press("Enter")
+        assert marked is not None
+        screen.typed.append(("label", marked, {"effusion": 0, "cardiomegaly": 1}, "anna"))
+        held[marked], asked = (0, 1), screen.ready()  # an image that was answered may be asked for again
+        assert screen.page.locator("#labels .label").count() == 3
+        screen.labels = ("effusion", "cardiomegaly", "edema")
+        screen.answer("3", "Enter", values=(*held.get(asked, (0, 0)), 1))
+        screen.saved()
+        assert told(store) == screen.typed
+        assert [event.saw_model for event in reversed(store.history())][:2] == [True, False]
+    assert not screen.complaints
+
+
 def test_of_two_tabs_the_newer_one_goes_on(tmp_path: Path, serve: Any, open_page: Open) -> None:
     make_store(tmp_path, 10).close()
     server = serve(tmp_path / "chest.db", "anna")

@@ -12,6 +12,7 @@ from tune_btxrd.labels.page.choices import choices
 from tune_btxrd.labels.page.shown import pace_words
 from tune_btxrd.labels.page.sitting import Sitting
 from tune_btxrd.labels.records import IMPORTED, Act
+from tune_btxrd.labels.status import status
 from tune_btxrd.labels.store import LabelStore
 
 
@@ -475,3 +476,4 @@ def test_whether_the_model_was_seen_before_the_answer_is_kept(tmp_path: Path) ->
         assert seen[6][2] is True
         rows = store.database.rows("SELECT DISTINCT saw_model FROM label_events WHERE event = 2")
         assert rows == [(1,)]
+        assert (status(store).saw_model, status(store).saw_model_known) == (4, 6)

@@ -285,6 +285,8 @@ def show_status(found: "Status") -> None:
         ]
         columns = ("annotator", "labelled", "unsure", "bad", "skipped", "undone", "today (UTC)", "median pace")
         show(make_table("Annotators: numbers of acts", columns, people))
+    if found.saw_model:
+        say(f"{found.saw_model:,} of {found.saw_model_known:,} answers came after a look at the model's opinion.")
     say(f"Predictions: {found.model or 'none'}; ranked by: {found.acquisition or 'nothing, so images come at random'}.")
     for count, what in ((found.disputed, "annotators differ on"), (found.bad, "called bad"), (found.missing, "missing")):
         if count:

@@ -101,6 +101,8 @@ class Status:
     labels: tuple[LabelCount, ...]
     agreement: tuple[Agreement, ...]
     annotators: tuple[Annotator, ...]
+    saw_model: int  # label acts after a look at the model's opinion, and all of which it is known
+    saw_model_known: int
     openings: tuple[Opening, ...]
     model: str | None  # whose predictions are the latest
     acquisition: str | None  # by which the images are ranked
@@ -116,6 +118,9 @@ def status(store: LabelStore) -> Status:
     with database.reading():
         images, holdout, open_images, holdout_open, bad, disputed, missing, groups, held = database.rows(COUNTS)[0]
         model = database.one("SELECT name FROM models WHERE ended IS NOT NULL ORDER BY ended DESC, model DESC LIMIT 1")
+        saw, known = database.rows("SELECT coalesce(sum(saw_model), 0), count(saw_model) FROM events WHERE kind = 'label'")[
+            0
+        ]
         ranking = database.one("SELECT acquisition FROM rankings ORDER BY ranking DESC LIMIT 1")
         return Status(
             store=str(store.path),
@@ -134,6 +139,8 @@ def status(store: LabelStore) -> Status:
             labels=_label_counts(store, in_use=images - holdout),
             agreement=agreements(store),
             annotators=_annotators(database),
+            saw_model=saw,
+            saw_model_known=known,
             openings=tuple(store.openings()),
             model=None if model is None else str(model[0]),
             acquisition=None if ranking is None else str(ranking[0]),
