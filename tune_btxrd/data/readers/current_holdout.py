@@ -10,7 +10,7 @@ import pandas as pd
 
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.label_store import TEST, LabelledImage, StoreState, file_of, read_state, require_same
-from tune_btxrd.data.readers.names import examples
+from tune_btxrd.data.readers.names import examples, same_spelling
 from tune_btxrd.errors import DataError
 
 
@@ -78,7 +78,8 @@ def current_holdout(frozen: Manifest, *, exclude: Collection[str] = (), opened_a
         DataError: nothing of the hold-out is labelled; an image that is gone, or whose file holds another one by now.
     """
     path, state = frozen.root, read_state(frozen.root)
-    labelled = [image for image in state.images if image.holdout and image.image_id not in exclude]
+    left_out = {same_spelling(image_id) for image_id in exclude}
+    labelled = [image for image in state.images if image.holdout and same_spelling(image.image_id) not in left_out]
     targets, is_known = _targets(labelled, state, frozen)
     images = [image for image, known in zip(labelled, is_known, strict=True) if known]
     if not images:
