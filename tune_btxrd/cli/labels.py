@@ -131,7 +131,7 @@ def _add(flags: argparse.Namespace) -> None:
     from tune_btxrd.console import answer, progress, say, warn
     from tune_btxrd.data.readers.names import examples
     from tune_btxrd.labels.add import add_folder, require_some_read
-    from tune_btxrd.labels.status import small_holdout, status
+    from tune_btxrd.labels.status import holdout_groups, small_holdout
 
     if flags.group_column is not None and flags.group_table is None:
         raise ConfigError("--group-column names a column of --group-table, but there is no table: add one.")
@@ -168,7 +168,7 @@ def _add(flags: argparse.Namespace) -> None:
                     f"{len(added.broken):,} of {added.files:,} files are called as images and are none "
                     f"({examples(added.broken)}): left out. Mend them and add the folder again, or remove them."
                 )
-            for line in small_holdout(status(store).holdout_groups) if added.new and store.holdout_share else ():
+            for line in small_holdout(holdout_groups(store)) if added.new and store.holdout_share else ():
                 warn(line)
     require_some_read(added, flags.folder)
 

@@ -147,6 +147,11 @@ def status(store: LabelStore) -> Status:
         )
 
 
+def holdout_groups(store: LabelStore) -> int:
+    """Groups of the hold-out, labelled or not."""
+    return store.database.number("SELECT count(DISTINCT group_name) FROM images WHERE holdout = 1")
+
+
 def small_holdout(groups: int) -> tuple[str, ...]:
     """A line where a hold-out is too small to judge by, else none; `groups`: of its images."""
     if groups >= FEWEST_GROUPS:
