@@ -200,7 +200,7 @@ def test_broken_files_are_left_out_and_told_each_time_but_are_no_failure(
     for _ in range(2):
         assert main(["labels", "add", path, str(tmp_path / "x")]) == 0
         shown = " ".join(capsys.readouterr().out.split())
-        assert "1 of 4 files are called as images and are none" in shown and "p00/cut.png" in shown
+        assert "1 of 4 files have the name of an image but cannot be read as one" in shown and "p00/cut.png" in shown
     for name in (tmp_path / "x").rglob("?.png"):
         name.write_text("no image")
     with LabelStore(tmp_path / "s.db") as opened, pytest.raises(DataError, match="all 4 below"):

@@ -13,6 +13,7 @@ from tune_btxrd.errors import ConfigError, shell_word
 STRATEGY_NAMES = ("random", "uncertain", "badge", "typiclust")  # `labels/acquisition.py` loads slowly; a test compares
 
 if TYPE_CHECKING:
+    from tune_btxrd.labels.add import Added
     from tune_btxrd.labels.grouping import Grouping
     from tune_btxrd.labels.records import Label
     from tune_btxrd.labels.status import Status
@@ -128,8 +129,7 @@ def _add_add(verb: Parser) -> None:
 
 
 def _add(flags: argparse.Namespace) -> None:
-    from tune_btxrd.console import answer, progress, say, warn
-    from tune_btxrd.data.readers.names import examples
+    from tune_btxrd.console import answer, progress, warn
     from tune_btxrd.labels.add import add_folder, require_some_read
     from tune_btxrd.labels.status import holdout_groups, small_holdout
 
@@ -142,35 +142,37 @@ def _add(flags: argparse.Namespace) -> None:
         if flags.json:
             answer(json.dumps(dataclasses.asdict(added), ensure_ascii=False, indent=1))
         else:
-            say(f"{added.files:,} image files below {flags.folder}: {added.new:,} new ({added.holdout:,} in the hold-out).")
-            told = {
-                "found at another path than before": added.moved,
-                "the same bytes as another that is there: one image": added.copies,
-                "not named by the table: not added": added.unnamed,
-            }
-            for text, count in told.items():
-                if count:
-                    say(f"  {count:,} {text}")
-            if added.missing:
-                warn(f"{added.missing:,} image(s) that were here are gone: restore them, or add the folder they lie in now.")
-            if added.regrouped:
-                warn(
-                    f"{added.regrouped:,} image(s) keep the group they were first added with, although another is said now."
-                )
-            if added.twins:
-                warn(
-                    f"{len(added.twins):,} file(s) are an image of another group ({examples(added.twins)}): probably one "
-                    f"patient under two names. {added.torn:,} of them have one name in the hold-out and one outside. The "
-                    "image keeps its first group."
-                )
-            if added.broken:
-                warn(
-                    f"{len(added.broken):,} of {added.files:,} files are called as images and are none "
-                    f"({examples(added.broken)}): left out. Mend them and add the folder again, or remove them."
-                )
+            _say_added(added, flags.folder)
             for line in small_holdout(holdout_groups(store)) if added.new and store.holdout_share else ():
                 warn(line)
     require_some_read(added, flags.folder)
+
+
+def _say_added(added: "Added", folder: Path) -> None:
+    from tune_btxrd.console import say, warn
+    from tune_btxrd.data.readers.names import examples
+
+    say(f"{added.files:,} image files below {folder}: {added.new:,} new ({added.holdout:,} in the hold-out).")
+    told = {
+        "found at another path than before": added.moved,
+        "the same bytes as another that is there: one image": added.copies,
+        "not named by the table: not added": added.unnamed,
+    }
+    for text, count in told.items():
+        if count:
+            say(f"  {count:,} {text}")
+    torn = f" {added.torn:,} of them lie across the hold-out." if added.torn else ""
+    warned = {
+        "image(s) that were here are gone: restore them, or add the folder they lie in now.": added.missing,
+        "image(s) keep the group they were first added with, although another is said now.": added.regrouped,
+        f"file(s) are an image of another group ({examples(added.twins)}): probably one patient under two names.{torn} The "
+        "image keeps its first group.": len(added.twins),
+        f"of {added.files:,} files have the name of an image but cannot be read as one ({examples(added.broken)}): left out. "
+        "Mend them and add the folder again, or remove them.": len(added.broken),
+    }
+    for text, count in warned.items():
+        if count:
+            warn(f"{count:,} {text}")
 
 
 def _grouping(flags: argparse.Namespace) -> "Grouping | None":
