@@ -167,8 +167,8 @@ def _say_added(added: "Added", folder: Path) -> None:
         "image(s) keep the group they were first added with, although another is said now.": added.regrouped,
         f"file(s) are an image of another group ({examples(added.twins)}): probably one patient under two names.{torn} The "
         "image keeps its first group.": len(added.twins),
-        f"of {added.files:,} files have the name of an image but cannot be read as one ({examples(added.broken)}): left out. "
-        "Mend them and add the folder again, or remove them.": len(added.broken),
+        f"of {added.files:,} files have the name of an image but cannot be read as one ({examples(added.broken)}): left "
+        "out. Mend them and add the folder again, or remove them.": len(added.broken),
     }
     for text, count in warned.items():
         if count:
