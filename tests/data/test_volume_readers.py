@@ -56,7 +56,7 @@ def test_dicom_folders_are_volumes_and_their_patients_are_groups(tmp_path: Path)
         write_slices(tmp_path / f"s{number}", head(number, shape=(4, 4, 3)), patient=patient)
     (tmp_path / "manifest.csv").write_text("image_id,path,label\nx,s0,u\ny,s1,v\nz,S2,u\n")
     manifest = read_dataset(tmp_path)
-    assert manifest.groups == ("A", "A", "B") and manifest.volumes[2] == (tmp_path / "s2",)
+    assert manifest.groups == ("patient-0001", "patient-0001", "patient-0002") and manifest.volumes[2] == (tmp_path / "s2",)
     assert "Files: 9 .dcm: taken." in manifest.notes
 
 

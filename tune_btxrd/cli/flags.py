@@ -92,6 +92,9 @@ def add_data(parser: argparse.ArgumentParser, *, table_only: bool = False) -> No
     group.add_argument(
         "--missing-channel", choices=("refuse", "zero"), help="volumes: a patient lacks a channel (default: refuse)"
     )
+    group.add_argument(
+        "--window", metavar="C,W", help="DICOM images: center and width of the view (default: the file's own)"
+    )
     group.add_argument("--phantom", choices=("images", "volumes"), help="what the phantom shows (default: images)")
     group.add_argument("--phantom-count", type=int, metavar="N", help="images or volumes of the phantom")
     group.add_argument("--phantom-size", type=int, metavar="PX", help="longest side of the phantom's images or volumes")
@@ -136,6 +139,7 @@ def read_data(flags: argparse.Namespace) -> "DataRequest":
         channels=read_channels(flags.channels),
         spacing=read_spacing(flags.spacing),
         missing_channel=flags.missing_channel,
+        window=read_window(flags.window),
     )
 
 
@@ -147,6 +151,19 @@ def read_channels(text: str | None) -> tuple[str, ...] | None:
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--channels names channels, each once, comma-separated, but got {text!r}.")
     return names
+
+
+def read_window(text: str | None) -> tuple[float, float] | None:
+    """Center and width, in the units of the modality. Raises: ConfigError for what is no window."""
+    if text is None:
+        return None
+    try:
+        center, width = map(float, text.split(","))
+    except ValueError:
+        center = width = math.nan
+    if not math.isfinite(center) or not 1 <= width < math.inf:  # the standard's least width
+        raise ConfigError(f"--window must be a center and a width of at least 1, like --window 512,1024, but got {text!r}.")
+    return center, width
 
 
 def read_spacing(value: float | None) -> float | None:

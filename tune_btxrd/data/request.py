@@ -5,6 +5,7 @@ from pathlib import Path
 
 import platformdirs
 
+from tune_btxrd.data.cache.dicom_picture import Window
 from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.data.readers.channels import ChannelRequest, MissingChannel
 from tune_btxrd.data.splits.groups import GroupKind
@@ -30,6 +31,7 @@ class DataRequest:
         channels: of volumes: those that a model gets, in order; default: all.
         spacing: of volumes: mm to which they are resampled; default: as they are.
         missing_channel: of volumes: what of patients that lack a channel; default: refuse.
+        window: of DICOM images: center and width of the view; default: what each file says.
     """
 
     data: Path | None = None
@@ -47,6 +49,7 @@ class DataRequest:
     channels: tuple[str, ...] | None = None
     spacing: float | None = None
     missing_channel: MissingChannel | None = None
+    window: tuple[float, ...] | None = None
 
     @property
     def is_phantom(self) -> bool:
@@ -75,6 +78,11 @@ class DataRequest:
     def drawn(self) -> PhantomSpec:
         """How the phantom is drawn."""
         return self.phantom or PhantomSpec()
+
+    @property
+    def view(self) -> Window | None:
+        """Center and width of the view of DICOM images, where it is not their own."""
+        return None if self.window is None else (self.window[0], self.window[1])
 
     @property
     def asked_channels(self) -> ChannelRequest:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.files import file_sha256
-from tune_btxrd.inference.model_info import INFO_KEY, WEIGHTS_KEY, ModelInfo, check_info, read_object
+from tune_btxrd.inference.model_info import INFO_KEY, WEIGHTS_KEY, ModelInfo, as_window, check_info, read_object
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.augment.kinds import serving
@@ -30,7 +30,7 @@ ASKED = {  # what a checkpoint must hold, and the names under which others keep 
     "class_names": ("class_names", "classes"),
     "normalization": ("normalization",),
 }
-OF_VOLUMES = ("channels", "spacing")
+PREPARED = ("channels", "spacing", "window")  # how samples are prepared beside their size
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a timm folder
 PLAIN_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "drop_rate"}  # what timm notes for any model
 
@@ -51,7 +51,7 @@ def read_checkpoint(path: Path, *, sha256: str) -> tuple[nn.Module, ModelInfo]:
     found = {key: values[name] for key, names in ASKED.items() for name in names[::-1] if name in values}
     if absent := [key for key in ASKED if key not in found]:
         raise ResultError(f"A checkpoint must hold {', '.join(ASKED)}, but {path} has no {absent[0]!r}: use another.")
-    own = {name: values[name] for name in OF_VOLUMES if name in values}
+    own = {name: values[name] for name in PREPARED if name in values}
     info = _info(found | own, path, sha256, task=task_named(str(values.get("task", DEFAULT.name))))
     return _model(info, found["model_state_dict"], path), info
 
@@ -132,6 +132,7 @@ def _info(values: Mapping[str, Any], path: Path, sha256: str, *, task: Task) -> 
         task=task,
         channels=_channels(values, len(mean), path) if of_volumes else (),
         spacing=_spacing(values.get("spacing"), path) if of_volumes else None,
+        window=None if of_volumes else as_window(values.get("window"), path),
         stem_stride=(_find(config, ("stem_stride",), lambda value: value if isinstance(value, int) else None) or 1)
         if of_volumes
         else 1,

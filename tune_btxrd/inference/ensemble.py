@@ -99,7 +99,7 @@ def _check(models: Sequence[Predictor], folder: Path) -> None:
     first = models[0].info
     for number, model in enumerate(models, start=1):
         info = model.info
-        alike = ("class_names", "image_size", "task", "channels", "spacing")
+        alike = ("class_names", "image_size", "task", "channels", "spacing", "window")
         if any(getattr(info, name) != getattr(first, name) for name in alike):
             raise ResultError(f"Folds of an ensemble must have the same classes and image size, but fold {number} differs.")
         if info.decisions is None:

@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tune_btxrd.config import HEADS
+from tune_btxrd.data.cache.dicom_picture import Window
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.scoring.decisions import Decisions
@@ -43,6 +44,7 @@ class ModelInfo:
         decisions: fitted on validation; None for a checkpoint without them.
         channels: of volumes: their names in order; empty for images.
         spacing: of volumes: mm to which they are resampled; None: as they are.
+        window: of DICOM images: center and width of the view; None: what each file says.
         stem_stride: of volumes: stride of the first convolution.
     """
 
@@ -58,6 +60,7 @@ class ModelInfo:
     channels: tuple[str, ...] = ()
     spacing: float | None = None
     stem_stride: int = 1
+    window: Window | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data, with the preprocessing in words."""
@@ -72,6 +75,7 @@ class ModelInfo:
             "checkpoint_sha256": self.checkpoint_sha256,
             "decisions": self.decisions.to_dict() if self.decisions else None,
             "preprocessing": self.preprocessing,
+            **({} if self.window is None else {"window": list(self.window)}),
             **self._of_volumes(),
         }
 
@@ -85,7 +89,9 @@ class ModelInfo:
         """From a file to the model's input, in words."""
         if self.channels:
             return self._preprocessing_of_volumes()
+        view = "" if self.window is None else f"Of DICOM files, the window {self.window[0]:g}, {self.window[1]:g}. "
         return (
+            f"{view}"
             f"Turn upright by EXIF; scale the longer side to {self.image_size} px (bicubic, aspect kept); centre on a black "
             f"{self.image_size} x {self.image_size} square; grey becomes three equal channels (RGB order); divide by 255; "
             f"subtract mean {list(self.mean)}, divide by std {list(self.std)}; float32 (batch, 3, height, width)."
@@ -129,12 +135,23 @@ class ModelInfo:
                 channels=tuple(map(str, values.get("channels", ()))),
                 spacing=None if values.get("spacing") is None else float(values["spacing"]),
                 stem_stride=int(values.get("stem_stride", 1)),
+                window=as_window(values.get("window"), source),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a value is of another kind"
             raise ResultError(f"{source} must describe a model of tune_btxrd, but {what}: export it again.") from error
         check_info(info, source)
         return info
+
+
+def as_window(values: object, source: object) -> Window | None:
+    """Center and width as a model carries them. Raises: ResultError."""
+    if values is None:
+        return None
+    numbers = [value for value in values if isinstance(value, int | float)] if isinstance(values, list | tuple) else []
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or numbers[1] < 1:
+        _refuse(source, f"a window must be a center and a width of at least 1, but got {str(values)[:40]}")
+    return float(numbers[0]), float(numbers[1])
 
 
 def check_info(info: ModelInfo, source: object) -> None:
@@ -216,5 +233,5 @@ def _is_usable(decisions: Decisions, task: Task, classes: int) -> bool:
     return fits and all(map(math.isfinite, numbers)) and min(calibration.temperatures) > 0
 
 
-def _refuse(source: object, what: str) -> None:
+def _refuse(source: object, what: str) -> NoReturn:
     raise ResultError(f"{source}: {what}: use another.")

@@ -76,7 +76,7 @@ class Predictor:
         if not info.channels:
             (file,) = files
             assert file is not None
-            return decode_image(file, info.image_size)
+            return decode_image(file, info.image_size, window=info.window)
         absent = [name for name, file in zip(info.channels, files, strict=True) if file is None]
         if absent:
             raise UnreadableError("", f"has no {' and no '.join(absent)}")

@@ -20,7 +20,7 @@ from tune_btxrd.data.readers.names import LONGEST_NAME, check_id, examples
 from tune_btxrd.errors import DataError
 from tune_btxrd.files import file_sha256
 from tune_btxrd.labels.database import Row
-from tune_btxrd.labels.grouping import DICOM_ENDINGS, ByHeader, Grouping, Place
+from tune_btxrd.labels.grouping import ByHeader, Grouping, Place
 from tune_btxrd.labels.insertion import ALONE, alone
 from tune_btxrd.labels.records import NewImage
 from tune_btxrd.labels.store import LabelStore
@@ -84,7 +84,7 @@ def add_folder(
     """
     home = _require_folder(folder)
     rule = grouping or ByHeader(salt=store.salt)
-    paths = [found.path for found in walk(home) if not found.no_data and _is_wanted(found.path)]
+    paths = [found.path for found in walk(home) if not found.no_data and is_image(found.path)]
     if not paths:
         raise DataError(f"The folder must hold images, but there is none below {folder}: check the path.")
     files = [
@@ -234,10 +234,6 @@ def _require_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _is_wanted(file: Path) -> bool:
-    return is_image(file) or file.suffix.lower() in DICOM_ENDINGS
-
-
 def _read_all(files: Sequence[_File]) -> Iterator[list[_Read]]:
     """Every file read, in blocks; several at a time, and the next block while the store takes one."""
     Image.init()  # before the threads, which would all do it
@@ -267,7 +263,7 @@ def _read(file: _File) -> _Read:
         status = os.stat(path)  # noqa: PTH116
         is_whole = stat.S_ISREG(status.st_mode) and status.st_size <= AT_ONCE
         data = path.read_bytes() if is_whole else None
-        if path.suffix.lower() not in DICOM_ENDINGS and (reason := read_header(path, data).unreadable):
+        if reason := read_header(path, data).unreadable:
             return _Read(file=file, image=None, reason=reason)
         sha256 = file_sha256(path) if data is None else hashlib.sha256(data).hexdigest()
     except OSError as error:

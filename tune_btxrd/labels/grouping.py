@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tune_btxrd.data.readers.names import check_name, examples, same_spelling
+from tune_btxrd.data.cache.dicom_files import begins_as_picture, may_be_dicom
+from tune_btxrd.data.readers.dicom_patients import patient_of
+from tune_btxrd.data.readers.names import check_name, same_spelling
 from tune_btxrd.data.readers.spreadsheet import read_sheet, require_columns
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.labels.insertion import fraction
-
-DICOM_ENDINGS = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,20 @@ class Grouping(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ByHeader:
-    """The patient of a DICOM file, hashed with the store's salt; every other image stands alone."""
+    """The patient of a DICOM file (or its study), hashed with the store's salt; every other image stands alone.
+
+    Images come to a store one by one, so unlike `dicom_patients` it cannot count patients. The salt never leaves the store.
+    """
 
     salt: str
 
     def place_of(self, file: Path) -> Place:
-        """Raises: DataError where pydicom is not installed or cannot read the file."""
-        if file.suffix.lower() not in DICOM_ENDINGS:
+        """Raises: DataError where pydicom is not installed."""
+        if not (may_be_dicom(file) and begins_as_picture(file)):
             return Place()
-        patient = dicom_patient(file)
-        return Place(group=f"patient-{int(fraction(self.salt, 'patient', patient) * 2**53):014x}" if patient else "")
+        found = patient_of(file)
+        kind, key = ("patient", found.patient) if found.patient else ("study", found.study)
+        return Place(group=f"{kind}-{int(fraction(self.salt, kind, key) * 2**53):014x}" if key else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,21 +134,3 @@ def keys_of(file: Path, folders: Sequence[Path]) -> list[str]:
 def plain(name: str) -> str:
     """A path as tables of any system write it."""
     return same_spelling(name.replace("\\", "/").removeprefix("./"))
-
-
-def dicom_patient(file: Path) -> str:
-    """The PatientID of a DICOM file; blank where it has none. Raises: DataError."""
-    try:
-        import pydicom
-        from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        raise DataError(
-            f"DICOM files need pydicom, but it is not installed ({file}): pip install 'tune-btxrd[volumes]'."
-        ) from error
-    try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
-    except (InvalidDicomError, OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"A DICOM file must be readable, but {file}: {examples([str(error)])}: mend or remove it."
-        ) from error
-    return str(header.get("PatientID", "") or "").strip()

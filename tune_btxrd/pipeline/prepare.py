@@ -17,6 +17,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
 from tune_btxrd.data.phantom.heads import GRADES
 from tune_btxrd.data.readers.btxrd import CLASS_NAMES
+from tune_btxrd.data.readers.dicom_patients import holds_dicom
 from tune_btxrd.data.readers.names import examples, same_spelling
 from tune_btxrd.data.readers.registry import read_dataset, require_class
 from tune_btxrd.data.readers.spreadsheet import read_ids
@@ -193,9 +194,12 @@ def read_manifest(request: DataRequest) -> Manifest:
         layout=request.layout,
         event=request.event,
         channels=request.asked_channels,
+        header_groups=request.kept_together != "none",
     )
     if request.spacing is not None and not manifest.channels:
         raise ConfigError(f"--spacing is for volumes, but {manifest.root} holds images: leave it out.")
+    if request.window is not None and not request.table_only and not holds_dicom(manifest):
+        raise ConfigError(f"--window is for DICOM images, but {manifest.root} holds none: leave it out.")
     return manifest
 
 
@@ -226,6 +230,7 @@ def open_cache(
             cache_dir=request.cache_folder,
             hashes=hashes,
             spacing=request.spacing,
+            window=request.view,
             progress=advance,
         )
     tell(f"decoded to {image_size} px: {cache.path}")

@@ -24,6 +24,7 @@ from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.tasks.registry import task_named
 
 if TYPE_CHECKING:  # torch is loaded once there is something to score
+    from tune_btxrd.inference.model_info import ModelInfo
     from tune_btxrd.pipeline.scorers import Backbone, Scorer
 
 FIRST_STRATEGY = "typiclust"  # before there is a model
@@ -228,7 +229,7 @@ def _score(store: LabelStore, model: int, scorer: "Scorer") -> Scored:
     written, missing, broken = 0, list[str](), list[tuple[str, str]]()
     keeper = _Keeper(store, model)
     with progress("scored") as advance:
-        for batch in _decoded(todo, scorer.reader.predictor.info.image_size):
+        for batch in _decoded(todo, scorer.reader.predictor.info):
             good = [(image, pixels) for image, _, pixels in batch if isinstance(pixels, np.ndarray)]
             for image, file, reason in batch:
                 if not isinstance(reason, str):
@@ -280,7 +281,7 @@ class _Keeper:
 
 
 def _decoded(
-    files: Sequence[tuple[int, Path, str]], image_size: int
+    files: Sequence[tuple[int, Path, str]], info: "ModelInfo"
 ) -> Iterator[list[tuple[int, Path, "np.ndarray | str"]]]:
     """Batches of (image, file, pixels or the reason why there are none), decoded while earlier ones are in the model.
 
@@ -290,7 +291,7 @@ def _decoded(
 
     def decode(file: Path, sha256: str) -> "np.ndarray | str":
         try:
-            return decode_image(file, image_size, sha256=sha256)
+            return decode_image(file, info.image_size, sha256=sha256, window=info.window)
         except UnreadableError as error:
             return error.reason
 

@@ -79,6 +79,7 @@ class Checkpoint(SavedStates):
     keep_best: NotRequired[bool]
     channels: NotRequired[list[str]]
     spacing: NotRequired[float | None]
+    window: NotRequired[list[float] | None]
     best: SavedStates | None
 
 
@@ -90,7 +91,7 @@ def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Lit
     """The training between two epochs as plain data that shares no memory with it.
 
     "best" is what "last" was right after the best epoch. Keys: KEYS, and for the reader task, precision, keep_best, format,
-    of volumes channels and spacing.
+    of volumes channels and spacing, of DICOM images the window.
     `best` holds the SavedStates of the best epoch in a "last" whose last epoch is not the best.
     """
     assert state.live and state.whole and state.history and len(class_names) == state.data.num_classes
@@ -270,6 +271,7 @@ def _plain(state: TrainState, states: BestState, epoch: int, class_names: Sequen
         "keep_best": state.keep_best,
         "channels": list(state.data.channel_names),
         "spacing": state.data.spacing,
+        "window": None if state.data.window is None else list(state.data.window),
         "best": None,
     }
 

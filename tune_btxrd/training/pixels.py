@@ -30,6 +30,7 @@ class TrainingData:
     task: Task = DEFAULT
     channel_names: tuple[str, ...] = ()  # of volumes, in the order of the channels
     spacing: float | None = None  # of volumes: mm to which they were resampled; None: as they were
+    window: tuple[float, float] | None = None  # of DICOM images: center and width of the view; None: the files' own
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.targets) and 0 <= self.positive_class < self.num_classes

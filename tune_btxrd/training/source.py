@@ -67,4 +67,5 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         task=task,
         channel_names=cache.channels,
         spacing=cache.spacing,
+        window=cache.window,
     )

@@ -28,6 +28,9 @@ from PIL import Image, features
 
 from tune_btxrd.data.cache.checks import check_pixels, read_index
 from tune_btxrd.data.cache.decode import Decoded, UnreadableError, decode, pixel_version
+from tune_btxrd.data.cache.dicom_files import VERSION as DICOM_VERSION
+from tune_btxrd.data.cache.dicom_files import dicom_versions
+from tune_btxrd.data.cache.dicom_picture import Window
 from tune_btxrd.data.cache.volumes import VolumeJob, volume_cache_name
 from tune_btxrd.data.cache.writer import IMAGES, INDEX, SUMS, PartialCache, count_done, user_mistakes
 from tune_btxrd.data.manifest import Manifest
@@ -53,6 +56,7 @@ class ImageCache:
         notes: image id -> what to say of how its pixels were made, for the few of which there is something to say.
         channels: of volumes: names of the K channels in order; empty for images.
         spacing: of volumes: mm to which they were resampled; None: as they were.
+        window: of DICOM images: center and width where the view is not the files' own.
     """
 
     path: Path
@@ -62,6 +66,7 @@ class ImageCache:
     notes: Mapping[str, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     spacing: float | None = None
+    window: Window | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ImageCache":
@@ -92,6 +97,7 @@ class ImageCache:
             notes=dict(index.get("notes", {})),
             channels=tuple(index.get("channels", ())),
             spacing=index.get("spacing"),
+            window=_as_window(index.get("window")),
         )
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageCache"], tuple[Path]]:
@@ -125,6 +131,7 @@ def build_cache(
     hashes: Mapping[str, str],
     exclude: Collection[str] = (),
     spacing: float | None = None,
+    window: Window | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> ImageCache:
@@ -132,18 +139,20 @@ def build_cache(
 
     `hashes` is the SHA-256 of each file by image id. An interrupted build goes on where it was; of two processes
     building the same cache one decodes and the other waits. `workers` (default: one per core) are threads: Pillow
-    decodes without holding the interpreter lock; of many volumes processes. `spacing`: mm to which volumes are resampled.
+    decodes without holding the interpreter lock; of many volumes processes. `spacing`: mm to which volumes are resampled;
+    `window`: center and width of the view of DICOM images, instead of their own.
     Source of the scaling rule: `decode.py`, of volumes `volumes.py`.
 
     Raises:
         DataError: files are unreadable (all are listed), the disk is full, or `cache_dir` cannot be written.
     """
     _check_exclude(manifest, exclude)
-    jobs = [job for job in _jobs(manifest, hashes, spacing) if job.image_id not in exclude]
+    jobs = [job for job in _jobs(manifest, hashes, spacing, window=window) if job.image_id not in exclude]
     if not jobs:
         raise DataError(f"A cache must hold images, but all {len(manifest)} are left out: shorten the list of --exclude.")
-    path = cache_dir / _name(manifest, jobs, image_size, spacing)
-    facts = {"channels": list(manifest.channels), "spacing": spacing} if manifest.channels else {}
+    path = cache_dir / _name(manifest, jobs, image_size, spacing, window=window)
+    facts: dict[str, object] = {} if window is None else {"window": window}
+    facts |= {"channels": list(manifest.channels), "spacing": spacing} if manifest.channels else {}
     with user_mistakes(cache_dir):
         if not _is_finished(path):
             cache_dir.mkdir(parents=True, exist_ok=True)
@@ -165,12 +174,17 @@ def _is_finished(path: Path) -> bool:
         return True  # damaged: opening it says so
 
 
-def cache_name(image_size: int, files: Sequence[tuple[str, str | None]], *, version: int = 1) -> str:
+def cache_name(
+    image_size: int, files: Sequence[tuple[str, str | None]], *, version: int = 1, window: Window | None = None
+) -> str:
     """The folder name decided by what decides the bytes: size, decoder versions, ids and SHA-256 in order.
 
-    `version` is the highest `pixel_version` of the files.
+    `version` is the highest `pixel_version` of the files; of DICOM files the window counts too.
     """
     decoder = f"v{version}-pillow{PIL.__version__}-jpeg{features.version('libjpeg_turbo') or features.version('jpg')}"
+    if version >= DICOM_VERSION:
+        view = "own" if window is None else "_".join(map(repr, window))
+        decoder += f"-{dicom_versions()}-{view}"
     return f"images-{image_size}px-{decoder}-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]}"
 
 
@@ -184,33 +198,48 @@ class _Job:
     image_id: str
     file: Path | None
     sha256: str | None
+    window: Window | None = None
 
     def decode(self, image_size: int) -> "Decoded | str":
         """The picture, or the reason why there is none."""
         if self.file is None or self.sha256 is None:
             return "has no file"
         try:
-            return decode(self.file, image_size, sha256=self.sha256)
+            return decode(self.file, image_size, sha256=self.sha256, window=self.window)
         except UnreadableError as error:
             return error.reason
 
 
-def _jobs(manifest: Manifest, hashes: Mapping[str, str], spacing: float | None) -> "list[_Job] | list[VolumeJob]":
+def _jobs(
+    manifest: Manifest, hashes: Mapping[str, str], spacing: float | None, *, window: Window | None
+) -> "list[_Job] | list[VolumeJob]":
     if not manifest.channels:
-        return [_Job(i, file, hashes.get(i)) for i, file in zip(manifest.image_ids, manifest.files, strict=True)]
+        files = zip(manifest.image_ids, manifest.files, strict=True)
+        return [_Job(image_id, file, hashes.get(image_id), window) for image_id, file in files]
     return [
         VolumeJob(image_id, files, hashes.get(image_id), manifest.channels, spacing)
         for image_id, files in zip(manifest.image_ids, manifest.volumes, strict=True)
     ]
 
 
-def _name(manifest: Manifest, jobs: "Sequence[_Job | VolumeJob]", image_size: int, spacing: float | None) -> str:
+def _name(
+    manifest: Manifest,
+    jobs: "Sequence[_Job | VolumeJob]",
+    image_size: int,
+    spacing: float | None,
+    *,
+    window: Window | None,
+) -> str:
     hashed = [(job.image_id, job.sha256) for job in jobs]
     if not manifest.channels:
         version = max((pixel_version(job.file) for job in jobs if isinstance(job, _Job) and job.file is not None), default=1)
-        return cache_name(image_size, hashed, version=version)
+        return cache_name(image_size, hashed, version=version, window=window)
     dicom = any(file is not None and file.is_dir() for files in manifest.volumes for file in files)
     return volume_cache_name(image_size, hashed, channels=manifest.channels, spacing=spacing, dicom=dicom)
+
+
+def _as_window(values: Sequence[float] | None) -> Window | None:
+    return None if values is None else (float(values[0]), float(values[1]))
 
 
 def _check_exclude(manifest: Manifest, exclude: Collection[str]) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tune_btxrd.data.cache.deep_files import JPEG_2000, PNG, deep_reader, is_tiff, png_without_text, read_tiff
-from tune_btxrd.data.cache.deep_pixels import UnknownPixelsError, to_eight_bits
+from tune_btxrd.data.cache.deep_pixels import MAX_FILE_BYTES, MAX_PIXELS, UnknownPixelsError, to_eight_bits
+from tune_btxrd.data.cache.dicom_files import HEAD, NotAPictureError, is_dicom, require_dicom
+from tune_btxrd.data.cache.dicom_files import VERSION as DICOM_VERSION
+from tune_btxrd.data.cache.dicom_picture import Window, dicom_picture, dicom_size
 from tune_btxrd.errors import DataError
 
-MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
 PLAIN_SIGNATURES = (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")  # JPEG, GIF, WEBP, BMP: 8 bits a sample
-MAX_FILE_BYTES = 512 * 2**20
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # no format that starts another program
 
 # Neither the chroma noise of JPEG nor a small coloured mark on a radiograph makes a picture coloured (and its cache triple).
@@ -54,23 +55,29 @@ class Decoded:
     note: str = ""
 
 
-def decode_image(path: Path, image_size: int, *, sha256: str | None = None) -> np.ndarray:
+def decode_image(path: Path, image_size: int, *, sha256: str | None = None, window: Window | None = None) -> np.ndarray:
     """The pixels of `decode`."""
-    return decode(path, image_size, sha256=sha256).pixels
+    return decode(path, image_size, sha256=sha256, window=window).pixels
 
 
-def decode(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded:
+def decode(path: Path, image_size: int, *, sha256: str | None = None, window: Window | None = None) -> Decoded:
     """The picture of `path`, upright, aspect kept, centred on a black square of side S = `image_size`.
 
     Transparent means black. Pixels of more than 8 bits are scaled so that the darkest becomes 0 and the brightest 255
-    (`deep_pixels.to_eight_bits`).
+    (`deep_pixels.to_eight_bits`); those of DICOM files by their view (`dicom_picture`).
+
+    Args:
+        window: of DICOM files: center and width instead of what they say themselves.
 
     Raises:
+        DataError: a DICOM file, and pydicom is not installed.
         UnreadableError: no regular file, empty, damaged, not a single picture, too large, or not of the given `sha256`.
     """
     data = _read(path)
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise UnreadableError(path.name, "has changed since it was hashed")
+    if is_dicom(data):
+        return _dicom(path, data, image_size, window)
     try:
         try:
             return _decoded(path.name, data, image_size)
@@ -86,11 +93,22 @@ def decode(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded
         raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
 
 
+def _dicom(path: Path, data: bytes, image_size: int, window: Window | None) -> Decoded:
+    require_dicom(path)
+    try:
+        found = dicom_picture(data, window=window)
+    except NotAPictureError as error:
+        raise UnreadableError(path.name, str(error)) from None
+    return Decoded(_square(found.image, image_size, orientation=1), "; ".join(found.notes))
+
+
 def pixel_version(path: Path) -> int:
-    """Which version of the decoder makes the pixels of a file what they are: 1, or 2 where `deep_files` reads it."""
+    """Which version of the decoder makes the pixels of a file what they are: 1; 2 by `deep_files`, 3 by `dicom_picture`."""
     try:
         with path.open("rb") as file:
-            head = file.read(26)
+            head = file.read(HEAD)
+        if is_dicom(head):
+            return DICOM_VERSION
         if head.startswith(PNG):
             return 2 if head[24] == 16 else 1
         if head.startswith(PLAIN_SIGNATURES):
@@ -127,11 +145,16 @@ def read_size(path: Path) -> ImageSize:
     """The size of an image, from its header. Raises: UnreadableError."""
     try:
         data = _read(path)
+        if is_dicom(data):
+            require_dicom(path)
+            return ImageSize(*dicom_size(data), orientation=1)
         if is_tiff(data) and not _is_known(data):
             return _tiff_size(path.name, data)
         image = _open(path.name, data)
         return ImageSize(image.width, image.height, image.getexif().get(EXIF_ORIENTATION, 1))
-    except UnreadableError:
+    except NotAPictureError as error:
+        raise UnreadableError(path.name, str(error)) from None
+    except DataError:
         raise
     except Exception as error:  # as in `decode_image`
         raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error

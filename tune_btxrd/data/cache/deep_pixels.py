@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+MAX_PIXELS = 80_000_000  # below Pillow's own bomb limit; the largest radiograph of BTXRD has 12 million
+MAX_FILE_BYTES = 512 * 2**20
+
 # A marker: few pixels, far from all others. Letters burned into a film of 12 bits with the white of 16 are the common case.
 BINS = 256
 EMPTY_SHARE = 1e-4  # of the pixels; a bin with fewer counts as empty

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tune_btxrd.data.cache.decode import UnreadableError
+from tune_btxrd.data.cache.dicom_files import NotAPictureError, begins_as_picture, read_dicom, stored_pixels
 from tune_btxrd.data.readers.file_rules import is_no_data
-from tune_btxrd.errors import first_line
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts to the left and to the back, NIfTI to the right and the front
 UNEVEN = 0.05  # share by which the gaps between slices may differ
@@ -27,12 +27,13 @@ def read_slices(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     planes = []
     for part in slices:
         try:
-            plane = apply_modality_lut(part.pixel_array, part)
-        except Exception as error:  # decoders raise all kinds on damaged bytes; each is reported with its reason
+            plane = apply_modality_lut(stored_pixels(part), part)
+        except NotAPictureError as error:
             place = Path(str(part.filename)).name
-            raise UnreadableError(
-                folder.name, f"has a damaged slice {place} ({type(error).__name__}: {first_line(error, 80)})"
-            ) from error
+            raise UnreadableError(folder.name, f"has a slice {place} that {error}") from None
+        except Exception as error:  # LUTs of damaged slices raise all kinds; their text may quote the header
+            place = Path(str(part.filename)).name
+            raise UnreadableError(folder.name, f"has a damaged slice {place} ({type(error).__name__})") from None
         planes.append(np.asarray(plane, dtype=np.float64).T)  # rows run along y
     return np.stack(planes, axis=-1), _affine(folder, slices)
 
@@ -43,12 +44,6 @@ def read_geometry(folder: Path) -> tuple[tuple[int, ...], np.ndarray, str]:
     first = slices[0]
     shape = (int(first.Columns), int(first.Rows), len(slices))
     return shape, _affine(folder, slices), f"{'int' if first.get('PixelRepresentation', 0) else 'uint'}{first.BitsAllocated}"
-
-
-def patient_of(folder: Path) -> str:
-    """PatientID of the slices, or "" where they name none. Raises: UnreadableError."""
-    found = next(_headers(folder, pixels=False), None)
-    return "" if found is None else str(found.get("PatientID", "") or "").strip()
 
 
 def _series(folder: Path, *, pixels: bool = True) -> list[Any]:
@@ -75,20 +70,13 @@ def _series(folder: Path, *, pixels: bool = True) -> list[Any]:
 
 def _headers(folder: Path, *, pixels: bool) -> Iterator[Any]:
     """Every slice in order of the files' names, with its pixels or without."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
     for path in sorted(folder.iterdir()):
-        if is_no_data(path.name) or not path.is_file():
-            continue
-        try:
-            part = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        except InvalidDicomError:
+        if is_no_data(path.name) or not begins_as_picture(path):
             continue  # a text or a picture beside the slices
-        except Exception as error:  # as above
-            raise UnreadableError(
-                folder.name, f"has a damaged slice {path.name} ({type(error).__name__}: {first_line(error, 80)})"
-            ) from error
+        try:
+            part = read_dicom(path, pixels=pixels)
+        except NotAPictureError as error:
+            raise UnreadableError(folder.name, f"has a slice {path.name} that {error}") from None
         if part.get("Rows") is not None:
             yield part
 

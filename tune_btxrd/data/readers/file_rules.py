@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tune_btxrd.data.cache.dicom_files import ENDINGS as DICOM_ENDINGS
+from tune_btxrd.data.cache.dicom_files import begins_as_picture, may_be_dicom
 from tune_btxrd.errors import DataError
 
 READABLE = frozenset(  # how the names of images end that the decoder reads
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
         *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm"),
+        *DICOM_ENDINGS,
     )
 )
 SYSTEM_NAMES = frozenset(  # left by operating systems, archives and notebooks; lower case
@@ -28,8 +31,8 @@ def is_no_data(name: str) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name ends as an image's."""
-    return path.suffix.lower() in READABLE
+    """Whether a file's name ends as an image's; one without an ending is an image where it begins as a DICOM file."""
+    return path.suffix.lower() in READABLE or (may_be_dicom(path) and begins_as_picture(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tune_btxrd.data.readers.btxrd import TABLE_NAMES, annotation_folder, read_b
 from tune_btxrd.data.readers.btxrd_facts import ANNOTATIONS, ROWS, check_facts, is_complete
 from tune_btxrd.data.readers.channels import ChannelRequest
 from tune_btxrd.data.readers.class_folders import read_class_folders
+from tune_btxrd.data.readers.dicom_patients import with_patients
 from tune_btxrd.data.readers.file_rules import account
 from tune_btxrd.data.readers.folder_layout import is_class_folders
 from tune_btxrd.data.readers.label_columns import has_label_columns
@@ -41,6 +42,7 @@ def read_dataset(
     layout: str | None = None,
     event: int | None = None,
     channels: ChannelRequest | None = None,
+    header_groups: bool = True,
 ) -> Manifest:
     """The dataset in `data_dir`: with manifest.csv, a folder per class, BTXRD layout, or a label store. `notes` say what was
     done.
@@ -55,6 +57,7 @@ def read_dataset(
         layout: what the folders of a dataset without a table mean (`--layout`); None: decided by their names.
         event: of a label store: the last event that counts; None: all.
         channels: of volumes: which channels, and what of patients that lack one (`--channels`, `--missing-channel`).
+        header_groups: patients of DICOM headers are groups where the dataset names none (not with `--groups none`).
 
     Raises:
         DataError: in one line what is wrong with the folder and what mends it.
@@ -72,6 +75,7 @@ def read_dataset(
         manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
     if not table_only and not store:
         manifest = _noted(manifest, _account(manifest))
+        manifest = with_patients(manifest, are_groups=header_groups)
     if exclude:
         manifest = _without(manifest, manifest.spelled(exclude))
     return _watch(manifest, positive_class, own)

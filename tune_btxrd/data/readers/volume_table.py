@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from tune_btxrd.data.cache.decode import UnreadableError
-from tune_btxrd.data.cache.dicom_folder import patient_of
 from tune_btxrd.data.cache.volume_files import ENDINGS, is_volume_name, require_extra
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.channels import ONLY, ChannelRequest, Files
@@ -42,7 +40,7 @@ def read_volume_table(
     """The dataset in `root`; labels, centers, groups and further columns as for images (`table_folder.py`).
 
     A blank cell of a channel's column says that the patient lacks it. A column `mask` names the lesion's outline. Without a
-    column `group`, the PatientID of DICOM slices is the group.
+    column `group`, the patients of DICOM slices are groups (`dicom_patients.py`).
 
     Args:
         dataset: the manifest's short name.
@@ -70,7 +68,6 @@ def read_volume_table(
         volumes = tuple(zip(*found, strict=True))
         lacking = request.check(dict(zip(image_ids, volumes, strict=True)), channels, root, exclude)
         notes = (*notes, *lacking)
-    groups, group_notes = _groups(table, volumes)
     has_masks = MASK in table and not table_only
     masks = _files(finder, table, MASK, path, image_ids=image_ids, exclude=exclude) if has_masks else ()
     return Manifest(
@@ -82,10 +79,10 @@ def read_volume_table(
         class_names=labels.class_names,
         positive_class=labels.positive_class,
         centers=named_centers(table, path),
-        groups=groups,
+        groups=given_groups(table),
         table=typed_columns(table),
         annotations=(None,) * len(table),
-        notes=(*notes, *labels.notes, *group_notes, *finder.notes()),
+        notes=(*notes, *labels.notes, *finder.notes()),
         task=labels.task,
         channels=channels,
         volumes=volumes,
@@ -122,22 +119,3 @@ def _files(
             )
         found.append(file)
     return found
-
-
-def _groups(table: pd.DataFrame, volumes: tuple[Files, ...]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Given groups, else the PatientIDs of DICOM folders, and what to say of them."""
-    given = given_groups(table)
-    if given is not None:
-        return given, ()
-    patients = tuple(_patient(files) for files in volumes)
-    return (patients, ("Groups: the PatientID of the DICOM slices.",)) if any(patients) else (None, ())
-
-
-def _patient(files: Files) -> str:
-    folder = next((file for file in files if file is not None and file.is_dir()), None)
-    if folder is None:
-        return ""
-    try:
-        return patient_of(folder)
-    except UnreadableError:
-        return ""  # the decoder says what is wrong with it
