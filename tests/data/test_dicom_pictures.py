@@ -1,4 +1,4 @@
-"""DICOM images: pixels against pydicom's own functions, each way of storing them, views, and one line for what is no picture."""
+"""DICOM images: pixels against pydicom's own, each way of storing them, views, and one line for what is no picture."""
 
 import csv
 import struct
@@ -233,7 +233,7 @@ def test_a_packing_that_is_not_read_is_named() -> None:
     made.file_meta.TransferSyntaxUID = pydicom.uid.HTJ2K
     made.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(90)])
     made["PixelData"].is_undefined_length = True
-    with pytest.raises(dicom_files.NotAPictureError, match="not read .High-Throughput JPEG 2000"):
+    with pytest.raises(dicom_files.NotAPictureError, match=r"not read .High-Throughput JPEG 2000"):
         picture_of(content(made))
 
 
