@@ -25,6 +25,7 @@ ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 HEAD = 1024  # bytes of a file that tell what it is
 VERSION = 3  # of the decoder, see `decode.pixel_version`
 DICOMDIR = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"  # the class of an index of other files, in a file's first group
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # that of the file itself, and where it is missing the next
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 DATASET_START = 144  # bytes before what the length of the first group counts
 VALUE_KINDS = (b"CS", b"UI", b"UL", b"DA", b"TM", b"SH", b"LO", b"DT", b"AE", b"PN")  # of the elements that begin a header
@@ -51,8 +52,8 @@ class NotAPictureError(ValueError):
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins so is DICOM: `DICM` after 128 bytes, or an element of a header right away."""
-    return head[128:132] == b"DICM" or _is_headless(head)
+    """Whether a file that begins so is DICOM: `DICM` after 128 bytes and a header's element, or the element right away."""
+    return (head[128:132] == b"DICM" and head[132:134] in FIRST_GROUPS) or _is_headless(head)
 
 
 def may_be_dicom(path: Path) -> bool:
