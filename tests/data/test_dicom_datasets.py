@@ -81,9 +81,22 @@ def test_groups_that_a_table_names_hold(tmp_path: Path) -> None:
 
 def test_one_id_for_all_is_a_placeholder_and_studies_are_the_groups(tmp_path: Path) -> None:
     manifest = read_dataset(write_classes(tmp_path, patients="AAAAAA", studies="112233"))
-    assert len(set(manifest.groups)) == 3 and any(note.startswith(ONE_ID) for note in manifest.notes)
-    alone = read_dataset(write_classes(tmp_path / "x", patients="------", studies="111111"))
-    assert set(alone.groups) == {"patient-0001"}
+    assert set(manifest.groups) == {"study-0001", "study-0002", "study-0003"}
+    assert any(note.startswith(ONE_ID) for note in manifest.notes)
+
+
+@pytest.mark.parametrize(
+    ("patients", "studies", "said"),
+    [
+        ("ABCDEF", "123456", "no two DICOM headers name the same patient"),
+        ("AAAAAA", "123456", "no two DICOM headers name the same study"),
+        ("AAAAAA", "111111", ONE_ID),
+    ],
+)
+def test_headers_that_tell_nothing_apart_make_no_groups(tmp_path: Path, patients: str, studies: str, said: str) -> None:
+    """So the splits are those of the same pictures in files without a header."""
+    manifest = read_dataset(write_classes(tmp_path, patients, studies))
+    assert manifest.groups is None and any(said in note for note in manifest.notes)
 
 
 @pytest.mark.parametrize(

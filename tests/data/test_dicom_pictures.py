@@ -13,7 +13,7 @@ from PIL import Image
 from tests.support.dicoms import MARKS, dicom_dataset, drawn, write_dicom
 from tests.support.paths import ROOT
 from tune_btxrd.data.audit.headers import read_header
-from tune_btxrd.data.cache import dicom_files, dicom_picture
+from tune_btxrd.data.cache import dicom_files, dicom_packing, dicom_picture
 from tune_btxrd.data.cache.decode import UnreadableError, decode, pixel_version, read_size
 from tune_btxrd.data.cache.dicom_picture import dicom_picture as picture_of
 
@@ -226,6 +226,40 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated(monkeypatch: pytest.Mo
     monkeypatch.setattr(dicom_files, "MAX_FILE_BYTES", 16 * 2**20)
     with pytest.raises(dicom_files.NotAPictureError, match="more than 16 MiB when inflated"):
         picture_of(deflated_bomb())
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "marker", "place", "format_"),
+    [
+        ("rg3_leg_mono1_j2k_lossless.dcm", b"\xff\x4f\xff\x51", 8, ">II"),
+        ("cr_teeth_mono1_modalitylut_jpll.dcm", b"\xff\xc3", 5, ">HH"),
+        ("derived_jpegls_mono1_10bit.dcm", b"\xff\xf7", 5, ">HH"),
+        ("rsna_chest_mono2_jpegbaseline.dcm", b"\xff\xc0", 5, ">HH"),
+    ],
+)
+def test_packed_pixels_that_claim_another_size_are_refused_before_they_are_unpacked(
+    name: str, marker: bytes, place: int, format_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoders would allocate gigabytes; some end the process."""
+    data = bytearray((SHARED / name).read_bytes())
+    struct.pack_into(format_, data, data.index(marker) + place, 60_000, 60_000)
+    monkeypatch.setattr(dicom_packing, "CODECS", dict.fromkeys(dicom_packing.CODECS, "none"))
+    with pytest.raises(dicom_files.NotAPictureError, match=r"is damaged .its pixels cannot be decoded, ValueError"):
+        picture_of(bytes(data))
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_signed_pixels_that_are_packed_unsigned(bits: int) -> None:
+    import imagecodecs
+
+    pixels = np.arange(-40, 40, dtype=np.int16).reshape(8, 10)
+    packed = imagecodecs.jpegls_encode(pixels.view(np.uint16) & (2**bits - 1))
+    made = dicom_dataset(pixels, BitsStored=bits, HighBit=bits - 1, WindowCenter=0.5, WindowWidth=256)
+    made.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    made.PixelData = pydicom.encaps.encapsulate([packed])
+    made["PixelData"].is_undefined_length = True
+    assert np.array_equal(dicom_files.stored_pixels(dicom_files.read_dicom(content(made))), pixels)
 
 
 def test_a_packing_that_is_not_read_is_named() -> None:

@@ -1,4 +1,4 @@
-"""DICOM files: recognised by their first bytes; their header, and their stored pixels by one decoder per kind of packing.
+"""DICOM files: recognised by their first bytes; their header, and their pixels as they are stored.
 
 What pydicom warns of or raises may quote the header, and a header names a patient. So no text of it leaves this file:
 reasons are our words, numbers of pixels, and the kind of an exception.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tune_btxrd.data.cache.deep_pixels import MAX_FILE_BYTES, MAX_PIXELS
+from tune_btxrd.data.cache.dicom_packing import is_known, unpacked
 from tune_btxrd.errors import DataError
 
 ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
@@ -35,16 +36,6 @@ COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL
 PALETTE = "PALETTE COLOR"
 PHOTOMETRIC = (*GREYS, *COLOURS, PALETTE)
 PYDICOM = re.compile("pydicom")
-DECODERS = {  # transfer syntax -> the plugin of pydicom that decodes it, so that pixels do not depend on what is installed
-    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG Baseline
-    "1.2.840.10008.1.2.4.57": "gdcm",  # JPEG Lossless
-    "1.2.840.10008.1.2.4.70": "gdcm",
-    "1.2.840.10008.1.2.4.80": "gdcm",  # JPEG-LS
-    "1.2.840.10008.1.2.4.81": "gdcm",
-    "1.2.840.10008.1.2.4.90": "gdcm",  # JPEG 2000
-    "1.2.840.10008.1.2.4.91": "gdcm",
-    "1.2.840.10008.1.2.5": "pydicom",  # RLE
-}
 
 
 class NotAPictureError(ValueError):
@@ -81,11 +72,11 @@ def require_dicom(path: Path) -> None:
 
 
 def dicom_versions() -> str:
-    """What decides pixels beside the file: pydicom and the decoder for what is packed."""
+    """What decides pixels beside the file: pydicom, and the decoders of what is packed."""
+    import imagecodecs
     import pydicom
 
-    gdcm = importlib.util.find_spec("gdcm") and __import__("gdcm").Version.GetVersion()
-    return f"pydicom{pydicom.__version__}-gdcm{gdcm or 0}"
+    return f"pydicom{pydicom.__version__}-imagecodecs{imagecodecs.__version__}"
 
 
 def read_dicom(source: bytes | Path, *, pixels: bool = True) -> Any:
@@ -144,15 +135,13 @@ def stored_pixels(dataset: Any) -> np.ndarray:
 
     _be_quiet()
     syntax = dataset.file_meta.TransferSyntaxUID
-    decoder = DECODERS.get(str(syntax), "")
-    if syntax.is_encapsulated:
-        _require_decoder(str(syntax), decoder)
+    if syntax.is_encapsulated and not is_known(str(syntax)):
+        raise NotAPictureError(f"is packed in a way that is not read ({_packing(str(syntax))}): unpack it, e.g. by dcmdjpeg")
     _require_whole(dataset)
     try:
-        pixels = pixel_array(dataset, index=0, decoding_plugin=decoder)
+        return unpacked(dataset) if syntax.is_encapsulated else np.asarray(pixel_array(dataset, index=0))
     except Exception as error:  # as above
         raise NotAPictureError(f"is damaged (its pixels cannot be decoded, {type(error).__name__})") from None
-    return np.asarray(pixels)
 
 
 def require_one_picture(dataset: Any) -> None:
@@ -192,19 +181,6 @@ def _require_whole(dataset: Any) -> None:
         raise NotAPictureError(f"is damaged (its size cannot be told, {type(error).__name__})") from None
     if found < needed:
         raise NotAPictureError(f"is cut off ({found:,} of {needed:,} bytes of pixels)")
-
-
-def _require_decoder(syntax: str, decoder: str) -> None:
-    packing = _packing(syntax)
-    if not decoder:
-        raise NotAPictureError(f"is packed in a way that is not read ({packing}): unpack it first, e.g. by dcmdjpeg")
-    if decoder == "gdcm":
-        if importlib.util.find_spec("gdcm") is None:
-            raise NotAPictureError(f"is packed as {packing}, which needs python-gdcm (pip install 'tune-btxrd[dicom]')")
-        import gdcm
-
-        for silence in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):  # what it would say is our reason
-            silence()
 
 
 def _packing(syntax: str) -> str:

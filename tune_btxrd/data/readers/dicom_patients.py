@@ -21,7 +21,7 @@ IN_NAMES = (
     "of these files hold their patient's id, name or date of birth in their own name or a folder's, and names of files "
     "become ids of images, which results, tables and pictures show: rename them, or write a manifest.csv"
 )
-ONE_ID = "all DICOM files name the same patient, so the id was taken for a placeholder"
+ONE_ID = "All DICOM headers name the same patient, so the id was taken for a placeholder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,9 @@ def with_patients(manifest: Manifest, *, are_groups: bool = True) -> Manifest:
     found = _read(files)
     notes = list(_notes(manifest, found))
     if manifest.groups is None and are_groups:
-        keys, said = _keys(found)
-        groups = number_groups(keys)
-        if any(groups):
-            notes += [
-                *said,
-                f"Groups: {len(set(groups) - {''}):,} patients by DICOM headers, as numbers; their ids are kept nowhere.",
-            ]
-            manifest = dataclasses.replace(manifest, groups=groups)
+        groups, said = _groups(found)
+        notes.append(said)
+        manifest = dataclasses.replace(manifest, groups=groups)
     return dataclasses.replace(manifest, notes=(*manifest.notes, *notes))
 
 
@@ -78,7 +73,7 @@ def patient_of(file: Path) -> Patient:
     )
 
 
-def number_groups(keys: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def number_groups(keys: Sequence[Sequence[str]], noun: str = "patient") -> tuple[str, ...]:
     """A numbered group per image, "" where it has no key; images that share a key are in one group, also by others."""
     first_of: dict[str, int] = {}
     parent = list(range(len(keys)))
@@ -97,24 +92,31 @@ def number_groups(keys: Sequence[Sequence[str]]) -> tuple[str, ...]:
         if own:
             numbers.setdefault(root(row), len(numbers) + 1)
     width = max(4, len(str(len(numbers))))
-    return tuple(f"patient-{numbers[root(row)]:0{width}}" if own else "" for row, own in enumerate(keys))
+    return tuple(f"{noun}-{numbers[root(row)]:0{width}}" if own else "" for row, own in enumerate(keys))
 
 
-def _keys(found: Sequence[Patient]) -> tuple[list[list[str]], list[str]]:
-    """What decides each image's group, and what to say of it: patient and study; without a placeholder for all."""
-    patients = {item.patient for item in found if item.patient}
-    studies = {item.study for item in found if item.study}
-    is_placeholder = len(patients) == 1 and len(studies) > 1
+def _groups(found: Sequence[Patient]) -> tuple[tuple[str, ...] | None, str]:
+    """The group of each image, or None, and what to say of them. A placeholder for all is no patient and no study."""
+    total = sum(bool(item.patient or item.study) for item in found)
+    said, patients, studies = "", {item.patient for item in found}, {item.study for item in found}
+    if len(patients - {""}) == 1 and total > 1:
+        said, patients = f"{ONE_ID}. ", set()
+    if len(studies - {""}) == 1 and total > 1:
+        studies = set()
     keys = [
         [
-            *([f"patient {item.patient}"] if item.patient and not is_placeholder else []),
-            *([f"study {item.study}"] if item.study else []),
+            *([f"patient {item.patient}"] if item.patient and patients else []),
+            *([f"study {item.study}"] if item.study and studies else []),
         ]
         for item in found
     ]
-    return keys, [f"{ONE_ID}, and their {len(studies):,} studies are the groups (--groups none: no groups)."] if (
-        is_placeholder
-    ) else []
+    groups = number_groups(keys, "patient" if patients else "study")
+    count = len(set(groups) - {""})
+    if not total:
+        return None, "Groups: none, DICOM headers name no patient and no study."
+    if count == sum(map(bool, groups)):  # so that the splits are those of the same images in another format
+        return None, f"{said}Groups: none, no two DICOM headers name the same {'patient' if patients else 'study'}."
+    return groups, f"{said}Groups: {count:,} {'patients' if patients else 'studies'} by DICOM headers, as numbers."
 
 
 def _notes(manifest: Manifest, found: Sequence[Patient]) -> Iterator[str]:
