@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,9 +70,9 @@ def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = cache_module.decode
 
-    def counted(path: Path, image_size: int, *, sha256: str | None = None) -> Decoded:
+    def counted(path: Path, image_size: int, **options: Any) -> Decoded:
         names.append(path.name)
-        return real(path, image_size, sha256=sha256)
+        return real(path, image_size, **options)
 
     monkeypatch.setattr(cache_module, "decode", counted)
     return names
