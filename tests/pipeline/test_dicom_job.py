@@ -83,12 +83,15 @@ def test_numbers_are_those_of_the_pngs_and_nothing_of_the_patient_is_left(
     store = str(home / "results" / "store.db")
     assert main(["labels", "init", store, "--labels", "a,b"]) == 0
     assert main(["labels", "add", store, str(home / "dicom")]) == 0
-    assert main(["labels", "export", store, str(home / "results" / "labels.csv")]) == 0
+    table = home / "results" / "labels.csv"
+    table.write_text("path,label:a,label:b\n../dicom/u/00.dcm,1,0\n../dicom/v/01.dcm,0,1\n")
+    assert main(["labels", "import", store, str(table)]) == 0
+    assert main(["labels", "export", store, str(home)]) == 0
 
     said = capfd.readouterr()
     assert "broken.dcm" in said.out + said.err and "is cut off" in said.out + said.err
     texts = {"terminal": f"{said.out}{said.err}{caplog.text}".encode()}
-    left = [path for folder in ("results", "cache") for path in (home / folder).rglob("*")]
+    left = [home / "manifest.csv", *(path for folder in ("results", "cache") for path in (home / folder).rglob("*"))]
     texts |= {str(path): path.read_bytes() for path in left if path.is_file()} | {str(path): b"" for path in left}
     assert len(texts) > 20
     for place, text in texts.items():
