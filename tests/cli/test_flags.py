@@ -33,6 +33,7 @@ import tune_btxrd.pipeline.score_store
 import tune_btxrd.pipeline.start
 from tests.support.reports import make_search
 from tune_btxrd.cli import verbs
+from tune_btxrd.cli.flags import read_window
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import VERBS, Parser, build_parser, parse_words
 from tune_btxrd.cli.submit import entrypoint
@@ -89,6 +90,7 @@ VALUES = {
     "--key": "effusion=e",
     "--cpus-per-trial": "2",
     "--phantom-size": "128",
+    "--window": "-600,1500",
     "--group-table": "groups.csv",
 }
 
@@ -278,3 +280,8 @@ def test_how_much_is_said_is_as_asked(there: Path, monkeypatch: pytest.MonkeyPat
     for word in ([], ["--quiet"], ["--verbose"]):
         call_of("search", *word)
     assert levels == [0, -1, 1]
+
+
+@pytest.mark.parametrize("words", [["--window", "-600,1500"], ["--window=-600,1500"]])
+def test_a_window_may_lie_below_zero(words: list[str]) -> None:
+    assert read_window(parse_words(["prepare", "--data", "x", *words]).window) == (-600.0, 1500.0)

@@ -25,6 +25,7 @@ UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 SETTINGS = ("trials", "epochs", "confirm", "seed")  # of the whole search
 HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")  # those with a flag of their own
 TALK = ("quiet", "verbose")
+NUMBER = r"(\d+\.?\d*|\.\d+)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +33,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+        self._negative_number_matcher = re.compile(
+            rf"-{NUMBER}(,-?{NUMBER})*$"
+        )  # argparse takes `--window -600,1500` for flags
 
     def error(self, message: str) -> NoReturn:
         """Raises: ConfigError, always."""
