@@ -78,4 +78,4 @@ def _as_declared(pixels: np.ndarray, *, bits: int, is_signed: bool) -> np.ndarra
     if is_signed:
         sign = 1 << (bits - 1)
         wide = (wide ^ sign) - sign
-    return wide.astype(np.dtype(f"{'i' if is_signed else 'u'}{pixels.dtype.itemsize}"))
+    return np.asarray(wide.astype(np.dtype(f"{'i' if is_signed else 'u'}{pixels.dtype.itemsize}")))
