@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 from tests.support.searches import SPACE
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.pipeline.together import check_models
+from tune_btxrd.pipeline.together import check_models, model_choices
 from tune_btxrd.search.space.spec import SearchSpec
 
 BACKBONES = SPACE.replace("  dropout:", "  backbone: {choices: [resnet50, BACKBONE]}\n  dropout:").replace(
@@ -23,6 +23,17 @@ def test_a_choice_of_the_space_that_does_not_fit_the_side_is_refused() -> None:
     spec = SearchSpec.from_text(BACKBONES.replace("BACKBONE", "vit_tiny_patch16_224"))
     with pytest.raises(ConfigError, match="vit_tiny_patch16_224 takes 224 px and got image_size=64: --image-size 224"):
         check_models(spec.override({}, {"image_size": 64}))
+
+
+def test_dropout_and_stages_are_asked_of_the_backbones_that_can_meet_them() -> None:
+    text = BACKBONES.replace("BACKBONE", "test_vit").replace("backbone: resnet50}", "backbone: resnet50, stages: one}")
+    text = text.replace("start:", "  stages: {choices: [one, two_phase], when: {backbone: resnet50}}\nstart:")
+    found = model_choices(SearchSpec.from_text(text).override({"epochs": 12}, {"image_size": 64}))
+    assert {(item.backbone, item.has_dropout, item.is_staged) for item in found} == {
+        *(("resnet50", drops, staged) for drops in (False, True) for staged in (False, True)),
+        ("test_vit", False, False),
+        ("test_vit", True, False),
+    }
 
 
 def test_weights_are_looked_for_and_fitted_under_every_backbone(tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path):
         pretrained_tensors(model, BACKBONE, str(tmp_path / "absent.pt"))
 
 
+def test_bits_that_changed_and_numbers_that_are_none_are_refused(tmp_path: Path):
+    model, tensors = timm.create_model(BACKBONE, num_classes=3), source()
+    path = Path(write(tmp_path / "flipped.pt", tensors))
+    data = bytearray(path.read_bytes())
+    at = bytes(data).index(tensors["conv_stem.weight"].numpy().tobytes())
+    data[at + 3] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="is not what was written: bits have changed"):
+        pretrained_tensors(model, BACKBONE, str(path))
+    tensors["conv_stem.weight"][0, 0, 0, 0] = torch.nan
+    for name in ("nan.pt", "nan.safetensors"):
+        with pytest.raises(ConfigError, match=r"Weights must be finite, but conv_stem\.weight in .* is not"):
+            pretrained_tensors(model, BACKBONE, write(tmp_path / name, tensors))
+    old = tmp_path / "before_1_6.pt"  # no zip, and so without checksums
+    torch.save(source(), old, _use_new_zipfile_serialization=False)
+    pretrained_tensors(model, BACKBONE, str(old))
+
+
 def test_no_network_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch):
     released = threading.Event()
 

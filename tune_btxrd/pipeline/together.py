@@ -18,7 +18,7 @@ from tune_btxrd.search.space.effects import batch_notes, config_notes, space_not
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.models.names import (
-    ANY_SIZE,
+    ANY_CONFIG,
     ModelChoice,
     check_backbone,
     is_volume_backbone,
@@ -27,6 +27,7 @@ from tune_btxrd.training.models.names import (
 )
 
 MODEL_NAMES = ("backbone", "head", "image_size", "weights", "stem_stride")
+STAGING = ("stages", "backbone_share", "epochs")
 
 
 def check_models(trained: SearchSpec | TrainConfig) -> None:
@@ -36,22 +37,37 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
         ConfigError: no such backbone, no file of weights, or two settings that do not fit.
     """
     check_capture(trained)
-    asked = (*MODEL_NAMES, "pretrained", "checkpointing")
-    values = combinations(trained, asked) if isinstance(trained, SearchSpec) else [asdict(trained)]
-    for config in values:
+    for config in _values(trained):
         check_backbone(config["backbone"])
         if config["weights"] is not None:
             _check_weights(Path(config["weights"]), config["backbone"])
         _check_volumes(config)
     choices = {
-        ModelChoice(**{name: config[name] for name in MODEL_NAMES})
-        for config in values
-        if config["weights"] is not None or not (config["backbone"] in ANY_SIZE or is_volume_backbone(config["backbone"]))
+        item
+        for item in model_choices(trained)
+        if item.weights is not None or not (item.backbone in ANY_CONFIG or is_volume_backbone(item.backbone))
     }
     if choices:  # timm brings torch: a process of its own keeps both out of the driver
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             for note in pool.submit(_check_fit, choices).result():
                 tell(note)
+
+
+def model_choices(trained: SearchSpec | TrainConfig) -> set[ModelChoice]:
+    """Every model that a search, or one config, can train."""
+    return {
+        ModelChoice(
+            **{name: config[name] for name in MODEL_NAMES},
+            has_dropout=config["dropout"] > 0,
+            is_staged=TrainConfig(**{name: config[name] for name in STAGING}).is_staged,
+        )
+        for config in _values(trained)
+    }
+
+
+def _values(trained: SearchSpec | TrainConfig) -> list[dict[str, Any]]:
+    asked = (*MODEL_NAMES, *STAGING, "dropout", "pretrained", "checkpointing")
+    return combinations(trained, asked) if isinstance(trained, SearchSpec) else [asdict(trained)]
 
 
 def check_samples(trained: SearchSpec | TrainConfig, channels: Sequence[str]) -> None:

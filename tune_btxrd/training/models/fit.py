@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from tune_btxrd.errors import ConfigError, first_line
+from tune_btxrd.training.models.layers import parts_of
 from tune_btxrd.training.models.names import ModelChoice, is_volume_backbone
-from tune_btxrd.training.models.shell import create
+from tune_btxrd.training.models.shell import MARK, create, dropout_places
 from tune_btxrd.training.models.weights import pretrained_tensors, taken_tensors
 
 DEFAULT_SIDE = 224
@@ -30,13 +31,15 @@ def check_fit(choices: Iterable[ModelChoice], *, num_classes: int) -> list[str]:
 def _check(choice: ModelChoice, num_classes: int) -> list[str]:
     if is_volume_backbone(choice.backbone):
         return _check_volumes(choice, num_classes)
-    try:
-        with torch.device("meta"):
-            model = create(choice.backbone, num_classes, head=choice.head).eval()
-    except RuntimeError as error:  # an unknown tag of weights, an architecture that needs more than its name
+    with torch.device("meta"):
+        model = create(choice.backbone, num_classes, head=choice.head, drop_rate=MARK).eval()
+    if choice.has_dropout and not dropout_places(model):
         raise ConfigError(
-            f"timm must be able to build {choice.backbone}, but cannot ({first_line(error)}): choose another."
-        ) from error
+            f"`dropout` must be 0 with {choice.backbone}, which has none before its classifier: set it to 0, or choose "
+            "another backbone."
+        )
+    if choice.is_staged:
+        parts_of(model)
     if choice.weights is not None:
         pretrained_tensors(model, choice.backbone, choice.weights)
     if (reason := _misfit(model, choice.image_size)) is None:

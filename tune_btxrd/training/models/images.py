@@ -5,7 +5,7 @@ import difflib
 import timm
 from torch import nn
 
-from tune_btxrd.errors import ConfigError
+from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.training.models.heads import HEADS
 
 
@@ -23,9 +23,8 @@ def create_images_model(backbone: str, num_classes: int, *, head: str = "linear"
         near = difflib.get_close_matches(backbone, timm.list_models(), n=1)
         cure = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them."
         raise ConfigError(f"`backbone` must be a timm model, but got {backbone!r}: {cure}")
-    model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, in_chans=3, drop_rate=drop_rate)
-    assert isinstance(model, nn.Module)
-    old = model.get_classifier()  # type: ignore[operator]  # every timm model has it
+    model = _built(backbone, num_classes, drop_rate)
+    old = model.get_classifier()  # type: ignore[operator]  # every classifier of timm has it
     if head == "linear":
         if isinstance(old, nn.Linear):
             old.reset_parameters()
@@ -35,6 +34,20 @@ def create_images_model(backbone: str, num_classes: int, *, head: str = "linear"
     path: str = model.pretrained_cfg["classifier"]  # type: ignore[index, assignment]  # timm's plain data
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, HEADS[head](old.in_features, num_classes, drop_rate))
+    return model
+
+
+def _built(backbone: str, num_classes: int, drop_rate: float) -> nn.Module:
+    """timm's model. Raises: ConfigError where an architecture needs more than its name, or classifies nothing."""
+    try:
+        model = timm.create_model(backbone, pretrained=False, num_classes=num_classes, in_chans=3, drop_rate=drop_rate)
+    except (RuntimeError, TypeError, ValueError) as error:  # an unknown tag of weights, a size to be said, an encoder
+        raise ConfigError(
+            f"timm must be able to build {backbone}, but cannot ({first_line(error)}): choose another."
+        ) from error
+    if not hasattr(model, "get_classifier"):
+        raise ConfigError(f"`backbone` must be a classifier, but timm's {backbone} is none: choose another.")
+    assert isinstance(model, nn.Module)
     return model
 
 

@@ -12,7 +12,7 @@ from tune_btxrd.errors import ConfigError
 
 REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 DEPRECATED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
-ANY_SIZE = frozenset(  # of images: take every side that `image_size` allows and every head (a test asks timm)
+ANY_CONFIG = frozenset(  # of images: take every `image_size`, `head`, `dropout` and `stages` (a test asks timm)
     ("efficientnet_b0", "resnet50", "mobilenetv3_small_100", "test_efficientnet", "test_resnet")
 )
 
@@ -23,13 +23,19 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")  # of files of weights in a f
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """What decides whether a model can be built and run (see `fit.check_fit`)."""
+    """What decides whether a model can be built, run and trained (see `fit.check_fit`).
+
+    Attributes:
+        has_dropout: `dropout` above 0; is_staged: see `TrainConfig.is_staged`.
+    """
 
     backbone: str
     head: str
     image_size: int
     weights: str | None = None
     stem_stride: int = 1
+    has_dropout: bool = False
+    is_staged: bool = False
 
 
 def is_volume_backbone(name: str) -> bool:

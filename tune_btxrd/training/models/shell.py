@@ -14,7 +14,7 @@ from tune_btxrd.training.models.images import create_images_model, normalization
 from tune_btxrd.training.models.kernels import use_fast_kernels
 from tune_btxrd.training.models.names import is_volume_backbone
 
-_MARK = 0.123456789  # a drop rate that nothing else has: finds where timm puts drop_rate in this backbone
+MARK = 0.123456789  # a drop rate that nothing else has: finds where timm puts drop_rate in this backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +92,24 @@ def build_shell(
 ) -> Shell:
     """A shell for this backbone; the global generator does not move. Raises: ConfigError as `create`."""
     with seeded(0, device):
-        model = create(backbone, num_classes, head=head, drop_rate=_MARK, channels=channels, stem_stride=stem_stride)
+        model = create(backbone, num_classes, head=head, drop_rate=MARK, channels=channels, stem_stride=stem_stride)
     use_fast_kernels(model, device)
     kind = serving(backbone)
     mean, std = level_normalization(channels or 1) if is_volume_backbone(backbone) else normalization(model)
-    places = [
+    places = dropout_places(model)
+    model.to(device=device, memory_format=kind.memory_format(device))  # type: ignore[call-overload]  # known to torch, not its stubs
+    return Shell(model=model, dropout_places=places, mean=mean, std=std)
+
+
+def dropout_places(model: nn.Module) -> tuple[tuple[nn.Module, str, float], ...]:
+    """See `Shell.dropout_places`, of a model that was made with `drop_rate=MARK`."""
+    return tuple(
         (module, name, share)
         for module in model.modules()
         for name in ("drop_rate", "p")
         for share in (1.0, 0.5)
-        if getattr(module, name, 0) == _MARK * share
-    ]
-    model.to(device=device, memory_format=kind.memory_format(device))  # type: ignore[call-overload]  # known to torch, not its stubs
-    return Shell(model=model, dropout_places=tuple(places), mean=mean, std=std)
+        if getattr(module, name, 0) == MARK * share
+    )
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

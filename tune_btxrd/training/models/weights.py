@@ -5,6 +5,7 @@ import http.client
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,7 @@ def taken_tensors(model: nn.Module, backbone: str, file: str | None) -> Taken:
             f"{len(places) - len(missing)} of its {len(places)} tensors: {_why(absent, odd, found, wanted)}. "
             "Change --backbone, or name its own file."
         )
-    for name in (name for name in places if name not in missing):
-        if found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
-            raise ConfigError(f"Weights must be finite, but {name} in {path} is not: use another file.")
+    _require_finite({name: found[name] for name in places if name not in missing}, path)
     kept = {name: value for name, value in found.items() if name in wanted and name not in missing}
     return Taken(
         tensors={name: kept[name].to(value.dtype) if name in kept else value.clone() for name, value in wanted.items()},
@@ -199,6 +198,8 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        if odd := _changed_record(path):
+            raise ValueError(f"{odd} is not what was written: bits have changed")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise anything, from EOFError to UnpicklingError
         reason = first_line(error)
@@ -209,6 +210,20 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
         raise ConfigError(f"`--weights` must hold named tensors, but {path} holds none: give a state dict.")
     return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _changed_record(path: Path) -> str | None:
+    """The first record of a zip that its checksum does not fit. Files of torch before 1.6 are none and have no checksums."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _require_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ConfigError(f"Weights must be finite, but {name} in {source} is not: use another file.")
 
 
 def _fitting(tensors: Mapping[str, Tensor], model: nn.Module, *, source: str) -> dict[str, Tensor]:
@@ -228,4 +243,5 @@ def _fitting(tensors: Mapping[str, Tensor], model: nn.Module, *, source: str) ->
     extra = [name for name in found if name not in wanted and not name.startswith(head)]
     if extra:
         raise ConfigError(f"Weights must be of this backbone, but {source} also has {extra[0]!r}: change --backbone.")
+    _require_finite({name: found[name] for name in wanted if name in found}, source)
     return {name: found[name].to(value.dtype) if name in found else value.clone() for name, value in wanted.items()}
