@@ -145,7 +145,7 @@ def test_mlflow_holds_parent_children_params_and_metrics_also_after_a_kill(tmp_p
     assert set(children) == set(record.trials)
     for label, trial in record.trials.items():
         run = children[label]
-        assert (run.data.tags["tune_btxrd.state"], run.info.run_name) == (trial.state, f"trial {label}")
+        assert (run.data.tags["tune_btxrd.state"], run.info.run_name) == (trial.state_words, f"trial {label}")
         assert run.data.params["dropout"] == str(trial.config["dropout"])
         history = client.get_metric_history(run.info.run_id, "val_loss")
         assert [(m.step, m.value) for m in history] == [(row["epoch"], row["val_loss"]) for row in trial.epochs]

@@ -220,6 +220,7 @@ def test_tables_hold_every_trial_and_epoch_under_the_contracts_names(tmp_path: P
     assert list(table["trial"]) == ["0", "1", "1r2"] and list(table["role"]) == ["search", "search", "confirm"]
     row = table.iloc[1]
     assert (row["state"], row["epochs"], row["best_epoch"], row["objective"], row["seconds"]) == ("complete", 3, 2, 0.7, 3.5)
+    assert table.iloc[0]["state"] == "stopped early"  # in the words of every other place
     assert row["val_loss"] == 0.7 and row["lr"] == 1e-3 and row["val_recall_malignant"] == 0.5
     epochs = epochs_table(record)
     contract = "epoch,train_loss,val_loss,val_acc,val_recall_normal,val_recall_benign,val_recall_malignant,lr"

@@ -13,7 +13,7 @@ from tune_btxrd.errors import ResultError, TuneBtxrdError
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.pace import progress_of
-from tune_btxrd.search.record import SETTINGS_FILE, best_trial, read_search, state_counts, states_line
+from tune_btxrd.search.record import SETTINGS_FILE, STATE_WORDS, best_trial, read_search, state_counts, states_line
 from tune_btxrd.search.tables import refresh_tables
 
 
@@ -23,7 +23,7 @@ class Listed:
 
     Attributes:
         state: "running", "finished", "interrupted", "training" (verb `train`) or "damaged"; problem: what is damaged.
-        trials: state -> how many of them; best: label of the best trial so far, and its score in words.
+        trials: state in words -> how many of them; best: label of the best trial so far, and its score in words.
         changed: seconds since 1970.
     """
 
@@ -105,7 +105,7 @@ def _listed(folder: Path, changed: float) -> Listed:
         state=state,
         shown=f"{state}: {states_line(record.search_trials)}",
         changed=changed,
-        trials=state_counts(record.search_trials),
+        trials={STATE_WORDS[state]: count for state, count in state_counts(record.search_trials).items()},
         best=best.label if best else None,
         best_score=best.shown if best else None,
     )

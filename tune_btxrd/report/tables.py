@@ -152,12 +152,8 @@ def trial_sheet(material: Material) -> Sheet | None:
     score = f"best {material.monitor.label}"
     frame = frame.rename(columns={"objective": score, material.recall: recall, "best_epoch": "best epoch"})
     formats: dict[str, Callable[[Any], str]] = dict.fromkeys(params, short)
-    formats |= {score: _four, recall: _two, "seconds": _whole, "state": _state}
+    formats |= {score: _four, recall: _two, "seconds": _whole}
     return Sheet(name="trials", title="All trials", frame=frame, formats=formats)
-
-
-def _state(state: str) -> str:
-    return STATE_WORDS[state]
 
 
 def _importance_sheet(found: Importances | None) -> Sheet | None:

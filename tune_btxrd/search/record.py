@@ -13,7 +13,6 @@ from tune_btxrd.monitor import MONITORS, Monitor
 from tune_btxrd.search.events import END_STATES, EpochRow, Event, EventError, check_event
 from tune_btxrd.search.journal import JournalReader, damaged_line
 
-STATES = ("running", "paused", *END_STATES)
 STATE_WORDS = {  # state on disk -> what a person reads, in every place
     "complete": "complete",
     "pruned": "stopped early",
@@ -36,7 +35,7 @@ class TrialRecord:
         role: "search" or "confirm".
         of, repeat: for a confirmation trial, the trial it repeats and which repeat it is; else None.
         config: the complete config. `params`: the searched values alone.
-        state: one of STATES; reason: why it ended so, in words.
+        state: one of STATE_WORDS; reason: why it ended so, in words.
         epochs: one row per epoch, in order, with the names of `epochs.csv`.
         notes: what happened to it on its way: a failure that was retried, a damaged checkpoint.
         promotions: epochs of the rungs that it was let go past (`scheduler: promote`).

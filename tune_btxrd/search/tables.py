@@ -18,7 +18,7 @@ REST = 20  # times as long as a writing took, before the next
 
 
 def trials_table(record: SearchRecord) -> pd.DataFrame:
-    """One row per trial: label, role, state, reason, epochs, best epoch and its values, hyperparameters, seconds."""
+    """One row per trial: label, role, state in words, reason, epochs, best epoch, its values, hyperparameters, seconds."""
     rows = []
     for trial in [*record.search_trials, *record.confirmations]:
         best = {name: value for name, value in (trial.best or {}).items() if name.startswith("val_")}
@@ -26,7 +26,7 @@ def trials_table(record: SearchRecord) -> pd.DataFrame:
             {
                 "trial": trial.label,
                 "role": trial.role,
-                "state": trial.state,
+                "state": trial.state_words,
                 "reason": trial.reason,
                 "epochs": len(trial.epochs),
                 "best_epoch": trial.best["epoch"] if trial.best else None,

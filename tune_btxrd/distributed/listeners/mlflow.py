@@ -107,7 +107,7 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
             self._client.log_batch(run, metrics=[metric for row in rows for metric in _metrics(row)])
             self._sent[trial.label] = rows[-1]["epoch"]
         if has_ended:
-            self._client.set_tag(run, STATE, trial.state)
+            self._client.set_tag(run, STATE, trial.state_words)
             self._client.set_tag(run, REASON, trial.reason[:500])
             self._client.set_terminated(run, STATUS[trial.state])
             self._ended.add(trial.label)

@@ -10,7 +10,7 @@ from typing import Any
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.monitor import Monitor
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.record import STATES, SearchRecord, TrialRecord
+from tune_btxrd.search.record import STATE_WORDS, SearchRecord, TrialRecord
 
 PREFIX = "tune_btxrd_"
 PER_SLOT = {
@@ -70,8 +70,8 @@ class Gauges(Listener):
 
     def _tell_states(self) -> None:
         trials: list[Any] = list(self.record.trials.values())
-        for state in STATES:
-            self.states.set(sum(trial.state == state for trial in trials), {"state": state})
+        for state, words in STATE_WORDS.items():
+            self.states.set(sum(trial.state == state for trial in trials), {"state": words})
 
 
 class Lanes:
