@@ -35,7 +35,7 @@ from tune_btxrd.search.study import OPTUNA_STATES
 from tune_btxrd.search.study_database import open_storage
 
 KINDS = ("driver", "worker", "node")
-TRIALS, PATIENCE = 5, 120.0  # trials per search; seconds without a sign of life that count as hanging
+TRIALS, PATIENCE = 5, 300.0  # trials per search; seconds without a sign of life that count as hanging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ def _disagreements(folder: Path, record: SearchRecord) -> list[str]:
     with (folder / "trials.csv").open() as file:
         table = [(row["trial"], row["state"], int(row["epochs"])) for row in csv.DictReader(file)]
     wrong = [] if told == lived else ["the study differs from the journal"]
-    expected = [(t.label, t.state, len(t.epochs)) for t in record.search_trials]
+    expected = [(t.label, t.state_words, len(t.epochs)) for t in record.search_trials]
     return wrong if table == expected else [*wrong, "trials.csv differs from the journal"]
 
 
@@ -201,10 +201,12 @@ def start(folder: Path, case: Case, arena: Arena | None, *, real: bool = False, 
 
 def reached(journal: Path, line: int, driver: "subprocess.Popen[str]") -> bool:
     """Waits for the journal to have so many lines; False where the driver ended before."""
-    limit = time.monotonic() + PATIENCE
-    while not journal.is_file() or journal.read_bytes().count(b"\n") < line:
+    lines, limit = -1, 0.0
+    while (known := journal.read_bytes().count(b"\n") if journal.is_file() else 0) < line:
         if driver.poll() is not None:
             return False
+        if known > lines:
+            lines, limit = known, time.monotonic() + PATIENCE
         if time.monotonic() > limit:
             driver.kill()
             raise TimeoutError(f"no line {line} in {journal} after {PATIENCE:.0f} s")

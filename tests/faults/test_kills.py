@@ -76,7 +76,7 @@ def test_sigterm_saves_the_state_and_says_how_to_go_on(arena: Arena, whole: Path
     driver = kill.start(folder, UNHARMED, arena)
     assert kill.reached(folder / kill.FILE, 7, driver)
     driver.send_signal(signal.SIGTERM)
-    shown, _ = driver.communicate(timeout=60)
+    shown, _ = driver.communicate(timeout=kill.PATIENCE)
     assert driver.returncode == 143 and "Go on with" in shown and "Traceback" not in shown
     assert (folder / "trials.csv").is_file() and len(read_search(folder).sessions) == 1
     assert kill.play(UNHARMED, folder, arena) == ([], 0) and kill.facts(folder) == kill.facts(whole)

@@ -33,6 +33,14 @@ def listening(process: Any) -> set[str]:
     return found
 
 
+def is_alive(process: Any) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_the_local_raylet_dies_and_the_driver_ends_with_the_command_to_go_on(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,10 +55,12 @@ def test_the_local_raylet_dies_and_the_driver_ends_with_the_command_to_go_on(
     process = psutil.Process(driver.pid)
     assert listening(process) == {"127.0.0.1"}
     (raylet,) = [child for child in process.children(recursive=True) if child.name() == "raylet"]
+    agents = raylet.children()
     raylet.kill()
-    shown, _ = driver.communicate(timeout=120)
+    shown, _ = driver.communicate(timeout=kill.PATIENCE)
     assert driver.returncode == 2 and "Traceback" not in shown
     assert "Ray's sockets go to /tmp/ray" in shown and "its raylet ended" in shown and "Go on with" in shown
+    assert len(agents) >= 2 and not [agent for agent in agents if is_alive(agent)]
     assert all(trial.state != "failed" for trial in read_search(folder).search_trials)
     assert kill.play(CASE, folder, arena) == ([], 0)
 
@@ -89,5 +99,5 @@ def test_ray_that_does_not_start_is_one_line_with_its_cure(tmp_path: Path) -> No
         command = [sys.executable, "-c", program]
         started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=ROOT))
     for process, cure in zip(started, cures.values(), strict=True):
-        shown, _ = process.communicate(timeout=120)
+        shown, _ = process.communicate(timeout=kill.PATIENCE)
         assert shown.startswith("Ray must start on this machine, but: ") and shown.strip().endswith(cure)

@@ -145,7 +145,7 @@ def test_a_search_on_a_full_disk_ends_with_one_line_and_goes_on(arena: Arena, tm
     assert kill.reached(folder / kill.FILE, 6, driver)
     size = (folder / kill.FILE).stat().st_size
     resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (size + 100, size + 100))
-    shown, _ = driver.communicate(timeout=120)
+    shown, _ = driver.communicate(timeout=kill.PATIENCE)
     assert driver.returncode == 2 and re.search(r"^tune-btxrd: .* must be writable", shown, flags=re.MULTILINE)
     assert "--resume" in shown
     assert kill.play(kill.Case(seed=0, slots=1, kills=()), folder, arena) == ([], 0)

@@ -1,6 +1,7 @@
 """Start of Ray: on loopback alone where it runs here, errors in one line, a watch over its processes."""
 
 import functools
+import importlib
 import logging
 import os
 import re
@@ -8,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def watched() -> Iterator[None]:
         watch.close()
 
 
+def _children(node: Any) -> list[Any]:
+    """The processes that the raylet of a Ray node started here has started itself, by psutil, which Ray brings along."""
+    psutil = importlib.import_module("psutil")
+    return [child for ray in node.all_processes.get("raylet", ()) for child in psutil.Process(ray.process.pid).children()]
+
+
 class _Watch:
     """A thread that interrupts the main thread when one of Ray's processes has ended."""
 
@@ -140,6 +147,7 @@ class _Watch:
         import ray
 
         self._node: Any = ray._private.worker._global_node
+        self._agents = _children(self._node)
         self.ended: str | None = None
         self._closing = threading.Event()
         self._timer: threading.Timer | None = None
@@ -153,6 +161,14 @@ class _Watch:
         self._closing.set()
         if self._timer is not None:
             self._timer.cancel()
+        if self.ended:
+            self._end_agents()
+
+    def _end_agents(self) -> None:
+        """Ends what the raylet started: without it, its agents would go on for some 20 seconds."""
+        for agent in self._agents:
+            with suppress(Exception):  # gone already
+                agent.kill()  # which makes sure that the number is still this process's
 
     def _run(self) -> None:
         while not self._closing.wait(WATCH_SECONDS):
@@ -165,6 +181,7 @@ class _Watch:
                 return
 
     def _force(self) -> None:
+        self._end_agents()
         sys.stderr.write(f"tune-btxrd: {self.line} {advice() or 'Everything reported is saved: --resume goes on.'}\n")
         sys.stderr.flush()
         os._exit(SurroundingsError.exit_code)
