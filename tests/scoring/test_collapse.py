@@ -33,7 +33,9 @@ def test_warnings_by_hand():
     assert "may be chance" in of(row("macro_auc", 0.6, 0.5, 0.7))[0]
     assert "worse than chance" in of(row("auc", 0.38, 0.30, 0.46, **{"class": "M"}))[0]
     assert of(row("auc", 0.38, 0.30, 0.46, **{"class": "other"})) == []
-    assert of(row("macro_auc", 0.5, math.nan, math.nan, interval=NOT_ESTIMABLE)) == []
+    for value in (0.5, 0.9):  # of a model that says the same of every image; of one judged on a few
+        assert "may be chance: it has no" in of(row("macro_auc", value, math.nan, math.nan, interval=NOT_ESTIMABLE))[0]
+    assert of(row("macro_auc", 1.0, math.nan, math.nan, interval=NOT_ESTIMABLE)) == []
     assert "lies below chance" in of(row("macro_auc", 0.39, math.nan, math.nan, interval=NOT_ESTIMABLE))[0]
     exact = Proportion(found=2, asked=44).clopper_pearson
     found = of(
@@ -42,6 +44,14 @@ def test_warnings_by_hand():
     assert found[0] == "sensitivity M 0.045 (0.006-0.155, 2/44) lies below 0.5: the model misses more than it finds."
     assert "validation promised 0.550" in found[1]
     assert of(row("sensitivity", 0.6, 0.4, 0.8, **{"class": "M", "validation": 0.7})) == []
+
+
+def test_a_class_of_which_none_is_found_is_said_whichever_it_is():
+    few = Proportion(found=0, asked=2).clopper_pearson
+    for name in ("M", "other"):
+        (line,) = of(row("sensitivity", 0.0, few.low, few.high, **{"class": name, "found": 0, "asked": 2}))
+        assert line == f"sensitivity {name} 0.000 (0.000-0.842, 0/2): the model finds none of them."
+    assert of(row("sensitivity", math.nan, math.nan, math.nan, **{"class": "other", "found": 0, "asked": 0})) == []
 
 
 def test_the_hand_made_config_is_not_warned_of():

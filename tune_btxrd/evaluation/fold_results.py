@@ -21,6 +21,7 @@ from tune_btxrd.scoring.folds import fold_table
 from tune_btxrd.scoring.intervals import REPLICATES, Interval, draw_weights
 from tune_btxrd.scoring.metrics import HIGHEST, Metric
 from tune_btxrd.scoring.score_tables import Judged, judge, score_table
+from tune_btxrd.tasks.record import shown
 
 SEED = 42  # of the bootstrap
 OUT_OF_FOLD = "out_of_fold"
@@ -45,8 +46,8 @@ class FoldResult:
         """One line: mean, sd and interval over folds, and the value out of fold with its own interval."""
         rows = self.table.set_index("fold")[column]
         mean, sd, low, high = (rows[name] for name in ("mean", "sd", "low", "high"))
-        own = f"{self.pooled.point[metric]:.3f} ({self.pooled.interval(metric)})"
-        over = f"{mean:.3f} +- {sd:.3f} over folds (corrected 95 % interval: {Interval(low, high)})"
+        own = f"{shown(self.pooled.point[metric], 3)} ({self.pooled.interval(metric)})"
+        over = f"{shown(mean, 3)} +- {shown(sd, 3)} over folds (corrected 95 % interval: {Interval(low, high)})"
         return f"{column}: {over}; out of fold {own}"
 
     def lines(self, manifest: Manifest) -> list[str]:

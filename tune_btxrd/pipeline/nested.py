@@ -25,6 +25,7 @@ from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.search.selection.winner import Selection
+from tune_btxrd.tasks.record import shown
 
 FOLDER = "nested"  # in `checkpoints/<name>`
 SHOWN = ("macro_auc", "balanced_accuracy", "macro_f1")
@@ -180,8 +181,8 @@ def _score(settings: SearchSettings, inner: Sequence[InnerSearch], folder: Path)
     for name in (name for name in SHOWN if name in table.index):
         row = table.loc[name]
         say(
-            f"  {name}: nested {row['nested']:.3f}, on the images that the config was chosen on "
-            f"{row['config_chosen_here']:.3f} ({row['difference']:+.3f})"
+            f"  {name}: nested {shown(row['nested'], 3)}, on the images that the config was chosen on "
+            f"{shown(row['config_chosen_here'], 3)} (difference {shown(row['difference'], 3)})"
         )
     tell(f"  {folder / 'folds.csv'}, folds.png, out_of_fold/, optimism.csv, winners.csv")
     for note in found.notes:

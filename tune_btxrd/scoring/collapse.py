@@ -36,18 +36,22 @@ def headline(scores: pd.DataFrame, positive_class: str) -> str:
 
 def _of_row(row: "pd.Series[Any]", classes: Collection[str]) -> Iterator[str]:
     metric, interval = str(row["metric"]), shown_interval(dict(row))
+    said = f"{metric_label(metric, str(row['class']))} {score_cell(dict(row))}"
+    if metric == "sensitivity" and row["value"] == 0:
+        yield f"{said}: the model finds none of them."
     if row["class"] and row["class"] not in classes:
         return
-    said = f"{metric_label(metric, str(row['class']))} {score_cell(dict(row))}"
     if pd.isna(interval.low):
         if metric in AREAS and float(row["value"]) < CHANCE:
             yield f"{said} lies below chance ({CHANCE}), on too few images for an interval."
+        elif metric in AREAS and float(row["value"]) < 1:  # of 1 no draw differs, however many images there are
+            yield f"{said} may be chance: it has no interval that says otherwise."
         return
     if metric in AREAS and interval.high < CHANCE:
         yield f"{said} is worse than chance ({CHANCE}): the model ranks the wrong way on this test part."
     elif metric in AREAS and interval.low <= CHANCE:
         yield f"{said} may be chance: its interval contains {CHANCE}."
-    if metric == "sensitivity" and interval.high < FLOOR:
+    if metric == "sensitivity" and row["value"] and interval.high < FLOOR:
         yield f"{said} lies below {FLOOR}: the model misses more than it finds."
     before = row.get("validation")
     if metric in HEADLINE and not pd.isna(before) and float(before) > interval.high:
