@@ -60,6 +60,11 @@ def shell_word(word: str) -> str:
     return f"$'{''.join(escaped)}'"
 
 
+def flag_words(flag: str, value: str) -> list[str]:
+    """A flag and its value as words; one word where the value would be read as a flag, as the class `-ve`."""
+    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]
+
+
 def shell_command(words: Iterable[str]) -> str:
     """A command that can be typed as it is printed."""
     return " ".join(map(shell_word, words))

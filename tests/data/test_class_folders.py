@@ -1,5 +1,6 @@
 """Folders of classes: with and without parts, in colour, any number of classes, their own split."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_cures_can_be_typed_at_the_verb_that_named_them(tmp_path: Path, capsys: 
         prepare(few, splits=["stratified"], image_size=16, searched="center")
     with pytest.raises(DataError, match=r"^--split none\.csv must name a file"):
         prepare(few, splits=["stratified"], image_size=16, searched="none.csv")
+
+
+@pytest.mark.parametrize("name", [b"B\xf6s/x0.png", b"a/x\xf6.png", b"train/B\xf6s/x0.png"])
+def test_a_name_that_is_no_text_is_one_line(name: bytes, tmp_path: Path) -> None:
+    root = plants(tmp_path / "p", classes=2, parts=("train", "test") if b"train" in name else ("",))
+    draw(root / os.fsdecode(name), 1)
+    with pytest.raises(DataError, match=r"Names must be text in UTF-8, but '.*\\udcf6.*' in .*: rename it") as caught:
+        read_dataset(root)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_to_type_is_quoted(tmp_path: Path) -> None:

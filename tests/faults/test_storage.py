@@ -56,6 +56,9 @@ def test_what_is_a_storage_and_what_a_folder() -> None:
     assert local_folder("file:///shared/x") == Path("/shared/x") and check_uri("gs://b/x/") == "gs://b/x"
     with pytest.raises(ConfigError, match="must be a folder, s3:// or gs://, but got ftp://"):
         check_uri("ftp://b/x")
+    for uri in ("s3://", "gs:///folder"):
+        with pytest.raises(ConfigError, match="must name a bucket"):
+            check_uri(uri)
 
 
 def test_a_missing_bucket_is_one_line_without_keys(remote: RemoteFolder, tmp_path: Path) -> None:

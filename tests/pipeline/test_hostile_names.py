@@ -5,6 +5,9 @@ One tiny training is shared by all verbs.
 
 import io
 import json
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.support.hostile import CLASS_NAMES, EVERYTHING, FILE_STEMS
+from tests.support.hostile import CLASS_NAMES, EVERYTHING, FILE_STEMS, MARKUP
 from tests.support.shells import typed_in_bash
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import parse_words
+from tune_btxrd.cli.submit import entrypoint, job_id, stage
+from tune_btxrd.distributed.connect import connected
 from tune_btxrd.search.columns import class_keys
 
 pytestmark = pytest.mark.slow
@@ -39,8 +44,8 @@ start:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a dataset whose every name is hostile, and the main job done."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with a dataset whose every name is hostile, and the main job done; all in one Ray."""
     folder = tmp_path_factory.mktemp("hostile") / "a b $ [red] {0} %s ?#'\""
     rng = np.random.default_rng(0)
     for kind, label in enumerate(CLASS_NAMES):
@@ -53,8 +58,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         words = ["--data", "data [x] $$", "--space", "space [b] $.yaml", "--cache", "cache {0}", *PLACES, "--slots", "1"]
-        assert main(["run", "--name", NAME, *words, "--cpus-per-trial", "1"]) == 0
-    return folder
+        with connected(address=None, name=NAME):
+            assert main(["run", "--name", NAME, *words, "--cpus-per-trial", "1"]) == 0
+            yield folder
 
 
 PLACES = ["--storage", "results ?v=2#x%s", "--checkpoints", "check $points$"]
@@ -109,6 +115,55 @@ def test_search_goes_on_and_retrain(here: Path, capsys: pytest.CaptureFixture[st
     flags = parse_words(typed[3:])
     assert (flags.verb, flags.name, flags.storage) == ("retrain", NAME, "results ?v=2#x%s")
     shown(capsys, "retrain", NAME, *PLACES)
+
+
+def test_train_and_the_command_to_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = NAME[::-1]
+    words = ["--data", "data [x] $$", "--space", "space [b] $.yaml", "--epochs", "1", "--splits", "stratified"]
+    said = shown(capsys, "train", "--name", name, *words, *PLACES, *CACHE, "--slots", "1", "--cpus-per-trial", "1")
+    typed = typed_in_bash(next(line for line in said.splitlines() if line.startswith("Resume:")).removeprefix("Resume:"))
+    shown(capsys, *typed[3:])
+    shown(capsys, "report", name, *PLACES)
+    assert main(["label", "none $ [x].db", "--annotator", name]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "none $ [x].db" in said
+
+
+def test_a_job_is_sent_as_it_was_typed(tmp_path: Path) -> None:
+    for number, name in enumerate(MARKUP):
+        asked = ["submit", "--storage", "/a $b", "--name", f"x{name}", f"--positive-class={name}", f"--set=weights={name}"]
+        sent = entrypoint(stage(tmp_path / str(number), parse_words(asked)))
+        flags = parse_words(shlex.split(sent)[3:])
+        assert (flags.verb, flags.name, flags.positive_class, flags.set) == ("run", f"x{name}", name, [f"weights={name}"])
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+", job_id(name))
+
+
+def test_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, names = "store $ [x] {0} %s.db", sorted(CLASS_NAMES)
+    made = [
+        "labels",
+        "init",
+        store,
+        "--task",
+        "multiclass",
+        "--holdout-share",
+        "0.2",
+        *(f"--label={name}" for name in names),
+    ]
+    assert [label["label"] for label in json.loads(shown(capsys, *made, "--json"))["labels"]] == names
+    assert f"{EACH * len(names)} new" in shown(capsys, "labels", "add", store, "data [x] $$")
+    rows = [(f"data [x] $$/{name}/{path.name}", name) for name in names for path in Path("data [x] $$", name).iterdir()]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv("table $.csv", index=False)
+    found = json.loads(shown(capsys, "labels", "import", store, "table $.csv", "--annotator", "a $ [b] ", "--json"))
+    assert found["recorded"] == len(rows)
+    shown(capsys, "labels", "score", store, "--checkpoint", str(FOLDER.parent / "best_stratified.pt"), "--device", "cpu")
+    said = shown(capsys, "labels", "status", store)
+    assert all(name in said for name in names) and "a $ [b]" in said
+    shown(capsys, "labels", "export", store, "out [x] $")
+    assert set(pd.read_csv("out [x] $/manifest.csv", keep_default_na=False)["label"]) == set(names)
+    for path in here.glob("*"):
+        if path.name.startswith(("store $", "table $", "out [x]")):
+            path.rename(here.parent / f"moved {path.name}")
 
 
 def test_evaluate_explain_and_export(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.pipeline.open_search import open_search
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
-from tune_btxrd.results.search_json import SearchSettings
+from tune_btxrd.results.search_json import SearchSettings, SpaceRequest
 
 WORDS = [
     *("--phantom-count", "90", "--phantom-size", "96", "--groups", "patients", "--seed", "5", "--splits", "stratified"),
@@ -142,8 +142,21 @@ def test_a_split_that_was_changed_is_noticed(begun: Place) -> None:
 
 
 def test_a_search_and_a_training_do_not_go_on_as_each_other(begun: Place) -> None:
-    with pytest.raises(ResultError, match="is a search: go on with `run"):
+    with pytest.raises(ResultError, match="is a search: go on with `python -m tune_btxrd run --name first --resume"):
         go_on(begun, DataRequest(), complete_space(said(begun.folder)["space"], DataRequest()), config={})
+
+
+def test_a_training_goes_on_with_its_own_space_alone(begun: Place, tmp_path: Path) -> None:
+    other = tmp_path / "mine.yaml"
+    other.write_text("space: {lr: {low: 1.0e-5, high: 1.0e-2, log: true}}\nstart: [{lr: 1.0e-3}]\n")
+    settings = SearchSettings.load(begun.folder)
+    dataclasses.replace(settings, kind="train", config=settings.spec(begun.folder).hand_made.to_dict()).save(begun.folder)
+    try:
+        with pytest.raises(ConfigError, match=r"--space was .*space\.yaml and is now .*mine\.yaml"):
+            go_on(begun, DataRequest(), SpaceRequest(file=other), config={})
+        go_on(begun, DataRequest(), SpaceRequest(file=begun.folder / "space.yaml"), config={})
+    finally:
+        settings.save(begun.folder)
 
 
 def test_a_printed_command_can_be_typed(begun: Place) -> None:

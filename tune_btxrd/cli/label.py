@@ -7,7 +7,7 @@ from pathlib import Path
 from tune_btxrd.console import say, tell
 from tune_btxrd.data.readers.names import check_name
 from tune_btxrd.distributed.interrupts import stoppable
-from tune_btxrd.errors import ConfigError, DataError, shell_command
+from tune_btxrd.errors import ConfigError, DataError, flag_words, shell_command
 from tune_btxrd.labels.page.choices import MOST_LABELS, choices
 from tune_btxrd.labels.page.serve import serve
 from tune_btxrd.labels.page.sitting import Sitting
@@ -55,9 +55,9 @@ def label(
             "tune_btxrd",
             "label",
             str(path),
-            "--annotator",
-            who,
+            *flag_words("--annotator", who),
             *([FLAGS[mode]] if mode in FLAGS else []),
+            *(["--single-key"] if single_key else []),
         ]
 
         def how_to_go_on() -> str:

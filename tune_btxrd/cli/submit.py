@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tune_btxrd.cli.flags import read_storage
 from tune_btxrd.console import say
 from tune_btxrd.distributed.remote_storage import check_uri, is_remote, local_folder
-from tune_btxrd.errors import ConfigError, JobError
+from tune_btxrd.errors import ConfigError, JobError, flag_words
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -69,7 +69,7 @@ def _send(client: "JobSubmissionClient", flags: argparse.Namespace) -> None:
         try:
             job = client.submit_job(
                 entrypoint=entrypoint(flags),
-                submission_id=f"{flags.name}-{time.strftime('%H%M%S')}",
+                submission_id=job_id(flags.name),
                 runtime_env=runtime_env(Path(aside), packages=flags.packages),
                 metadata={"tune_btxrd_search": flags.name},
             )
@@ -138,8 +138,13 @@ def given_words(flags: argparse.Namespace) -> list[str]:
             words.append(flag if value else flag.replace("--", "--no-", 1))
         else:
             for item in value if isinstance(value, list) else [value]:
-                words += [flag, str(item)]
+                words += flag_words(flag, str(item))
     return words
+
+
+def job_id(name: str) -> str:
+    """A job's id, of letters and signs that mean themselves in an address: Ray puts it into one as it is."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-{time.strftime('%H%M%S')}"
 
 
 def runtime_env(folder: Path, *, packages: bool) -> dict[str, Any]:

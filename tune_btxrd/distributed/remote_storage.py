@@ -41,6 +41,8 @@ def check_uri(uri: str) -> str:
         )
     if parts.scheme not in ("s3", "gs", "gcs", "abfs", "abfss"):
         raise ConfigError(f"A storage must be a folder, s3:// or gs://, but got {parts.scheme}://: change --storage.")
+    if not parts.netloc:
+        raise ConfigError(f"A storage URI must name a bucket, but got {uri}: write {parts.scheme}://BUCKET/FOLDER.")
     return uri.rstrip("/")
 
 

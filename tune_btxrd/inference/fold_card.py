@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tune_btxrd.errors import shell_word
 from tune_btxrd.inference.model_info import read_object
 from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.scoring.intervals import Interval
+from tune_btxrd.tasks.record import shown
 
 METRICS = "metrics.json"
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
@@ -27,5 +29,7 @@ def fold_lines(split_folder: Path) -> Iterator[str]:
     yield f"\n| validation | this fold | mean of {count} | sd | corrected 95 % interval |\n| --- | --- | --- | --- | --- |"
     for name in (name for name in SHOWN if name in own["scores"]):
         mean, sd, low, high = rows.loc[["mean", "sd", "low", "high"], name].astype(float)
-        yield f"| {name} | {float(own['scores'][name]):.3f} | {mean:.3f} | {sd:.3f} | {Interval(low, high)} |"
-    yield f"\nAs an ensemble: `python -m tune_btxrd predict {split_folder.parent.name}/ IMAGE...`, the folder of all folds."
+        cells = (shown(float(value), 3) for value in (own["scores"][name], mean, sd))
+        yield f"| {name} | {' | '.join(cells)} | {Interval(low, high)} |"
+    folder = shell_word(f"{split_folder.parent.name}/")
+    yield f"\nAs an ensemble: `python -m tune_btxrd predict {folder} IMAGE...`, the folder of all folds."

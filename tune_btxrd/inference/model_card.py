@@ -14,6 +14,7 @@ import pandas as pd
 
 from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.data.splits.splits import PARTS
+from tune_btxrd.errors import shell_command
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.fold_card import fold_lines
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
@@ -219,7 +220,7 @@ def _audit(results: Path) -> Iterator[str]:
 
 def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
     environment = settings.get("environment", {})
-    command = " ".join(map(str, environment.get("command", ["unknown"])))
+    command = shell_command(map(str, environment.get("command", ["unknown"])))
     yield f"- Made by `{command}`, commit {environment.get('git_commit')}"
     if settings.get("kind") == "train":
         yield "- One config, not searched"

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder, check_uri, is_remote, local_folder
 from tune_btxrd.distributed.sync import fetch
-from tune_btxrd.errors import ResultError, shell_command
+from tune_btxrd.errors import ResultError, flag_words, shell_command
 from tune_btxrd.files import require_writable
 from tune_btxrd.results.search_json import SearchSettings, results_folder
 from tune_btxrd.search.journal import FILE as JOURNAL
@@ -73,9 +73,9 @@ class Place:
     def command(self, verb: str, *words: str) -> str:
         """What to type for this search; `words`: further ones. Where the verb can go on, it does."""
         name = ["--name", self.name, "--resume"] if verb in NAMED else [self.name]
-        where = [] if self.storage == STORAGE else ["--storage", self.storage]
+        where = [] if self.storage == STORAGE else flag_words("--storage", self.storage)
         if self.checkpoints is not None and verb not in ("watch", "trial"):
-            where += ["--checkpoints", str(self.checkpoints)]
+            where += flag_words("--checkpoints", str(self.checkpoints))
         return shell_command(["python", "-m", "tune_btxrd", verb, *name, *where, *words])
 
 

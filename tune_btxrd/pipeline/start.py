@@ -10,7 +10,7 @@ from tune_btxrd.console import warn
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import asked_name, split_stem
-from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.errors import ConfigError, DataError, ResultError, shell_word
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
@@ -100,7 +100,7 @@ def begin(
     if place.exists:
         raise ResultError(
             f"Results are never overwritten, but {place.storage} has {place.name!r} already: go on with it "
-            f"(--name {place.name} --resume), or choose another --name."
+            f"(--name {shell_word(place.name)} --resume), or choose another --name."
         )
     place.require_writable()
     spec = load_spec(space)
@@ -177,7 +177,7 @@ def go_on(
         ConfigError: a value that it began with otherwise; both are named. ResultError, DataError: as `begin`.
     """
     settings = place.settings()
-    _require_kind(settings, "search" if config is None else "train")
+    _require_kind(settings, place, "search" if config is None else "train")
     place.require_writable(settings.checkpoints)
     for name, (began, now) in data.contradictions(settings.request).items():
         _refuse(name, began, now)
@@ -194,6 +194,7 @@ def go_on(
     if config is None:
         settings = dataclasses.replace(settings, space=_grown(settings, space, place.folder))
     elif settings.config is not None:
+        _require_same_space(space, place.folder)
         for name, value in config.items():
             if TrainConfig.from_dict({**settings.config, name: value}).to_dict()[name] != settings.config.get(name, value):
                 _refuse(name, settings.config.get(name), value)
@@ -210,21 +211,18 @@ def go_on(
     return settings
 
 
-def _require_kind(settings: SearchSettings, kind: str) -> None:
+def _require_kind(settings: SearchSettings, place: Place, kind: str) -> None:
     if settings.kind == kind:
         return
     if settings.kind == "train":
-        raise ResultError(
-            f"{settings.name} is one training without a search: go on with `train --name {settings.name} --resume`."
-        )
-    raise ResultError(f"{settings.name} is a search: go on with `run --name {settings.name} --resume`.")
+        raise ResultError(f"{settings.name} is one training without a search: go on with `{place.command('train')}`.")
+    raise ResultError(f"{settings.name} is a search: go on with `{place.command('run')}`.")
 
 
 def _grown(settings: SearchSettings, space: SpaceRequest, folder: Path) -> SpaceRequest:
     """The space of a search that goes on, with more trials where the user says so."""
     spec = settings.spec(folder)
-    if space.file is not None and SearchSpec.load(space.file) != SearchSpec.load(folder / SPACE_FILE):
-        _refuse("space", folder / SPACE_FILE, f"{space.file}, which differs")
+    _require_same_space(space, folder)
     for name, value in space.settings.items():
         if name not in GROWING and getattr(spec, name) != value:
             _refuse(name, getattr(spec, name), value)
@@ -237,10 +235,17 @@ def _grown(settings: SearchSettings, space: SpaceRequest, folder: Path) -> Space
     return dataclasses.replace(settings.space, settings={**settings.space.settings, **grown})
 
 
+def _require_same_space(space: SpaceRequest, folder: Path) -> None:
+    """Raises ConfigError for a file that says something else than the one that it began with."""
+    if space.file is not None and SearchSpec.load(space.file) != SearchSpec.load(folder / SPACE_FILE):
+        _refuse("space", folder / SPACE_FILE, f"{space.file}, which differs")
+
+
 def _refuse(name: str, began: object, now: object) -> None:
     flag = f"--set {name}" if name in FIELDS and name not in ("epochs", "seed") else f"--{name.replace('_', '-')}"
     raise ConfigError(
-        f"What goes on keeps what it began with, but {flag} was {began} and is now {now}: leave it out, or start another "
+        f"What goes on keeps what it began with, but {flag} was {'not said' if began is None else began} and is now {now}: "
+        "leave it out, or start another "
         "--name. Only --trials, --confirm, --time-budget and the device may change."
     )
 

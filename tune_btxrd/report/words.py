@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypedDict, cast
 
+from tune_btxrd.errors import shell_command, shell_word
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape
@@ -183,8 +184,10 @@ def slots_line(material: Material) -> str:
 def reproduce_lines(material: Material) -> Sequence[str]:
     """What to type to get there again."""
     name, environment = material.settings.name, settings_environment(material)
-    command = " ".join(environment.get("command", ()))
-    return [line for line in (command, f"python -m tune_btxrd trial {name} NUMBER" if material.spec else "") if line]
+    command = shell_command(map(str, environment.get("command", ())))
+    return [
+        line for line in (command, f"python -m tune_btxrd trial {shell_word(name)} NUMBER" if material.spec else "") if line
+    ]
 
 
 def head_lines(material: Material) -> list[str]:

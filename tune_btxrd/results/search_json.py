@@ -16,7 +16,7 @@ from typing import Literal
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ResultError, shell_word
 from tune_btxrd.files import write_whole
 from tune_btxrd.results.typed_json import WrongValueError, from_json
 from tune_btxrd.search.columns import class_keys
@@ -279,6 +279,6 @@ def require_new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - UNSTARTED):
         raise ResultError(
-            f"A results folder is never overwritten, but {folder} exists: go on with it (--name {folder.name} --resume), "
-            "or choose another --name."
+            f"A results folder is never overwritten, but {folder} exists: go on with it "
+            f"(--name {shell_word(folder.name)} --resume), or choose another --name."
         )

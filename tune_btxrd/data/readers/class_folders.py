@@ -13,6 +13,7 @@ from tune_btxrd.data.readers.folder_layout import Decision, decide_layout, parse
 from tune_btxrd.data.readers.names import check_class_names, check_id, check_name, examples
 from tune_btxrd.data.readers.paths import inside
 from tune_btxrd.errors import DataError
+from tune_btxrd.files import encodable
 from tune_btxrd.tasks.registry import DEFAULT
 
 PARTS = ("train", "val", "test")
@@ -81,6 +82,11 @@ def _table(root: Path, images: list[Path], decision: Decision) -> pd.DataFrame:
             f"Images must lie as the layout {decision.layout} says, but none of {len(images):,} in {root} does "
             f"({examples([str(path.relative_to(root)) for path in images[:3]])}): choose another with --layout."
         )
+    for path, _ in rows:
+        if encodable(str(path)) != str(path):
+            raise DataError(
+                f"Names must be text in UTF-8, but {str(path)!r} in {root} is not: rename it (convmv does whole folders)."
+            )
     rows.sort(key=lambda row: PARTS.index(row[1].get("part", "train")))
     table = pd.DataFrame([meant for _, meant in rows]).rename(columns={"class": "label"})
     for kind in ("center", "group"):

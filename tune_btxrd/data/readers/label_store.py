@@ -22,7 +22,7 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.btxrd import require_files
 from tune_btxrd.data.readers.names import FEWEST_CLASSES, examples
 from tune_btxrd.data.readers.store_file import open_to_read, told
-from tune_btxrd.errors import DataError
+from tune_btxrd.errors import DataError, shell_word
 from tune_btxrd.files import file_sha256
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.tasks.task import Task
@@ -77,7 +77,9 @@ def read_label_store(
     """
     state = read_state(path, event=event)
     if not state.images:
-        raise DataError(f"A label store must hold labels to train on, but {path} has none: label some, `label {path}`.")
+        raise DataError(
+            f"A label store must hold labels to train on, but {path} has none: label some, `label {shell_word(str(path))}`."
+        )
     if all(image.holdout for image in state.images):
         raise DataError(f"Images beside the hold-out must be labelled, but in {path} only those of the hold-out are.")
     task = task_named(state.task)
