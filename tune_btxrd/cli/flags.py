@@ -128,6 +128,11 @@ def read_data(flags: argparse.Namespace) -> "DataRequest":
         raise ConfigError(f"{names} shape the phantom, but --data names a folder: leave one out.")
     if flags.data is None and flags.accept_revision and not getattr(flags, "resume", False):
         raise ConfigError("--accept-revision is about a release of BTXRD, but there is no --data: leave it out.")
+    if flags.data is None and flags.phantom != "volumes" and not getattr(flags, "resume", False):
+        for name in ("channels", "spacing", "missing_channel"):
+            if getattr(flags, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{flag} is for volumes, but the phantom shows images: add --phantom volumes or --data.")
     return DataRequest(
         data=flags.data,
         cache=flags.cache,
