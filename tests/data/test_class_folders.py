@@ -102,6 +102,13 @@ def test_cures_can_be_typed_at_the_verb_that_named_them(tmp_path: Path, capsys: 
         prepare(few, splits=["stratified"], image_size=16, searched="none.csv")
 
 
+@pytest.mark.parametrize("name", ["phantom", "btxrd"])
+def test_a_folder_called_as_a_known_dataset_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+    """A model card would give it that dataset's licence and limits."""
+    assert read_dataset(plants(tmp_path / name, classes=2)).dataset == f"{name}_folder"
+    assert read_dataset(tmp_path / name, dataset="phantom").dataset == "phantom"  # said by us, of what we drew
+
+
 @pytest.mark.parametrize("name", [b"B\xf6s/x0.png", b"a/x\xf6.png", b"train/B\xf6s/x0.png"])
 def test_a_name_that_is_no_text_is_one_line(name: bytes, tmp_path: Path) -> None:
     root = plants(tmp_path / "p", classes=2, parts=("train", "test") if b"train" in name else ("",))

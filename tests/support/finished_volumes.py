@@ -60,7 +60,7 @@ def build(root: Path) -> FinishedVolumes:
     save_splits([split], results / "splits", manifest=manifest, numbers=numbers)
     settings = {
         "name": "heads",
-        "dataset": {"name": "heads", "path": str(root / "heads"), "sha256": manifest.sha256},
+        "dataset": {"name": "phantom", "path": str(root / "heads"), "sha256": manifest.sha256},
         "source": source.to_dict(),
         "searched": "stratified",
         "environment": {"command": ["tune-btxrd", "run"], "git_commit": "abc123"},

@@ -32,7 +32,7 @@ BTXRD = (
     "images on in changed form"
 )
 TAGS = {"btxrd": ("radiograph", "bone-tumor"), "phantom": ("synthetic",)}  # of a dataset that we know
-PHANTOM = "the phantom: images drawn by tune_btxrd itself in BTXRD's layout. Scores on it say nothing about patients"
+PHANTOM = "the phantom: {} drawn by tune_btxrd itself in {}'s layout. Scores on it say nothing about patients"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def model_card(facts: CardFacts) -> str:
         "Search": _search(settings, facts.results),
         "Results": _results(facts),
         "Subgroups": _subgroups(facts),
-        "Limits": _limits(settings),
+        "Limits": _limits(settings, facts.info),
         "Files": _files(facts),
     }
     name = settings.get("name", facts.results.name)
@@ -183,7 +183,8 @@ def _label_use(info: ModelInfo) -> Iterator[str]:
 def _data(settings: Mapping[str, Any], facts: CardFacts) -> Iterator[str]:
     dataset = settings.get("dataset", {})
     name = dataset.get("name", "unknown")
-    about = {"btxrd": BTXRD, "phantom": PHANTOM}.get(name, f"{name}: its licence is that of its owner")
+    drawn = PHANTOM.format(*(("volumes", "BraTS") if facts.info.channels else ("images", "BTXRD")))
+    about = {"btxrd": BTXRD, "phantom": drawn}.get(name, f"{name}: its licence is that of its owner")
     yield f"Trained on {about}. Identity of table and labels: sha256 `{dataset.get('sha256', 'unknown')}`.\n"
     names, task = facts.info.class_names, facts.info.task
     table = read_split(facts.results / "splits", facts.stem, names, task=task)
@@ -283,10 +284,10 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
     yield from _table([*heads, *shown], rows)
 
 
-def _limits(settings: Mapping[str, Any]) -> Iterator[str]:
+def _limits(settings: Mapping[str, Any], info: ModelInfo) -> Iterator[str]:
     yield "- No clinical validation; no external test beyond the split named here."
     dataset = settings.get("dataset", {}).get("name")
-    if dataset in TAGS:
+    if dataset in TAGS and not info.channels:
         yield "- Patients are rebuilt from the table (same center, class, age, sex, type, site in neighbouring rows)."
         yield "- Labels, centers and views are those of the released table; acquisition marks may be learned."
     else:

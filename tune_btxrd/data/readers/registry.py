@@ -31,6 +31,9 @@ from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
 
 
+BTXRD, PHANTOM = KNOWN = ("btxrd", "phantom")  # datasets of which more is known than what their folder holds
+
+
 def read_dataset(
     data_dir: Path,
     *,
@@ -70,8 +73,10 @@ def read_dataset(
     if channels is not None and not _reads_volumes(reader):
         channels.refuse_for_images(data_dir)
     own = reader is not read_btxrd
+    if dataset is None and name in (KNOWN if own else (PHANTOM,)):
+        name = f"{name}_folder"  # what is said of that dataset (its licence, its facts) is not true of this one
     manifest = reader(data_dir, dataset=name, table_only=table_only, exclude=exclude)
-    if not own and name != "phantom":
+    if not own and name != PHANTOM:
         manifest = _checked(manifest, dataset=dataset, accept_revision=accept_revision)
     if not table_only and not store:
         manifest = _noted(manifest, _account(manifest))
@@ -191,7 +196,7 @@ def _checked(manifest: Manifest, *, dataset: str | None, accept_revision: bool) 
         note = f"{len(manifest):,} rows where BTXRD has {ROWS:,}: read as a subset, its counts are not checked."
         return _noted(manifest, note, *map(str, findings))
     note = f"Accepted although {len(findings)} facts of BTXRD do not hold:" if findings else "All known facts of BTXRD hold."
-    named = dataclasses.replace(manifest, dataset=dataset or "btxrd")
+    named = dataclasses.replace(manifest, dataset=dataset or BTXRD)
     return _noted(named, note, *map(str, findings), *_annotation_note(manifest))
 
 
