@@ -63,7 +63,7 @@ def test_onnx_gives_the_same_logits_and_says_its_preprocessing(heads):
     assert told["channels"] == ["flair", "t1ce"] and "turn the axes to R, A, S" in told["preprocessing"]
     card = (exported.folder / "MODEL_CARD.md").read_text()
     assert told["preprocessing"] in card and "timm.create_model" not in card and "monai.networks.nets.resnet10(" in card
-    assert "volumes drawn by tune_btxrd itself in BraTS's layout" in card and "Patients are rebuilt from the table" not in card
+    assert "volumes drawn by tune_btxrd itself in BraTS's layout" in card and "Patients are rebuilt" not in card
 
 
 def test_patients_are_predicted_however_they_are_named(heads, tmp_path: Path):

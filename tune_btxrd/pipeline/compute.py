@@ -45,7 +45,7 @@ class Compute:
         if self.gpus is not None and not 0 <= self.gpus < math.inf:
             raise ConfigError(f"`gpus-per-trial >= 0` must hold, but got --gpus-per-trial {self.gpus}.")
         if self.gpus and self.device in ("cpu", "mps"):
-            raise ConfigError(f"--gpus-per-trial shares out CUDA's GPUs, but --device {self.device} uses none: leave one out.")
+            raise ConfigError(f"--gpus-per-trial shares out CUDA's GPUs, but --device is {self.device}: leave one out.")
 
     def allows(self, layout: Layout) -> bool:
         """Whether a layout that was measured before is what is wanted now."""

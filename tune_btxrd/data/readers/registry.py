@@ -30,7 +30,6 @@ from tune_btxrd.tasks.multilabel import MULTILABEL
 from tune_btxrd.tasks.registry import DEFAULT, task_named
 from tune_btxrd.tasks.task import Task
 
-
 BTXRD, PHANTOM = KNOWN = ("btxrd", "phantom")  # datasets of which more is known than what their folder holds
 
 
