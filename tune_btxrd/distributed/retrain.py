@@ -1,13 +1,15 @@
 """The final job: trains a config and the hand-made one on every requested split, as Ray tasks; resumed per training."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.distributed.failures import LOST, SurroundingsError, classified, reason_in
+from tune_btxrd.console import warn
+from tune_btxrd.distributed.failures import LOST, MEMORY_LOW, SurroundingsError, classified, reason_in
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment, local_source, scratch
@@ -15,9 +17,13 @@ from tune_btxrd.distributed.sync import pull
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.files import held_alone
 from tune_btxrd.results.checkpoints import LOG, RetrainJob, is_done, write_log
+from tune_btxrd.search.events import EpochRow
 from tune_btxrd.training.source import Source
 
 RETRIES = 2  # of a training whose process or node died
+
+OnEpoch = Callable[[RetrainJob, EpochRow], None]
+Begin = Callable[[RetrainJob], Iterator[Any]]  # a stream of references to rows
 
 
 def run_jobs(
@@ -28,7 +34,7 @@ def run_jobs(
     threads: int,
     cpus: float,
     gpus: float,
-    on_epoch: Callable[[RetrainJob, dict[str, Any]], None],
+    on_epoch: OnEpoch,
     remote: RemoteFolder | None = None,
     shipment: Shipment | None = None,
 ) -> None:
@@ -50,48 +56,85 @@ def run_jobs(
         for job in jobs:
             _require_same_config(job)
         task = ray.remote(_train)
-        options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": RETRIES}
-        streams = {
-            task.options(name=ascii_name(f"retrain {job.label}"), **options).remote(
-                job, source, device=device, threads=threads, remote=remote, shipment=shipment
-            ): job
-            for job in jobs
-            if not is_done(job)
-        }
-        _follow(streams, on_epoch)
+        # no retries of Ray's own: it begins again for ever what it stopped for lack of memory, all of it side by side
+        options = {"num_cpus": cpus, "num_gpus": gpus, "num_returns": "streaming", "max_retries": 0}
+
+        def begin(job: RetrainJob) -> Iterator[Any]:
+            named = task.options(name=ascii_name(f"retrain {job.label}"), **options)
+            return named.remote(job, source, device=device, threads=threads, remote=remote, shipment=shipment)
+
+        _follow([job for job in jobs if not is_done(job)], begin, on_epoch)
         if remote is not None:
             for root in roots:
                 pull(remote, root)
 
 
-def _follow(streams: dict[Any, RetrainJob], on_epoch: Callable[[RetrainJob, dict[str, Any]], None]) -> None:
-    """Passes rows on as they come, until every stream has ended."""
+def _follow(jobs: Sequence[RetrainJob], begin: Begin, on_epoch: OnEpoch) -> None:
+    """Trains the jobs side by side; those that Ray stopped for lack of memory again afterwards, one by one.
+
+    A process that begins again tells its earlier epochs once more; each is passed on once.
+    """
+    told = Counter[str]()
+
+    def tell(job: RetrainJob, row: EpochRow) -> None:
+        if row["epoch"] > told[job.label]:
+            told[job.label] = row["epoch"]
+            on_epoch(job, row)
+
+    for job in _side_by_side(jobs, begin, tell):
+        if _side_by_side([job], begin, tell, kills=RETRIES):
+            raise SurroundingsError(
+                f"Retraining {job.label} must fit its node, but alone it ran {MEMORY_LOW}, then --resume."
+            )
+
+
+def _side_by_side(jobs: Sequence[RetrainJob], begin: Begin, on_epoch: OnEpoch, *, kills: int = 0) -> list[RetrainJob]:
+    """Passes rows on as they come, until every training has ended; a lost process is begun again.
+
+    Args:
+        kills: for lack of memory, that a training survives.
+
+    Returns:
+        The jobs that Ray stopped more often than that.
+    """
     import ray
 
+    streams, failed = {begin(job): job for job in jobs}, Counter[str]()
+    killed: list[RetrainJob] = []
     while streams:
         ready, _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
         job = streams[ready[0]]
         try:
-            on_epoch(job, ray.get(next(ready[0])))
+            row = ray.get(next(ready[0]))
         except StopIteration:
             del streams[ready[0]]
         except ray.exceptions.RayError as error:
-            if (mistake := _user_error(error, job)) is None:
-                raise
-            raise mistake from None
+            del streams[ready[0]]
+            failed[job.label] += 1
+            reason = reason_in(str(error))
+            if reason == MEMORY_LOW:
+                warn(f"Out of memory: Ray stopped {job.label}. It goes on from its last epoch, alone.")
+            elif getattr(error, "cause", None) is not None or failed[job.label] > RETRIES:  # raised by its code; no luck
+                raise _told(error, reason, job) from None
+            if reason == MEMORY_LOW and failed[job.label] > kills:
+                killed.append(job)
+            else:
+                streams[begin(job)] = job
+        else:
+            on_epoch(job, row)
+    return killed
 
 
-def _user_error(error: Exception, job: RetrainJob) -> Exception | None:
-    """A user's mistake as it was raised in the worker; lost processes and full memory in one line; None for a bug."""
+def _told(error: Exception, reason: str, job: RetrainJob) -> Exception:
+    """A user's mistake as it was raised in the worker; lost processes and full memory in one line; a bug as it is."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, ConfigError | DataError | ResultError):
         return cause
-    reason = reason_in(str(error))
-    if "memory" in reason:
-        return SurroundingsError(f"Retraining {job.label} must fit its node, but it ran {reason}, then --resume.")
     if reason in LOST:
         return SurroundingsError(f"Retraining {job.label} was tried {RETRIES + 1} times, but {reason}: --resume goes on.")
-    return None if cause is not None else SurroundingsError(f"Retraining {job.label} lost what it needs: {reason}.")
+    if "memory" in reason:
+        return SurroundingsError(f"Retraining {job.label} must fit its node, but it ran {reason}, then --resume.")
+    return error if cause is not None else SurroundingsError(f"Retraining {job.label} lost what it needs: {reason}.")
 
 
 def _require_same_config(job: RetrainJob) -> None:
