@@ -136,8 +136,11 @@ def watched() -> Iterator[None]:
 
 def _children(node: Any) -> list[Any]:
     """The processes that the raylet of a Ray node started here has started itself, by psutil, which Ray brings along."""
-    psutil = importlib.import_module("psutil")
-    return [child for ray in node.all_processes.get("raylet", ()) for child in psutil.Process(ray.process.pid).children()]
+    psutil, found = importlib.import_module("psutil"), list[Any]()
+    for raylet in node.all_processes.get("raylet", ()):
+        with suppress(psutil.Error):  # it has died already
+            found += psutil.Process(raylet.process.pid).children()
+    return found
 
 
 class _Watch:
