@@ -252,4 +252,4 @@ def test_a_dataset_folder_whose_name_is_no_text(tmp_path: Path) -> None:
         (root / label).mkdir(parents=True)
         for number in range(12):
             Image.new("L", (8, 8), number * 9 + (label == "b")).save(root / label / f"{number}.png")
-    assert main(["prepare", "--data", str(root), "--cache", str(tmp_path / "cache"), "--image-size", "8"]) == 0
+    assert main(["prepare", "--data", str(root), "--cache", str(tmp_path / "cache"), "--image-size", "32"]) == 0
