@@ -72,7 +72,7 @@ def test_manifests(fuzz: Fuzz, tmp_path: Path) -> None:
         with sealed(tmp_path):
             outcome = run_verb(
                 *("prepare", "--data", str(tmp_path / "own"), "--cache", str(tmp_path / "cache")),
-                *(["--table-only"] if case.number % 10 else ["--image-size", "12"]),
+                *(["--table-only"] if case.number % 10 else ["--image-size", "32"]),
             )
         check(outcome)
         assert "root:x:" not in outcome.out + outcome.error
