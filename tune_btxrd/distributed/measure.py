@@ -76,7 +76,7 @@ def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterato
         yield sample
     except ray.exceptions.RayError as error:
         if not isinstance(error, ray.exceptions.RayTaskError):
-            raise SurroundingsError(f"A slot must start and train, but: {reason_in(str(error))}. Start again.") from error
+            raise SurroundingsError(f"A slot must start and train, but: {reason_in(str(error))}.") from error
         if isinstance(error.cause, ConfigError | DataError | ResultError):
             raise error.cause from None
         raise
