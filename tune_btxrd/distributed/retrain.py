@@ -113,7 +113,10 @@ def _side_by_side(jobs: Sequence[RetrainJob], begin: Begin, on_epoch: OnEpoch, *
             failed[job.label] += 1
             reason = reason_in(str(error))
             if reason == MEMORY_LOW:
-                warn(f"Out of memory: Ray stopped {job.label}. It goes on from its last epoch, alone.")
+                is_last = 0 < kills < failed[job.label]
+                warn(
+                    f"Out of memory: Ray stopped {job.label}.{'' if is_last else ' It goes on from its last epoch, alone.'}"
+                )
             elif getattr(error, "cause", None) is not None or failed[job.label] > RETRIES:  # raised by its code; no luck
                 raise _told(error, reason, job) from None
             if reason == MEMORY_LOW and failed[job.label] > kills:
