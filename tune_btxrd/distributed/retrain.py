@@ -61,7 +61,10 @@ def run_jobs(
 
         def begin(job: RetrainJob) -> Iterator[Any]:
             named = task.options(name=ascii_name(f"retrain {job.label}"), **options)
-            return named.remote(job, source, device=device, threads=threads, remote=remote, shipment=shipment)
+            stream: Iterator[Any] = named.remote(
+                job, source, device=device, threads=threads, remote=remote, shipment=shipment
+            )
+            return stream
 
         _follow([job for job in jobs if not is_done(job)], begin, on_epoch)
         if remote is not None:

@@ -181,8 +181,8 @@ def _score(settings: SearchSettings, inner: Sequence[InnerSearch], folder: Path)
     for name in (name for name in SHOWN if name in table.index):
         row = table.loc[name]
         say(
-            f"  {name}: nested {shown(row['nested'], 3)}, on the images that the config was chosen on "
-            f"{shown(row['config_chosen_here'], 3)} (difference {shown(row['difference'], 3)})"
+            f"  {name}: nested {shown(float(row['nested']), 3)}, on the images that the config was chosen on "
+            f"{shown(float(row['config_chosen_here']), 3)} (difference {shown(float(row['difference']), 3)})"
         )
     tell(f"  {folder / 'folds.csv'}, folds.png, out_of_fold/, optimism.csv, winners.csv")
     for note in found.notes:
