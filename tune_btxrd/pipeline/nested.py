@@ -179,10 +179,10 @@ def _score(settings: SearchSettings, inner: Sequence[InnerSearch], folder: Path)
         say(f"  {line}")
     table = write_optimism(folder / "folds.csv", settings.checkpoints / "folds.csv").set_index("score")
     for name in (name for name in SHOWN if name in table.index):
-        row = table.loc[name]
+        inner, here, gap = table.loc[name, ["nested", "config_chosen_here", "difference"]].astype(float)
         say(
-            f"  {name}: nested {shown(float(row['nested']), 3)}, on the images that the config was chosen on "
-            f"{shown(float(row['config_chosen_here']), 3)} (difference {shown(float(row['difference']), 3)})"
+            f"  {name}: nested {shown(inner, 3)}, on the images that the config was chosen on {shown(here, 3)} "
+            f"(difference {shown(gap, 3)})"
         )
     tell(f"  {folder / 'folds.csv'}, folds.png, out_of_fold/, optimism.csv, winners.csv")
     for note in found.notes:
