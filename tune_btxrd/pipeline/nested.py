@@ -179,11 +179,11 @@ def _score(settings: SearchSettings, inner: Sequence[InnerSearch], folder: Path)
         say(f"  {line}")
     table = write_optimism(folder / "folds.csv", settings.checkpoints / "folds.csv").set_index("score")
     for name in (name for name in SHOWN if name in table.index):
-        inner, here, gap = table.loc[name, ["nested", "config_chosen_here", "difference"]].astype(float)
-        say(
-            f"  {name}: nested {shown(inner, 3)}, on the images that the config was chosen on {shown(here, 3)} "
-            f"(difference {shown(gap, 3)})"
+        values: list[float] = (
+            table.loc[[name], ["nested", "config_chosen_here", "difference"]].to_numpy(dtype=float)[0].tolist()
         )
+        own, here, gap = (shown(value, 3) for value in values)
+        say(f"  {name}: nested {own}, on the images that the config was chosen on {here} (difference {gap})")
     tell(f"  {folder / 'folds.csv'}, folds.png, out_of_fold/, optimism.csv, winners.csv")
     for note in found.notes:
         warn(note)
