@@ -117,18 +117,6 @@ def test_search_goes_on_and_retrain(here: Path, capsys: pytest.CaptureFixture[st
     shown(capsys, "retrain", NAME, *PLACES)
 
 
-def test_train_and_the_command_to_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = NAME[::-1]
-    words = ["--data", "data [x] $$", "--space", "space [b] $.yaml", "--epochs", "1", "--splits", "stratified"]
-    said = shown(capsys, "train", "--name", name, *words, *PLACES, *CACHE, "--slots", "1", "--cpus-per-trial", "1")
-    typed = typed_in_bash(next(line for line in said.splitlines() if line.startswith("Resume:")).removeprefix("Resume:"))
-    shown(capsys, *typed[3:])
-    shown(capsys, "report", name, *PLACES)
-    assert main(["label", "none $ [x].db", "--annotator", name]) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1 and "none $ [x].db" in said
-
-
 def test_a_job_is_sent_as_it_was_typed(tmp_path: Path) -> None:
     for number, name in enumerate(MARKUP):
         asked = ["submit", "--storage", "/a $b", "--name", f"x{name}", f"--positive-class={name}", f"--set=weights={name}"]
@@ -154,16 +142,14 @@ def test_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{EACH * len(names)} new" in shown(capsys, "labels", "add", store, "data [x] $$")
     rows = [(f"data [x] $$/{name}/{path.name}", name) for name in names for path in Path("data [x] $$", name).iterdir()]
     pd.DataFrame(rows, columns=["path", "label"]).to_csv("table $.csv", index=False)
-    found = json.loads(shown(capsys, "labels", "import", store, "table $.csv", "--annotator", "a $ [b] ", "--json"))
+    found = json.loads(shown(capsys, "labels", "import", store, "table $.csv", "--annotator", "a $ [b]", "--json"))
     assert found["recorded"] == len(rows)
-    shown(capsys, "labels", "score", store, "--checkpoint", str(FOLDER.parent / "best_stratified.pt"), "--device", "cpu")
     said = shown(capsys, "labels", "status", store)
     assert all(name in said for name in names) and "a $ [b]" in said
-    shown(capsys, "labels", "export", store, "out [x] $")
-    assert set(pd.read_csv("out [x] $/manifest.csv", keep_default_na=False)["label"]) == set(names)
-    for path in here.glob("*"):
-        if path.name.startswith(("store $", "table $", "out [x]")):
-            path.rename(here.parent / f"moved {path.name}")
+    written = Path(json.loads(shown(capsys, "labels", "export", store, "--json"))["file"])
+    assert set(pd.read_csv(written, keep_default_na=False)["label"]) == set(names)
+    for path in (written, *(path for path in here.iterdir() if path.name.startswith(("store $", "table $")))):
+        path.rename(here.parent / f"moved {path.name}")
 
 
 def test_evaluate_explain_and_export(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
