@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,12 @@ class Kill:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One search and its kills, in order of time."""
+    """One search and its kills, in order of time; `promote`: its trials pause at rungs."""
 
     seed: int
     slots: int
     kills: tuple[Kill, ...]
+    promote: bool = False
 
 
 def make_case(seed: int) -> Case:
@@ -191,6 +192,7 @@ def start(folder: Path, case: Case, arena: Arena | None, *, real: bool = False, 
         str(TRIALS),
         str(case.slots),
         *["--real"] * real,
+        *["--promote"] * case.promote,
         *[remote] * bool(remote),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
@@ -230,13 +232,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=24, help="cases to play")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--promote", action="store_true", help="trials that pause at rungs (`scheduler: promote`)")
     parser.add_argument("--real", action="store_true", help="real trainings instead of a stub")
     flags = parser.parse_args()
     arena, bad, kills = Arena(), 0, 0
     try:
         with tempfile.TemporaryDirectory() as aside:
             for seed in range(flags.first, flags.first + flags.seeds):
-                case, began = make_case(seed), time.monotonic()
+                case, began = replace(make_case(seed), promote=flags.promote), time.monotonic()
                 wrong, struck = play(case, Path(aside) / f"seed_{seed}", arena, real=flags.real)
                 what = ", ".join(f"{kill.kind} at line {kill.line}" for kill in case.kills[:struck])
                 print(f"seed {seed}: {case.slots} slot(s); {what}; {time.monotonic() - began:.0f} s; {wrong or 'all well'}")

@@ -1,8 +1,9 @@
-"""The search that `kill.py` kills, begun or resumed: kill_driver.py FOLDER ADDRESS|local TRIALS SLOTS [--real] [URI].
+"""The search that `kill.py` kills: kill_driver.py FOLDER ADDRESS|local TRIALS SLOTS [--real] [--promote] [URI].
 
 With a URI, the storage's copy goes there and every node is brought its own copy of the pixels.
 """
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ def drive(
     trials: int,
     slots: int,
     real: bool = False,
+    promote: bool = False,
     remote: RemoteFolder | None = None,
     retries: int = RETRIES,
 ) -> None:
@@ -55,11 +57,24 @@ def drive(
     run = SearchRun(
         folder=folder, source=source, split="common", device="cpu", layout=layout, retries=retries, remote=remote
     )
-    length = {"epochs": 8} if real else {}  # long enough to be killed in
-    spec = SearchSpec.from_text(SPACE).override({"trials": trials, **length}, TINY if real else {})
+    spec = search_spec(trials, real=real, promote=promote)
     with connected(address=address, name=folder.name) as cluster:
         shipment = join_nodes(cluster, source, shared={"--storage": folder}, remote=remote) if real else None
         run_search(spec, replace(run, shipment=shipment), cluster, trainable=None if real else stub(folder))
+
+
+def search_spec(trials: int, *, real: bool = False, promote: bool = False) -> SearchSpec:
+    """What is searched."""
+    settings: dict[str, Any] = {"trials": trials}
+    settings |= {"epochs": 8} if real else {}  # long enough to be killed in
+    settings |= {"scheduler": "promote", "grace_period": 1} if promote else {}
+    return SearchSpec.from_text(SPACE).override(settings, TINY if real else {})
+
+
+def made_up_loss(values: dict[str, Any], epoch: int) -> float:
+    """The stub's curves."""
+    distance = 0.1 * (math.log10(values["lr"]) + 4) ** 2 + (values["dropout"] - 0.4) ** 2
+    return float(0.5 + distance + 0.5 / epoch)
 
 
 def trained(folder: Path, label: str) -> int:
@@ -70,11 +85,10 @@ def trained(folder: Path, label: str) -> int:
 
 def stub(folder: Path) -> Trainable:
     """Made-up curves with a checkpoint after each epoch, as a real trial has it, but no torch."""
-    where, seconds = str(folder), SECONDS
+    where, seconds, loss_of = str(folder), SECONDS, made_up_loss
 
     def trainable(config: dict[str, Any]) -> None:
         import json
-        import math
         import os
         import time
         from pathlib import Path
@@ -91,7 +105,7 @@ def stub(folder: Path) -> Trainable:
             time.sleep(seconds)
             with (Path(where) / "trained" / f"{config['trial']}.txt").open("a") as file:
                 file.write(f"{epoch}\n")
-            loss = 0.5 + 0.1 * (math.log10(values["lr"]) + 4) ** 2 + (values["dropout"] - 0.4) ** 2 + 0.5 / epoch
+            loss = loss_of(values, epoch)
             row = {"epoch": epoch, "lr": values["lr"], "slot": f"{os.uname().nodename}:{os.getpid()}", "improved": True}
             row |= {"train_loss": loss, "val_loss": loss, "val_acc": 0.5, "val_macro_f1": 0.5, "val_recall_a": 0.5}
             row |= {"objective": loss, "zero_recall_epochs": 0, "stop": "budget" if epoch == values["epochs"] else ""}
@@ -117,7 +131,7 @@ def _pictures(folder: Path) -> Source:
 if __name__ == "__main__":
     target, ray_address, count, at_once, *more = sys.argv[1:]
     storage = [RemoteFolder(word) / Path(target).name for word in more if "://" in word]
-    own = {"trials": int(count), "slots": int(at_once), "real": "--real" in more}
+    own = {"trials": int(count), "slots": int(at_once), "real": "--real" in more, "promote": "--promote" in more}
     try:
         with stoppable(lambda: "Interrupted; everything reported is saved. Go on with the same command."):
             address = None if ray_address == "local" else ray_address

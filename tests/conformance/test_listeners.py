@@ -60,6 +60,9 @@ def play(stub: StubSearch, make: Callable[[SearchRecord, SearchSpec, str], Liste
         if event["event"] in CALLS:
             trial = record.trials[event["trial"]]
             getattr(listener, CALLS[event["event"]])(trial)
+            if event["event"] == "epoch" and event["epoch"] == 2:
+                listener.paused(trial)
+                listener.started(trial)
             if event["event"] == "start":
                 apply_event(record, {**event, "event": "note", "text": "failed, tried again from its checkpoint: [/x] $ %s"})
                 listener.noted(trial)
@@ -82,8 +85,8 @@ def test_it_goes_on_with_a_search_that_is_half_done(name: str, stub: StubSearch)
     before = copy.deepcopy(record.trials)
     listener = LISTENERS[name](record, stub.spec, stub.recalls[-1])
     last = max(record.trials.values(), key=lambda trial: trial.started)
-    for call in ("started", "noted", "ended"):
-        if call != "noted" or last.notes:
+    for call in ("started", "noted", "paused", "ended"):
+        if (call != "noted" or last.notes) and (call != "paused" or last.epochs):
             getattr(listener, call)(last)
     assert record.trials == before
 

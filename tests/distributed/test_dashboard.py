@@ -174,6 +174,6 @@ def test_the_metrics_endpoint_tells_slots_and_states(running: Dashboard) -> None
 
     lines = until(complete)
     print(*lines, sep="\n")
-    assert set(states(lines)) == {"running", "complete", "pruned", "diverged", "failed"}
+    assert set(states(lines)) == {"running", "paused", "complete", "pruned", "diverged", "failed"}
     assert 1 <= states(lines)["running"] <= 2 and states(lines)["failed"] == 0
     assert any(line.startswith("ray_tune_btxrd_epochs_total{") for line in lines)

@@ -53,7 +53,9 @@ def numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-def run(config: TrialConfig, source: Source, folder: Path, *, die_after: int = 10**6) -> list[dict[str, Any]]:
+def run(
+    config: TrialConfig, source: Source, folder: Path, *, die_after: int = 10**6, pauses: tuple[int, ...] = ()
+) -> list[dict[str, Any]]:
     """The rows of one trial in this process."""
     rows: list[dict[str, Any]] = []
 
@@ -63,7 +65,7 @@ def run(config: TrialConfig, source: Source, folder: Path, *, die_after: int = 1
             raise KilledError
 
     try:
-        run_trial(config, source, report, device="cpu", threads=1, checkpoints=folder)
+        run_trial(config, source, report, device="cpu", threads=1, checkpoints=folder, pauses=pauses)
     except KilledError:
         assert len(rows) == die_after
     return rows
@@ -94,12 +96,16 @@ def test_one_report_per_epoch_under_the_contracts_names(tmp_path: Path) -> None:
     assert ",".join(rows[0]).startswith(contract) and {"val_macro_f1", "objective"} <= rows[0].keys()
 
 
-@pytest.mark.parametrize("die_after", [1, 2, 3])
-def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(die_after: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("die_after", "pauses"), [(1, ()), (2, ()), (3, ()), (2, (2,)), (3, (2,))])
+def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(
+    die_after: int, pauses: tuple[int, ...], tmp_path: Path
+) -> None:
     source = make_source(tmp_path)
     whole = run(TRIAL, source, tmp_path / "a")
-    before = run(TRIAL, source, tmp_path / "b", die_after=die_after)
-    kept = die_after - 1  # what dies as it tells an epoch has saved the one before
+    before = run(TRIAL, source, tmp_path / "b", die_after=die_after, pauses=pauses)
+    kept = die_after - (
+        die_after not in pauses
+    )  # what ends as it tells an epoch has saved the one before, at a rung that one
     assert (tmp_path / "b" / "7.pt").exists() == (kept > 0)
     after = run(TRIAL, source, tmp_path / "b")
     assert numbers(before) == numbers(whole)[:die_after]

@@ -8,7 +8,11 @@ import pytest
 
 from benchmarks import kill
 from benchmarks.kill import Arena, Case, Kill
+from benchmarks.kill_driver import made_up_loss, search_spec
+from tests.support.searches import make_conductor, make_folder, make_rows
 from tune_btxrd.distributed.trial_checkpoint import before
+from tune_btxrd.search.conductor import PlannedTrial
+from tune_btxrd.search.journal import read_events
 from tune_btxrd.search.record import read_search
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
@@ -31,6 +35,34 @@ def test_kills_at_random_moments(seed: int, arena: Arena, whole: Path, tmp_path:
     assert not wrong and struck >= 1
     if case.slots == 1:
         assert kill.facts(tmp_path / "killed") == kill.facts(whole)
+
+
+def promoted(folder: Path) -> list[tuple[object, ...]]:
+    """What a sequential search with promotion must come to: its conductor, without Ray."""
+    conductor = make_conductor(make_folder(folder), search_spec(kill.TRIALS, promote=True))
+    while isinstance(planned := conductor.next(), PlannedTrial):
+        trial, values = conductor.record.trials[planned.label], planned.config.to_dict()
+        while not trial.has_ended and trial.state != "paused":
+            losses = [made_up_loss(values, epoch) for epoch in range(1, len(trial.epochs) + 2)]
+            row = make_rows(losses, stop="budget" if len(losses) == planned.config.epochs else "")[-1]
+            conductor.pauses(planned.label, row)
+            conductor.epoch(planned.label, row)
+            if row["stop"]:
+                conductor.end(planned.label, state="complete", reason="ran its full budget")
+    return kill.facts(folder)
+
+
+def test_paused_trials_survive_the_driver_and_their_slot(arena: Arena, tmp_path: Path) -> None:
+    """Both die while a trial is paused: none is lost or run twice, and what goes on needs no process of its own."""
+    kills = (Kill(kind="driver", line=7, delay=0.0), Kill(kind="worker", line=14, delay=0.0))
+    folder = tmp_path / "paused"
+    wrong, struck = kill.play(Case(seed=0, slots=1, kills=kills, promote=True), folder, arena)
+    assert not wrong and struck == 2
+    assert kill.facts(folder) == promoted(tmp_path / "expected")
+    kinds = [event["event"] for event in read_events(folder)]
+    assert "pause" in kinds[: kinds.index("session", 1)] and kinds.count("promote") > kinds.count("end") / 2
+    processes = {row["slot"] for trial in read_search(folder).search_trials for row in trial.epochs}
+    assert len(processes) <= 1 + struck
 
 
 def killed_at(line: int, folder: Path, arena: Arena, *, real: bool = False) -> bytes:

@@ -36,6 +36,23 @@ def test_a_trial_that_the_time_budget_stopped_at_a_rung_was_not_cut(tmp_path: Pa
     assert not rung_visits(record, spec)[-1].cut
 
 
+def test_with_promotion_a_trial_meets_the_cutoff_of_all_who_came(tmp_path: Path):
+    spec = make_spec(grace_period=1, epochs=4, reduction_factor=2, scheduler="promote")
+    record = make_record(tmp_path, timed(0, [3.0], 0, "pruned"), timed(1, [1.0] * 4, 10), timed(2, [2.5, 2.4], 20, "pruned"))
+    first, second, third = record.search_trials
+    first.pauses, second.pauses, second.promotions = [1], [1], [1, 2]
+    third.pauses, third.promotions = [2], [1]
+    visits = [(v.trial.label, v.epoch, v.cutoff, v.before, v.cut) for v in rung_visits(record, spec)]
+    assert visits == [
+        ("0", 1, 1.0, 2, True),  # the best one in two of three is one
+        ("1", 1, 1.0, 2, False),
+        ("1", 2, 1.0, 1, False),
+        ("2", 1, 1.0, 2, False),  # promoted while fewer had come
+        ("2", 2, 1.0, 1, True),
+    ]
+    assert str(rung_visits(record, spec)[0]) == "epoch 1: 3.0000 > cutoff 1.0000 of 2 others"
+
+
 @pytest.mark.slow
 def test_cutoffs_are_those_of_rays_scheduler(tmp_path: Path):
     from ray.tune.schedulers.async_hyperband import _Bracket

@@ -41,5 +41,14 @@ def test_time_between_sessions_is_nobodys(tmp_path: Path):
     assert [(s.begin, s.end) for s in use.spans] == [(0, 10), (100, 110)]
 
 
+def test_a_paused_trial_has_no_slot(tmp_path: Path):
+    """Trial 0 pauses after its first epoch, goes on in another process, and is given up long after its second one."""
+    trial = stay(0, 0, [10, 60], 90, pauses=[1, 2], promotions=[1], state="pruned")
+    trial.epochs[1]["slot"] = "vm:2"
+    use = slot_use(make_record(tmp_path, trial))
+    assert [(s.begin, s.first, s.end) for s in use.spans] == [(0, 1, 10), (51, 51, 60)]
+    assert sum(use.seconds[work] for work in ("training", "validation", "start", "between")) == approx(19)
+
+
 def test_a_search_without_an_epoch_has_used_no_slot(tmp_path: Path):
     assert slot_use(make_record(tmp_path)) is None

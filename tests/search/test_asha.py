@@ -8,7 +8,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from tests.support.searches import make_conductor, make_folder, make_rows, make_spec
-from tune_btxrd.distributed.tune_adapters import Recorder, Rungs
+from tune_btxrd.distributed.tune_adapters import Recorder, Rungs, make_scheduler
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
 
 CURVES = [[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.5, 0.4], [0.8, 0.7, 0.6, 0.5], [0.85, 0.6, 0.3, 0.2], [0.45, 0.44, 0.43, 0.1]]
@@ -18,36 +18,45 @@ class FakeTune:
     """The part of Tune's loop that calls scheduler and callbacks, in Tune's order."""
 
     def __init__(self, conductor: Conductor) -> None:
-        self.conductor, self.rungs = conductor, Rungs(conductor.spec, conductor)
+        self.conductor, self.rungs = conductor, make_scheduler(conductor.spec, conductor)
         self.recorder = Recorder(conductor, self.rungs)
 
     def begin(self) -> Any:
         """The next trial, as Tune holds it."""
         job = self.conductor.next()
         assert isinstance(job, PlannedTrial)
+        return self.held(job)
+
+    def held(self, job: PlannedTrial) -> Any:
+        """A planned trial, as Tune holds it."""
         trial = SimpleNamespace(config={"trial": job.label, "role": job.role}, last_result={}, trial_id=job.label)
         self.rungs.on_trial_add(None, trial)
         return trial
 
     def result(self, trial: Any, row: dict[str, Any]) -> bool:
-        """One report; whether the trial was stopped by it."""
+        """One report; whether the trial left its slot for it."""
         decision = self.rungs.on_trial_result(None, trial, row)
         self.recorder.on_trial_result(0, [], trial, row)
         trial.last_result = row
         if row["stop"] or decision == TrialScheduler.STOP:
             self.rungs.on_trial_complete(None, trial, row)
             self.recorder.on_trial_complete(0, [], trial)
-        return decision == TrialScheduler.STOP
+        return decision in (TrialScheduler.STOP, TrialScheduler.PAUSE)
 
     def run(self, losses: list[float]) -> None:
         """One trial from start to end."""
-        trial = self.begin()
-        for row in make_rows(losses, stop="budget"):
+        self.feed(self.begin(), losses)
+
+    def feed(self, trial: Any, losses: list[float]) -> None:
+        """The epochs that the trial has not told yet, until it leaves its slot."""
+        done = len(self.conductor.record.trials[trial.trial_id].epochs)
+        for row in make_rows(losses, stop="budget")[done:]:
             if self.result(trial, row):
                 return
 
     def contents(self) -> list[tuple[float, dict[str, float]]]:
         """Milestone -> label -> value, as Ray holds it, but for a rung at the last epoch, which decides nothing."""
+        assert isinstance(self.rungs, Rungs)
         rungs = self.rungs._brackets[0]._rungs
         return [(milestone, dict(recorded)) for milestone, recorded in rungs if milestone < self.conductor.spec.epochs]
 

@@ -142,19 +142,20 @@ class View:
     def _cells(self, trial: TrialRecord) -> tuple[str, ...]:
         done = len(trial.epochs)
         ahead = [rung for rung in rung_epochs(self.spec) if rung > done]
-        following = str(ahead[0]) if ahead and trial.state == "running" and trial.role == "search" else ""
+        following = str(ahead[0]) if ahead and not trial.has_ended and trial.role == "search" else ""
         recall = shown(trial.best[self.recall], 2) if trial.best else ""
         best = f"{trial.score:.4f}" if trial.score is not None else ""
         return trial.label, trial.state_words, f"{done}/{self.spec.epochs}", following, spark_line(trial), best, recall
 
 
 def shown_trials(record: SearchRecord) -> list[TrialRecord]:
-    """Running trials, then the best that ended, then as many as did not: a search of 200 trials fits on a screen."""
+    """Running trials, then the best that are paused and the best that ended: a search of 200 trials fits on a screen."""
     everyone = [*record.search_trials, *record.confirmations]
     running = [trial for trial in everyone if trial.state == "running"]
     ended = [trial for trial in record.search_trials if trial.has_ended]
     ended.sort(key=lambda trial: trial.rank)
-    return [*running, *ended[:ENDED_SHOWN]]
+    paused = sorted((trial for trial in everyone if trial.state == "paused"), key=lambda trial: trial.rank)
+    return [*running, *paused[:ENDED_SHOWN], *ended[:ENDED_SHOWN]]
 
 
 def spark_line(trial: TrialRecord) -> str:

@@ -18,11 +18,12 @@ from tune_btxrd.distributed.listeners.tolerant import Tolerant
 from tune_btxrd.distributed.memory_kills import MemoryKills
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.distributed.nodes import NodeWatch
+from tune_btxrd.distributed.pausing import Pauses
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
-from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs
+from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs, make_scheduler
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.columns import score_columns, watched_column
@@ -30,6 +31,7 @@ from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, apply_event, read_search
+from tune_btxrd.search.rungs import pausing_epochs
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import fresh_database
 from tune_btxrd.search.tables import TableKeeper, write_tables
@@ -104,10 +106,10 @@ def run_search(
         memory = MemoryKills(conductor, slots, retries=run.retries)
         check = None if trainable else partial(_check_source, run)
         while True:
-            rungs = Rungs(spec, conductor)
+            rungs = make_scheduler(spec, conductor)
             recorder = Recorder(conductor, rungs, all_listeners, memory=memory, check=check)
             try:
-                _fit(trainable or _real(run), run, conductor, rungs, [recorder, *runs])
+                _fit(trainable or _real(run, spec), run, conductor, rungs, [recorder, *runs])
                 break
             except Exception as error:
                 memory.take(error)
@@ -122,7 +124,7 @@ def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, clust
     apply_event(record, journal.write("session", slots=layout.slots, threads=layout.threads, **place))
 
 
-def _real(run: SearchRun) -> Trainable:
+def _real(run: SearchRun, spec: SearchSpec) -> Trainable:
     return make_trainable(
         f"{ascii_name(run.folder.name)} slot",
         run.source,
@@ -131,6 +133,7 @@ def _real(run: SearchRun) -> Trainable:
         checkpoints=run.folder / CHECKPOINTS,
         remote=run.remote / CHECKPOINTS if run.remote else None,
         shipment=run.shipment,
+        pauses=pausing_epochs(spec),
     )
 
 
@@ -140,7 +143,7 @@ def _check_source(run: SearchRun) -> None:
         run.source.check(run.split)
 
 
-def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs, callbacks: list[Any]) -> None:
+def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs | Pauses, callbacks: list[Any]) -> None:
     from ray import tune
     from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
@@ -148,7 +151,7 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
     tuner = tune.Tuner(
         _named_slots(trainable, ascii_name(run.folder.name), resources),
         tune_config=tune.TuneConfig(
-            search_alg=Proposals(conductor),
+            search_alg=Proposals(conductor, rungs if isinstance(rungs, Pauses) else None),
             scheduler=rungs,
             num_samples=-1,  # the conductor says when it is finished
             reuse_actors=True,

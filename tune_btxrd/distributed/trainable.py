@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def make_trainable(
     checkpoints: Path,
     remote: RemoteFolder | None = None,
     shipment: Shipment | None = None,
+    pauses: Collection[int] = (),
 ) -> Callable[[dict[str, Any]], None]:
     """Makes the function that Tune runs for each trial; what all trials share travels once, in its closure.
 
@@ -30,8 +31,9 @@ def make_trainable(
         name: what Ray's dashboard calls the slots.
         checkpoints: folder of the trials' checkpoints, for resuming; `remote`: where they go beyond this machine.
         shipment: pixels and splits for nodes that do not see the driver's folders.
+        pauses: epochs at which trials may be paused, so that they are saved before they are reported.
     """
-    values, folder = source.to_dict(), str(checkpoints)
+    values, folder, rungs = source.to_dict(), str(checkpoints), frozenset(pauses)
 
     def trainable(config: dict[str, Any]) -> None:
         from ray import tune
@@ -44,7 +46,9 @@ def make_trainable(
             trial = TrialConfig.from_dict(config)
             here = local_source(Source.from_dict(values), shipment)
             aside = scratch(Path(folder).parent.name) if remote else Path(folder)
-            run_trial(trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote)
+            run_trial(
+                trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote, pauses=rungs
+            )
 
     trainable.__name__ = name
     return trainable
@@ -59,6 +63,7 @@ def run_trial(
     threads: int | None,
     checkpoints: Path,
     remote: RemoteFolder | None = None,
+    pauses: Collection[int] = (),
 ) -> None:
     """One trial from its start or its checkpoint to its end; one report per epoch.
 
@@ -78,8 +83,12 @@ def run_trial(
             report(named_row(metrics, source.class_names) | place)
         for metrics in train(state):
             store.settle()  # no more than this epoch can be lost
+            may_pause = metrics.epoch in pauses and not metrics.stop
+            if may_pause:
+                store.save(state)
+                store.settle()
             report(named_row(metrics, source.class_names) | place)  # ends the trial here where it is stopped
-            if not metrics.stop:
+            if not metrics.stop and not may_pause:
                 store.save(state)
     except Diverged as error:
         report(_diverged_row(error) | place)

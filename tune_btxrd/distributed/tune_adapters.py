@@ -1,4 +1,7 @@
-"""The conductor as Ray Tune sees it: a Searcher that proposes, a Callback that records, and ASHA keyed by trial labels."""
+"""The conductor as Ray Tune sees it: a Searcher that proposes, a Callback that records, and ASHA keyed by trial labels.
+
+`scheduler: promote` has a scheduler of its own (`pausing.py`).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from ray.tune.search import Searcher
 
 from tune_btxrd.distributed.failures import KILLED, MEMORY_LOW, NODE_LOST, RETRIED, failure_reason, fault_in
 from tune_btxrd.distributed.memory_kills import MemoryKills
+from tune_btxrd.distributed.pausing import Pauses
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.search.columns import own_columns
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
@@ -21,15 +25,23 @@ from tune_btxrd.search.space.spec import SearchSpec
 
 
 class Proposals(Searcher):
-    """Asks the conductor for the next trial whenever Ray has room for one."""
+    """Asks the conductor for the next trial whenever Ray has room for one.
 
-    def __init__(self, conductor: Conductor) -> None:
+    Args:
+        pauses: the scheduler, where trials pause: it goes on with those that Tune holds.
+    """
+
+    def __init__(self, conductor: Conductor, pauses: Pauses | None = None) -> None:
         super().__init__(metric="objective", mode="min")
-        self.conductor = conductor
+        self.conductor, self.pauses = conductor, pauses
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A complete config with its label, None (not yet), or FINISHED."""
+        if self.pauses and self.pauses.is_pausing:
+            return None
         planned = self.conductor.next()
+        while self.pauses and isinstance(planned, PlannedTrial) and self.pauses.holds(planned.label):
+            planned = self.conductor.next()
         if planned == "wait":
             return None
         if planned == "finished":
@@ -122,6 +134,11 @@ class Rungs(ASHAScheduler):
             super().on_trial_remove(tune_controller, _Labelled(trial.config["trial"]))
 
 
+def make_scheduler(spec: SearchSpec, conductor: Conductor) -> "Rungs | Pauses":
+    """The scheduler of a search's trials."""
+    return Pauses(conductor) if spec.scheduler == "promote" else Rungs(spec, conductor)
+
+
 class Recorder(Callback):
     """Reports every epoch (the stopping one included) and every end to the conductor, then to the listeners.
 
@@ -133,7 +150,7 @@ class Recorder(Callback):
     def __init__(
         self,
         conductor: Conductor,
-        rungs: Rungs,
+        rungs: Rungs | Pauses,
         listeners: tuple[Listener, ...] = (),
         memory: MemoryKills | None = None,
         check: Callable[[], None] | None = None,
@@ -159,10 +176,19 @@ class Recorder(Callback):
             self._note(trial.config["trial"], result["note"])
         if result["stop"] != "diverged" and self.conductor.epoch(trial.config["trial"], own_columns(result)):
             self._tell("epoch", trial.config["trial"])
+            if self.conductor.record.trials[trial.config["trial"]].state == "paused":
+                self._tell("paused", trial.config["trial"])
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Paused trials that were given up have ended."""
+        while self.conductor.given_up:
+            self._tell("ended", self.conductor.given_up.pop(0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended by itself or was stopped."""
+        """A trial ended by itself or was stopped; one that was given up while it paused has ended already."""
         label, result = trial.config["trial"], trial.last_result
+        if self.conductor.record.trials[label].has_ended:
+            return
         if result["stop"] == "diverged":
             self._end(label, "diverged", result["reason"])
         elif result["stop"]:

@@ -73,6 +73,12 @@ class SearchProgress(Listener):
         tell(f"  trial {trial.label}: {trial.notes[-1]}")
         self.refresh()
 
+    def paused(self, trial: TrialRecord) -> None:
+        """A trial waits at a rung."""
+        tell_more(f"  trial {trial.label:>4} paused at epoch {trial.epochs[-1]['epoch']}: {trial.shown}")
+        self.running.discard(trial.label)
+        self.refresh()
+
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended: one line for the log."""
         values = " ".join(
@@ -116,7 +122,9 @@ class SearchProgress(Listener):
     def _ended(self) -> str:
         done = [t for t in self.trials.values() if t.role == "search" and t.has_ended and t.label not in self.running]
         repeats = repeats_line(SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[]), self.spec)
-        return f"{len(done)} of {self.spec.trials} trials ended{repeats and f'; {repeats}'}"
+        paused = sum(trial.state == "paused" for trial in self.trials.values())
+        waiting = f", {paused} paused" if paused else ""
+        return f"{len(done)} of {self.spec.trials} trials ended{waiting}{repeats and f'; {repeats}'}"
 
     def _best(self) -> str:
         best = best_trial(trial for trial in self.trials.values() if trial.role == "search")

@@ -34,6 +34,7 @@ LOOKS = {  # state -> colour (Okabe-Ito), mark, words
     "diverged": ("#D55E00", "X", STATE_WORDS["diverged"]),
     "failed": ("#CC79A7", "s", STATE_WORDS["failed"]),
     "running": ("#009E73", "D", STATE_WORDS["running"]),
+    "paused": ("#56B4E9", "P", STATE_WORDS["paused"]),
 }
 MANY = 60  # trials; above, dense layers become pixels inside the SVG
 

@@ -7,6 +7,7 @@ const STATES = { // their words come with the numbers
   diverged: { symbol: "x" },
   failed: { symbol: "square" },
   running: { symbol: "circle-open" },
+  paused: { symbol: "cross" },
 };
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 

@@ -77,14 +77,26 @@ def _times(trial: TrialRecord) -> list[float]:
 
 
 def _stays(trial: TrialRecord, bounds: list[tuple[float, float]]) -> list[Stay]:
-    """A trial that outlived an interruption has one stay per session in which it finished an epoch."""
+    """A trial that outlived an interruption has one stay per session in which it finished an epoch; so has one that paused,
+    which leaves its slot.
+    """
     stays: list[Stay] = []
     for begin, end in bounds:
-        rows = [row for row in trial.epochs if begin <= row["time"] <= end]
-        if rows:
-            last = trial.ended if trial.ended and begin <= trial.ended <= end else rows[-1]["time"]
-            stays.append((trial, max(begin, trial.started), max(last, rows[-1]["time"]), rows))
+        for number, rows in enumerate(_between_pauses(trial, begin, end)):
+            is_last = rows[-1] is trial.epochs[-1] and not trial.waits
+            last = trial.ended if is_last and trial.ended and begin <= trial.ended <= end else rows[-1]["time"]
+            first = _begun(rows[0]) if number else max(begin, trial.started)
+            stays.append((trial, first, max(last, rows[-1]["time"]), rows))
     return stays
+
+
+def _between_pauses(trial: TrialRecord, begin: float, end: float) -> list[list[dict[str, float]]]:
+    """The trial's epochs within a session, a list for each time that it had a slot."""
+    groups: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for row in trial.epochs:
+        if begin <= row["time"] <= end:
+            groups[sum(row["epoch"] > pause for pause in trial.pauses)].append(row)
+    return list(groups.values())
 
 
 def _begun(row: dict[str, float]) -> float:

@@ -193,6 +193,7 @@ def _pareto_sheet(material: Material) -> Sheet | None:
 
 
 def _rung_sheet(material: Material) -> Sheet | None:
+    others = "others there" if material.spec and material.spec.scheduler == "promote" else "before it"
     rows = [
         {
             "trial": visit.trial.label,
@@ -200,7 +201,7 @@ def _rung_sheet(material: Material) -> Sheet | None:
             "epoch": visit.epoch,
             material.monitor.label: visit.score,
             "cutoff": visit.shown_cutoff,
-            "before it": visit.before,
+            others: visit.before,
             "outcome": STATE_WORDS["pruned"] if visit.cut else "went on",
         }
         for visit in material.visits

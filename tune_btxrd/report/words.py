@@ -126,15 +126,17 @@ def test_lines(material: Material) -> list[str]:
 def cut_line(material: Material) -> str:
     """Who was cut where."""
     assert material.spec
-    if material.spec.scheduler != "asha":
+    if material.spec.scheduler == "none":
         return "No trial was stopped early: the search had no scheduler."
     cut = Counter(visit.epoch for visit in material.visits if visit.cut)
     if not cut:
         return "ASHA stopped no trial."
+    promotes = material.spec.scheduler == "promote"
     told = ", ".join(f"{count} at epoch {epoch}" for epoch, count in sorted(cut.items()))
     total = len(material.record.search_trials)
-    return f"ASHA stopped {sum(cut.values())} of {total} trials: {told}. A trial went on where it was among the best " + (
-        f"1 in {material.spec.reduction_factor:g} of those at the rung before it."
+    did, those = ("left paused", "all that reached the rung") if promotes else ("stopped", "those at the rung before it")
+    return f"ASHA {did} {sum(cut.values())} of {total} trials: {told}. A trial went on where it was among the best " + (
+        f"1 in {material.spec.reduction_factor:g} of {those}."
     )
 
 

@@ -49,7 +49,7 @@ class SpaceRequest:
 
     Attributes:
         file: YAML; None: the one that is shipped for the dataset.
-        settings: of the whole search: trials, epochs, confirm, seed.
+        settings: of the whole search: trials, epochs, scheduler, confirm, seed.
         hyperparameters: fixed values of TrainConfig.
     """
 

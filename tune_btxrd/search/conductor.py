@@ -209,7 +209,7 @@ class Conductor:
             self._live.discard(trial.label)
         elif self.promotion.passed(trial.label) > len(trial.promotions):
             self._write("promote", trial=trial.label)
-        self.search.wait(trial.number, is_paused=trial.state == "paused")
+        self.search.note_rung(trial)
 
     def _give_up(self) -> None:
         """Ends paused trials that will never go on: what others reach cannot change it, or the time is used up."""

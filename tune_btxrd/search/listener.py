@@ -12,6 +12,9 @@ class Listener:
     def epoch(self, trial: TrialRecord) -> None:
         """A new epoch is the last of `trial.epochs`."""
 
+    def paused(self, trial: TrialRecord) -> None:
+        """A trial waits at a rung and has left its slot; `started` follows where it goes on, `ended` where it never does."""
+
     def noted(self, trial: TrialRecord) -> None:
         """Something happened to a trial that goes on; it is the last of `trial.notes`."""
 

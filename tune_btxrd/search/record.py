@@ -38,7 +38,7 @@ class TrialRecord:
         state: one of STATE_WORDS; reason: why it ended so, in words.
         epochs: one row per epoch, in order, with the names of `epochs.csv`.
         notes: what happened to it on its way: a failure that was retried, a damaged checkpoint.
-        promotions: epochs of the rungs that it was let go past (`scheduler: promote`).
+        pauses, promotions: epochs of the rungs where it paused, and of those that it was let go past (`scheduler: promote`).
         started, ended: seconds since 1970; ended is None while it runs or is paused.
     """
 
@@ -53,6 +53,7 @@ class TrialRecord:
     reason: str = ""
     epochs: list[EpochRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pauses: list[int] = field(default_factory=list)
     promotions: list[int] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
@@ -96,6 +97,12 @@ class TrialRecord:
     def has_ended(self) -> bool:
         """Whether it has its final state; else it runs, waits at a rung, or was interrupted."""
         return self.state in END_STATES
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is paused, or was when it ended."""
+        last = self.epochs[-1]["epoch"] if self.epochs else 0
+        return last in self.pauses and last not in self.promotions
 
     @property
     def is_hand_made(self) -> bool:
@@ -238,8 +245,7 @@ def _at_rung(trial: TrialRecord, kind: str) -> None:
         why = "has ended" if trial.has_ended else "has no epoch yet"
         raise EventError(f"{kind}s trial {trial.label}, which {why}")
     trial.state = "paused" if kind == "pause" else "running"
-    if kind == "promote":
-        trial.promotions.append(trial.epochs[-1]["epoch"])
+    (trial.pauses if kind == "pause" else trial.promotions).append(trial.epochs[-1]["epoch"])
 
 
 def _start(record: SearchRecord, event: Event) -> None:

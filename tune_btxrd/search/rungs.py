@@ -33,3 +33,8 @@ def rung_epochs(spec: SearchSpec) -> tuple[int, ...]:
 def pausing_epochs(spec: SearchSpec) -> tuple[int, ...]:
     """The rungs at which every trial pauses, ascending; none without promotion."""
     return rung_epochs(spec) if spec.scheduler == "promote" else ()
+
+
+def paused_at_most(spec: SearchSpec) -> int:
+    """How many trials may be paused at once: at each rung those that might yet be among the best ones."""
+    return len(pausing_epochs(spec)) * max(1, math.floor(spec.trials / spec.reduction_factor))

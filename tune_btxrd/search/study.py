@@ -5,12 +5,12 @@ that diverged is PRUNED at its last finite epoch, so that the sampler learns tha
 paused is RUNNING until it ends, but proposals count it as PRUNED at its rung: as RUNNING it would repel them, good as it is.
 """
 
-import copy
 import hashlib
 import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class TrialStudy:
         self.spec, self.monitor = spec, MONITORS[spec.monitor]
         self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
         self._running: dict[int, Trial] = {}
-        self._paused = {record.number for record in past if record.state == "paused"}
+        self._paused = {record.number: record for record in past if record.state == "paused"}
         for record in past:
             self._add(record)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -116,16 +116,23 @@ class TrialStudy:
         view = optuna.create_study(direction=self.monitor.direction, sampler=sampler)
         with self._lock:
             for trial in self.study.get_trials(deepcopy=False):
-                view.add_trial(_as_pruned(trial) if trial.number in self._paused else trial)
+                view.add_trial(self._as_pruned(trial.number) if trial.number in self._paused else trial)
         proposed = view.ask()
         self.spec.suggest(proposed)
         self.study.sampler = RandomSampler(seed=0)  # every value is given; nothing is drawn
         with self._lock:
             self.study.enqueue_trial(proposed.params)
 
-    def wait(self, number: int, *, is_paused: bool) -> None:
-        """Whether a running trial waits at a rung."""
-        (self._paused.add if is_paused else self._paused.discard)(number)
+    def _as_pruned(self, number: int) -> FrozenTrial:
+        record = self._paused[number]
+        return _frozen(replace(record, state="pruned", ended=record.epochs[-1]["time"]), self.spec)
+
+    def note_rung(self, record: TrialRecord) -> None:
+        """Whether an unfinished trial waits at a rung now."""
+        if record.state == "paused":
+            self._paused[record.number] = record
+        else:
+            self._paused.pop(record.number, None)
 
     def repeat(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
         """Enters a trial with given values (a confirmation) and returns its number."""
@@ -145,7 +152,7 @@ class TrialStudy:
     def tell(self, record: TrialRecord) -> None:
         """How the trial ended."""
         trial = self._running.pop(record.number)
-        self._paused.discard(record.number)
+        self._paused.pop(record.number, None)
         value = record.score if record.state == "complete" else None
         with self._lock:
             trial.set_user_attr("reason", record.reason)
@@ -229,14 +236,6 @@ def _frozen(record: TrialRecord, spec: SearchSpec) -> FrozenTrial:
         system_attrs=constraints if ended else {},
         intermediate_values={row["epoch"]: record.monitor.score(row["objective"]) for row in record.epochs},
     )
-
-
-def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that was stopped at its last step."""
-    pruned = copy.copy(trial)
-    pruned.state, pruned.datetime_complete = TrialState.PRUNED, trial.datetime_start
-    pruned.value = trial.intermediate_values[max(trial.intermediate_values)]
-    return pruned
 
 
 def _attributes(record: TrialRecord) -> dict[str, object]:

@@ -56,6 +56,10 @@ class DashboardRows(Listener):
         if actor := self._holds.get(trial.label):
             actor.tell.options(concurrency_group=LINES, enable_task_events=False).remote(trial.label, line)
 
+    def paused(self, trial: TrialRecord) -> None:
+        """Closes the row; the trial gets another one where it goes on."""
+        self._release(trial, f"paused at epoch {trial.epochs[-1]['epoch']}")
+
     def ended(self, trial: TrialRecord) -> None:
         """Closes the row."""
         self._release(trial, f"{trial.state_words}: {trial.reason}")

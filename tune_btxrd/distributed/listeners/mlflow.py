@@ -80,8 +80,15 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
 
     def close(self, *, finished: bool) -> None:
         """Waits until all is sent, then ends the parent run: FINISHED, or KILLED where the search was interrupted."""
+        self._later(self._send_rest, None)
         self._later(self._end_parent, "FINISHED" if finished else "KILLED")
         self._worker.shutdown(wait=True)
+
+    def _send_rest(self, _: None) -> None:
+        """Trials that ended without Ray: paused in an earlier session, then given up."""
+        for label in [label for label in self._runs if label in self.record.trials]:
+            if self.record.trials[label].has_ended:
+                self._send(self.record.trials[label])
 
     def _record_of(self, trial: Any) -> TrialRecord:
         return self.record.trials[trial.config["trial"]]

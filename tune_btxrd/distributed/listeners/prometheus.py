@@ -63,6 +63,10 @@ class Gauges(Listener):
         if self.lowest < math.inf:
             self.best.set(self.monitor.score(self.lowest))
 
+    def paused(self, trial: TrialRecord) -> None:
+        """A trial left its slot to wait at a rung."""
+        self.ended(trial)
+
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended: one more in its state, one less running."""
         self.lanes.leave(trial.label)

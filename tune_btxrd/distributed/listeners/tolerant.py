@@ -29,6 +29,10 @@ class Tolerant(Listener):
         """Passed on."""
         self._pass_on("epoch", trial)
 
+    def paused(self, trial: TrialRecord) -> None:
+        """Passed on."""
+        self._pass_on("paused", trial)
+
     def noted(self, trial: TrialRecord) -> None:
         """Passed on."""
         self._pass_on("noted", trial)

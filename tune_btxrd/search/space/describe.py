@@ -6,7 +6,7 @@ from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.record import HAND_MADE_NUMBER
-from tune_btxrd.search.rungs import rung_epochs
+from tune_btxrd.search.rungs import paused_at_most, rung_epochs
 from tune_btxrd.search.space.effects import space_notes
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
@@ -32,9 +32,13 @@ def explain(spec: SearchSpec, *, samples: int = 5) -> list[str]:
 
 
 def _plan(spec: SearchSpec) -> list[str]:
-    share = f"the best 1 in {spec.reduction_factor:g} goes on" if spec.scheduler == "asha" else "every trial runs to its end"
     stops = ", ".join(map(str, rung_epochs(spec)))
-    scheduler = f"ASHA compares at epoch {stops}: {share}" if stops else f"no rung: {share}"
+    share = f"the best 1 in {spec.reduction_factor:g} goes on"
+    scheduler = {
+        "asha": f"ASHA compares at epoch {stops}: {share}",
+        "promote": f"trials pause at epoch {stops}: {share}; {kept_line(spec)}",
+        "none": "",
+    }[spec.scheduler if stops else "none"] or "no rung: every trial runs to its end"
     confirmed = (
         f"the top {spec.confirm} and the hand-made config, {spec.repeats} times each: {confirm_epochs(spec)} epochs at most"
         if spec.confirm
@@ -43,12 +47,21 @@ def _plan(spec: SearchSpec) -> list[str]:
     return [
         f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
         f"objective     best {spec.monitor} so far, {MONITORS[spec.monitor].better} is better",
-        f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}",
+        f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}{_random_share(spec)}",
         f"scheduler     {scheduler}",
         f"confirmation  {confirmed}",
         *[f"constraint    {item}" for item in spec.constraint],
         f"seed          {spec.seed}",
     ]
+
+
+def _random_share(spec: SearchSpec) -> str:
+    return f", then {100 * spec.random_share:.0f} % of them" if spec.random_share else ""
+
+
+def kept_line(spec: SearchSpec) -> str:
+    """How many checkpoints of paused trials there may be at once."""
+    return f"at most {paused_at_most(spec)} paused trials keep their checkpoints"
 
 
 def _space(spec: SearchSpec) -> list[str]:

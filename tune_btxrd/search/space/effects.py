@@ -124,8 +124,10 @@ def _of_the_search(spec: SearchSpec) -> list[str]:
             f"sampler: {spec.sampler} proposes nothing: with startup_trials={spec.startup_trials} all {spec.trials} trials "
             "are random (but for those of `start`)."
         )
-    if spec.scheduler == "asha" and spec.grace_period >= spec.epochs:
-        notes.append(f"scheduler: asha stops no trial: its first rung, epoch {spec.grace_period}, is the last epoch.")
+    if spec.scheduler != "none" and spec.grace_period >= spec.epochs:
+        notes.append(
+            f"scheduler: {spec.scheduler} stops no trial: its first rung, epoch {spec.grace_period}, is the last epoch."
+        )
     for item in spec.constraint:
         if item.metric not in LOSSES:
             never, always = (item.bound > 1, item.bound <= 0) if item.at_least else (item.bound < 0, item.bound >= 1)

@@ -1,0 +1,64 @@
+"""Scheduler of `scheduler: promote` as Ray Tune sees it: trials pause at rungs and go on where the conductor says so.
+
+The conductor decides, and its journal is the state. A trial that Tune holds as PAUSED goes on (or is dropped) in
+`choose_trial_to_run`; one that paused in an earlier session is a new trial for Tune and begins from its checkpoint.
+"""
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_btxrd.search.conductor import Conductor
+
+
+class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
+    """Pauses search trials at their rungs; confirmation trials run to their end."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.conductor = conductor
+        self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
+        self._held: dict[str, Any] = {}  # label -> Tune's trial
+        self._pausing: set[str] = set()  # labels of trials that still have their slots, though not for long
+
+    def holds(self, label: str) -> bool:
+        """Whether Tune has this trial, paused or not; to begin it once more would run it twice."""
+        return label in self._held and not self._held[label].is_finished()
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether a slot is about to become free: a trial begun now would be given a process of its own."""
+        self._pausing = {label for label in self._pausing if self._held[label].status == Trial.RUNNING}
+        return bool(self._pausing)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Remembers Tune's trial."""
+        self._held[trial.config["trial"]] = trial
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE, PAUSE at a rung, or STOP once the time is used up."""
+        label = trial.config["trial"]
+        pauses = self.conductor.pauses(label, result)
+        if trial.config["role"] != "search" or result["stop"]:
+            return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
+        if pauses:
+            self._pausing.add(label)
+            return str(TrialScheduler.PAUSE)
+        if self.conductor.is_late:
+            self.reasons[label] = f"stopped by the time budget at epoch {result['epoch']}"
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A paused trial that goes on, else the next new one. Paused ones that were given up end here."""
+        trials = self.conductor.record.trials
+        paused = {label: trial for label, trial in self._held.items() if trial.status == Trial.PAUSED}
+        for label, trial in paused.items():
+            if trials[label].has_ended:
+                tune_controller.stop_trial(trial)
+        promoted = [trial for label, trial in paused.items() if trials[label].state == "running"]
+        pending = (trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
+        return promoted[0] if promoted else next(pending, None)
