@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
@@ -120,6 +120,7 @@ class Played:
         assert not self.hopeless & set(self.running)
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rungs=st.sampled_from([(), (1,), (2, 5), (1, 3, 9), (1, 2, 3)]),
