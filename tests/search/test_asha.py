@@ -126,6 +126,25 @@ def test_no_scheduler_stops_nothing(tmp_path: Path) -> None:
     assert {state for state, _, _ in states(tune.conductor)} == {"complete"}
 
 
+def test_a_process_that_dies_as_its_trial_pauses_costs_nothing(tmp_path: Path) -> None:
+    """Tune begins the trial again: it pauses once more, or stops where it was given up meanwhile; its slot is free."""
+    spec = make_spec(trials=5, reduction_factor=2, confirm=0, scheduler="promote")
+    tune = FakeTune(make_conductor(make_folder(tmp_path), spec))
+    first, rows = tune.begin(), make_rows(CURVES[0])
+    assert tune.result(first, rows[0]) and tune.conductor.record.trials["0"].state == "paused"
+    assert tune.rungs.on_trial_result(None, first, rows[0]) == TrialScheduler.PAUSE
+    assert tune.conductor.give_back("0") and not tune.conductor.live
+    tune.run(CURVES[1])  # goes on past both rungs
+    for losses in CURVES[2:4]:
+        tune.run(losses)
+    assert tune.conductor.record.trials["0"].reason == "not promoted at epoch 1"
+    for row in rows[:2]:
+        assert tune.rungs.on_trial_result(None, first, row) == TrialScheduler.STOP
+        tune.recorder.on_trial_result(0, [], first, row)
+    tune.recorder.on_trial_complete(0, [], first)
+    assert states(tune.conductor)[0] == ("pruned", "not promoted at epoch 1", 1)
+
+
 def test_confirmation_trials_stay_outside_the_rungs(tmp_path: Path) -> None:
     tune = FakeTune(make_conductor(make_folder(tmp_path), make_spec(trials=1, confirm=1)))
     for losses in ([0.5, 0.4, 0.3, 0.2], [0.9] * 4, [0.9] * 4):

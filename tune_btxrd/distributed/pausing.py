@@ -41,6 +41,8 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE, PAUSE at a rung, or STOP once the time is used up."""
         label = trial.config["trial"]
+        if self.conductor.record.trials[label].has_ended:
+            return str(TrialScheduler.STOP)  # given up, while Tune began it again since its process died as it paused
         pauses = self.conductor.pauses(label, result)
         if trial.config["role"] != "search" or result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler

@@ -171,7 +171,9 @@ class Recorder(Callback):
         self._tell("started", trial.config["trial"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """One epoch; a row that marks divergence is no epoch."""
+        """One epoch; a row that marks divergence is no epoch, nor does one count after the trial's end."""
+        if self.conductor.record.trials[trial.config["trial"]].has_ended:
+            return
         if result.get("note") and result["note"] not in self.conductor.record.trials[trial.config["trial"]].notes:
             self._note(trial.config["trial"], result["note"])
         if result["stop"] != "diverged" and self.conductor.epoch(trial.config["trial"], own_columns(result)):
@@ -199,6 +201,8 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed for good, its retries used up. Raises: SurroundingsError where no trial is to blame."""
         reason = self._reason(trial)
+        if self.conductor.record.trials[trial.config["trial"]].has_ended:
+            return
         if trial.should_recover() and self.conductor.give_back(trial.config["trial"]):
             self._note(trial.config["trial"], f"{RETRIED}: {reason}")  # Ray retries none whose slot dies as it begins
         else:

@@ -151,7 +151,12 @@ class Conductor:
             self.promotion.end(label)
 
     def give_back(self, label: str) -> bool:
-        """Takes a trial that lost its slot, to be handed out again; False where that happened GIVEN_BACK times already."""
+        """Takes a trial that lost its slot, to be handed out again; False where that happened GIVEN_BACK times already.
+
+        One that lost it as it paused is paused all the same.
+        """
+        if self._is_paused(self.record.trials[label]):
+            return True
         self._given_back[label] += 1
         if self._given_back[label] > GIVEN_BACK:
             return False
