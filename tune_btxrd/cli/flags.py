@@ -327,6 +327,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scheduler", metavar="NAME", help="how weak trials save epochs: asha, promote or none")
     group.add_argument("--confirm", type=int, metavar="K", help="configs to confirm by repeats; 0 skips")
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
+    group.add_argument("--from-search", metavar="NAME", help="begin near the winner of this earlier search")
     group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard event files into the results")
     group.add_argument("--mlflow", metavar="URI", help="also log to this MLflow store, e.g. sqlite:///mlflow.db")
 

@@ -71,6 +71,7 @@ def _run(flags: argparse.Namespace) -> None:
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
         resume=flags.resume,
+        from_search=flags.from_search,
         score=not flags.no_score,
         asked=time.time(),
     )
@@ -91,6 +92,7 @@ def _search(flags: argparse.Namespace) -> None:
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
         resume=flags.resume,
+        from_search=flags.from_search,
         asked=time.time(),
     )
 

@@ -38,6 +38,7 @@ def run(
     time_budget: float | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
+    from_search: str | None = None,
     score: bool = True,
     asked: float | None = None,
 ) -> OpenSearch:
@@ -73,6 +74,7 @@ def run(
             resume=resume,
             folds=folds,
             nested=nested,
+            from_search=from_search,
         )
         settings = _run(place, settings, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
         jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
@@ -120,6 +122,7 @@ def search(
     time_budget: float | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
+    from_search: str | None = None,
     asked: float | None = None,
 ) -> OpenSearch:
     """Searches hyperparameters and confirms the best; goes on with a search where `resume` is set.
@@ -132,6 +135,7 @@ def search(
         split: what the search sees; default: "common", which leaves out every test part of `splits`.
         splits: what is retrained later; default: those that the dataset has.
         compute: how much it may use; time_budget: seconds for everything.
+        from_search: an earlier search of this storage, whose winner is the second trial and a prior of the first ones.
         asked: when the command was given, seconds since 1970; default: now.
 
     Raises:
@@ -151,6 +155,7 @@ def search(
             time_budget=time_budget,
             trackers=trackers,
             resume=resume,
+            from_search=from_search,
         )
         with joined(place, settings, compute) as site:
             run_trials(place, settings, site, compute=compute, trackers=trackers, seeds=1, asked=asked)

@@ -13,6 +13,7 @@ from tune_btxrd.distributed.connect import check_address, login_hint
 from tune_btxrd.distributed.driver import SearchRun, run_search
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.pipeline.compute import Compute, measured
+from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.site import Site, Trackers
@@ -39,6 +40,7 @@ def started(
     resume: bool,
     folds: int | None = None,
     nested: bool = False,
+    from_search: str | None = None,
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
@@ -46,10 +48,15 @@ def started(
         require_mlflow()
     data, space = data or DataRequest(), space or SpaceRequest()
     start = go_on if resume else begin
+    if resume:
+        require_same_knowledge(from_search, place.settings().space.knowledge)
+    else:
+        space = complete_space(space, data)
+        space = space if from_search is None else with_knowledge(space, from_search, place)
     return start(
         place,
         data,
-        space if resume else complete_space(space, data),
+        space,
         split=split,
         splits=splits,
         device=compute.device,

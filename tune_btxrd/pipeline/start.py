@@ -35,6 +35,7 @@ from tune_btxrd.results.search_json import (
 )
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
+from tune_btxrd.search.space.knowledge import informed
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 
@@ -62,7 +63,7 @@ def complete_space(space: SpaceRequest, data: DataRequest) -> SpaceRequest:
 def load_spec(space: SpaceRequest) -> SearchSpec:
     """A search space with what overrides it. Raises: ConfigError."""
     assert space.file is not None
-    return SearchSpec.load(space.file).override(space.settings, space.hyperparameters)
+    return informed(SearchSpec.load(space.file).override(space.settings, space.hyperparameters), space.knowledge)
 
 
 def require_mlflow() -> None:

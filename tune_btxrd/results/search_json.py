@@ -21,6 +21,7 @@ from tune_btxrd.files import write_whole
 from tune_btxrd.results.typed_json import WrongValueError, from_json
 from tune_btxrd.search.columns import class_keys
 from tune_btxrd.search.record import SETTINGS_FILE, read_settings
+from tune_btxrd.search.space.knowledge import Knowledge, informed
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
@@ -51,11 +52,13 @@ class SpaceRequest:
         file: YAML; None: the one that is shipped for the dataset.
         settings: of the whole search: trials, epochs, scheduler, confirm, seed.
         hyperparameters: fixed values of TrainConfig.
+        knowledge: what it takes from an earlier search, or None.
     """
 
     file: Path | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
+    knowledge: Knowledge | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +240,8 @@ class SearchSettings:
 
     def spec(self, folder: Path) -> SearchSpec:
         """The search space as it was used: `space.yaml` beside `search.json`, and what overrides it."""
-        return SearchSpec.load(folder / SPACE_FILE).override(self.space.settings, self.space.hyperparameters)
+        spec = SearchSpec.load(folder / SPACE_FILE).override(self.space.settings, self.space.hyperparameters)
+        return informed(spec, self.space.knowledge)
 
     @property
     def only_config(self) -> TrainConfig | None:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.monitor import MONITORS
+from tune_btxrd.search.prior import believed, is_believed
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.search.space.spec import SearchSpec
@@ -100,6 +101,8 @@ class TrialStudy:
         if self._database is not None:
             self._database.check()
         number = len(self.study.get_trials(deepcopy=False, states=tuple(s for s in TrialState if s != TrialState.WAITING)))
+        if number >= len(self.spec.start) and is_believed(self.spec, number):
+            self.study.enqueue_trial(dict(believed(self.spec, proposal_seed(self.spec, number))))
         self._set_sampler(number)
         with self._lock:
             trial = self.study.ask()
@@ -178,8 +181,7 @@ def fresh_database(folder: Path) -> Path:
 
 def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
     """The sampler of one trial. A new one each time, seeded by (seed, number), so that a resumed search draws the same."""
-    digest = hashlib.blake2b(f"{spec.seed}/{number}".encode(), digest_size=4).digest()
-    seed = int.from_bytes(digest, "little")
+    seed = proposal_seed(spec, number)
     if spec.sampler == "random" or _is_random(number, spec.random_share):
         return RandomSampler(seed=seed)
     if spec.sampler == "gp":
@@ -192,6 +194,12 @@ def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
 def _is_random(number: int, share: float) -> bool:
     """Whether a trial is one of those that stay random, which are spread evenly."""
     return math.floor((number + 1) * share) > math.floor(number * share)
+
+
+def proposal_seed(spec: SearchSpec, number: int) -> int:
+    """The seed of one trial's proposal."""
+    digest = hashlib.blake2b(f"{spec.seed}/{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
 
 
 def blind_trials(spec: SearchSpec, count: int) -> Iterator[Trial]:

@@ -25,7 +25,11 @@ class SuggestingTrial(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One searched hyperparameter: a range or choices, and the values of earlier names under which it is searched."""
+    """One searched hyperparameter: a range or choices, and the values of earlier names under which it is searched.
+
+    Attributes:
+        prior: a value believed good, near which some first trials are drawn (`search/prior.py`); None: none is.
+    """
 
     name: str
     low: float | int | None = None
@@ -34,6 +38,7 @@ class Dimension:
     step: float | int | None = None
     choices: tuple[Any, ...] | None = None
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    prior: Any = None
 
     @property
     def is_integer(self) -> bool:
@@ -78,6 +83,7 @@ class Dimension:
         else:
             step = f" step {self.step:g}" if self.step else ""
             text = f"{self.low:g} .. {self.high:g}{step}{' (log)' if self.log else ''}"
+        text += f", believed good at {self.prior}" if self.prior is not None else ""
         conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in self.when.items()]
         return text + (f", when {' and '.join(conditions)}" if conditions else "")
 

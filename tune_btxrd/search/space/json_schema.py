@@ -66,11 +66,12 @@ def _space() -> Schema:
 def _dimension(field: Field) -> Schema:
     when: Schema = {"type": "object", "description": "values of earlier hyperparameters under which this one is searched"}
     choices: Schema = {"type": "array", "items": _type(field), "minItems": 2, "uniqueItems": True}
-    forms = [_object({"choices": choices, "when": when}) | {"required": ["choices"]}]
+    prior: Schema = {"prior": _type(field) | {"description": "value believed good; some first trials are drawn near it"}}
+    forms = [_object({"choices": choices, "when": when, **prior}) | {"required": ["choices"]}]
     if field.is_number:
         ranged: Schema = {end: _type(field) for end in ("low", "high")}
         ranged["log"] = {"type": "boolean", "default": False}
-        ranged |= {"step": {"type": TYPES[field.kind], "exclusiveMinimum": 0}, "when": when}
+        ranged |= {"step": {"type": TYPES[field.kind], "exclusiveMinimum": 0}, "when": when, **prior}
         forms.append(_object(ranged) | {"required": ["low", "high"]})
     return {"description": f"{field.meaning}; {field.rule}", "oneOf": forms}
 

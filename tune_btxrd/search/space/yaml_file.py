@@ -83,10 +83,18 @@ def _dimension(name: str, entry: Any) -> Dimension:
     conditions = _mapping(f"{name}.when", entry.get("when", {}))
     when = {key: tuple(value if isinstance(value, list) else [value]) for key, value in conditions.items()}
     if "choices" in entry:
-        return Dimension(name=name, choices=_choices(name, entry), when=when)
+        return _with_prior(Dimension(name=name, choices=_choices(name, entry), when=when), entry)
     if "low" not in entry or "high" not in entry:
         raise ConfigError(f"{name} needs `low` and `high`, or `choices`, but got {sorted(entry)}: add them.")
-    return Dimension(name=name, when=when, **_range(name, entry))
+    return _with_prior(Dimension(name=name, when=when, **_range(name, entry)), entry)
+
+
+def _with_prior(dimension: Dimension, entry: Mapping[str, Any]) -> Dimension:
+    if "prior" not in entry:
+        return dimension
+    value = replace(FIELDS[dimension.name], name=f"{dimension.name}.prior").checked(entry["prior"])
+    rule(dimension.contains(value), f"{dimension.name}.prior lies in {dimension.describe()}", f"prior={shown(value)}")
+    return replace(dimension, prior=value)
 
 
 def _range(name: str, entry: Mapping[str, Any]) -> Plain:
@@ -108,7 +116,7 @@ def _range(name: str, entry: Mapping[str, Any]) -> Plain:
 
 def _choices(name: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
     choices = entry["choices"]
-    if extra := sorted(set(entry) - {"choices", "when"}):
+    if extra := sorted(set(entry) - {"choices", "when", "prior"}):
         raise ConfigError(f"{name} takes choices or a range, but got choices and {extra[0]}: remove one.")
     if not isinstance(choices, list) or len(choices) < 2:
         raise ConfigError(
