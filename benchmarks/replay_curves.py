@@ -1,33 +1,94 @@
 """The recorded curves: full-length trainings of configs spread over the three dimensions, made once by our own trainer.
 
-The table has one row per config and epoch; its first lines say what it was made with. An interrupted recording goes on
-where it stopped, and more configs can be added to a table that is done.
+Two tables, the phantom's and the stand-in radiographs'. A row is one training: config, repeat, values, validation loss per
+epoch. A repeat is a seed of the training, the same for all configs. Every config is recorded once, then the repeats of one
+config after the other, so that a table cut short has every config and some whole repeats; an interrupted recording goes on.
 """
 
+import contextlib
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.search.space.spec import SearchSpec
 
+if TYPE_CHECKING:
+    from tune_btxrd.training.pixels import TrainingData
+    from tune_btxrd.training.slot import Slot
+
 HERE = Path(__file__).parent
-TABLE = HERE / "replay_curves.csv"
 SPACE = HERE.parent / "search_spaces" / "btxrd.yaml"
-COLUMNS = ("config", "lr", "dropout", "weight_decay", "epoch", "train_loss", "val_loss", "val_recall_malignant")
-FIXED: dict[str, Any] = {  # a small network on small images: 2,880 epochs must fit in minutes on one core
-    "backbone": "test_efficientnet",
-    "image_size": 48,
-    "batch_size": 16,
-    "pretrained": False,
-    "epochs": 30,
-    "patience": 30,  # none: the replay applies its own
+NAMES = ("lr", "dropout", "weight_decay")
+CENTER, IMAGES, VAL_SHARE = "1", 140, 0.3  # radiographs: so many images of one center, and their share that validates
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One table: what is trained, on what, and how often.
+
+    Attributes:
+        fixed: config fields that are not searched; small networks on small images, so that an hour has thousands of epochs.
+    """
+
+    name: str
+    configs: int
+    what: str
+    fixed: Mapping[str, Any]
+
+    @property
+    def table(self) -> Path:
+        """The file of the table."""
+        return HERE / f"replay_{self.name}.csv"
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether images and weights must be given."""
+        return self.name == "radiographs"
+
+    @property
+    def epochs(self) -> int:
+        """Length of a training."""
+        return int(self.fixed["epochs"])
+
+
+RECORDINGS = {
+    item.name: item
+    for item in (
+        Recording(
+            name="phantom",
+            configs=96,
+            what="default phantom (400 images), split stratified",
+            fixed={
+                "backbone": "test_efficientnet",
+                "image_size": 48,
+                "batch_size": 32,
+                "pretrained": False,
+                "epochs": 30,
+                "patience": 30,  # none: the replay applies its own
+            },
+        ),
+        Recording(
+            name="radiographs",
+            configs=48,
+            what="stand-in radiographs (140 images of center 1), 70 % to train, 30 % to validate",
+            fixed={
+                "backbone": "tf_efficientnet_lite0",
+                "image_size": 64,
+                "batch_size": 32,
+                "epochs": 12,
+                "patience": 12,
+            },
+        ),
+    )
 }
 
 
@@ -45,63 +106,114 @@ def grid(count: int) -> list[dict[str, float]]:
     return configs
 
 
-def record(count: int, *, work: Path) -> None:
-    """Trains the configs that the table lacks, one thread, and appends each as it ends."""
+def record(
+    recording: Recording, *, configs: int, repeated: int, repeats: int, work: Path, data: Path | None, weights: Path | None
+) -> None:
+    """Trains what the table lacks, one thread, and appends each training as it ends."""
     from tune_btxrd.training.slot import Slot
 
-    data = _phantom(work)
-    done = set(load()["config"]) if TABLE.exists() else set()
-    if not TABLE.exists():
-        TABLE.write_text(f"{_header(count)}\n{','.join(COLUMNS)}\n", encoding="utf-8")
+    images = _phantom(work, recording) if data is None else _radiographs(work, recording, data)
+    if not recording.table.exists():
+        columns = ["config", "repeat", *NAMES, *(f"val_loss_{epoch}" for epoch in range(1, recording.epochs + 1))]
+        recording.table.write_text(f"{_header(recording, len(images.train_rows))}\n{','.join(columns)}\n", encoding="utf-8")
+    done = set(zip(*load(recording)[["config", "repeat"]].to_numpy().T, strict=True))
     slot = Slot(device="cpu", threads=1)
-    for number, values in enumerate(grid(count)):
-        if number not in done:
-            lines = [",".join(map(str, row)) for row in _curve(slot, data, number, values)]
-            with TABLE.open("a", encoding="utf-8") as file:  # one config, one write
-                file.write("\n".join(lines) + "\n")
-            print(f"config {number}: {values} -> {lines[-1]}", flush=True)
+    start = {"weights": str(weights)} if weights else {}
+    values_of = grid(configs)
+    for number, repeat in order(configs, repeated=repeated, repeats=repeats):
+        if (number, repeat) in done:
+            continue
+        values = values_of[number]
+        config = TrainConfig.from_dict({**recording.fixed, **start, **values, "seed": repeat})
+        losses = _losses(slot, images, config)
+        line = ",".join(map(str, (number, repeat, *(values[name] for name in NAMES), *losses)))
+        with recording.table.open("a", encoding="utf-8") as file:  # one training, one write
+            file.write(line + "\n")
+        print(f"{recording.name}: config {number}, repeat {repeat} {values} -> {losses[-1]}", flush=True)
 
 
-def load() -> pd.DataFrame:
-    """The recorded table; a diverged training ends with a row without losses."""
-    return pd.read_csv(TABLE, comment="#")
+def order(configs: int, *, repeated: int, repeats: int) -> list[tuple[int, int]]:
+    """(config, repeat) of all trainings: every config once, then the repeats of the first ones."""
+    return [(number, 0) for number in range(configs)] + [
+        (number, repeat) for number in range(min(configs, repeated)) for repeat in range(1, repeats)
+    ]
 
 
-def _curve(slot: Any, data: Any, number: int, values: Mapping[str, float]) -> list[tuple[Any, ...]]:
+def load(recording: Recording) -> pd.DataFrame:
+    """The recorded table; a diverged training has no losses from that epoch on."""
+    return pd.read_csv(recording.table, comment="#")
+
+
+def curves(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """Values of every config (N, D) and its log losses (N, repeats, epochs); NaN where diverged or not recorded."""
+    table = load(recording)
+    values = table.groupby("config")[list(NAMES)].first()
+    losses = np.full((len(values), int(table["repeat"].max()) + 1, recording.epochs), np.nan)
+    columns = [f"val_loss_{epoch}" for epoch in range(1, recording.epochs + 1)]
+    losses[table["config"].to_numpy(), table["repeat"].to_numpy()] = np.log(table[columns].to_numpy())
+    return values.to_numpy(), losses
+
+
+def _losses(slot: "Slot", data: "TrainingData", config: TrainConfig) -> list[float | str]:
+    """Rounded validation loss per epoch; empty from the epoch on at which the training diverged."""
     from tune_btxrd.training.loop import train
     from tune_btxrd.training.state import Diverged
 
-    state = slot.start(TrainConfig.from_dict({**FIXED, **values}), data, keep_best=False)
-    rows: list[tuple[Any, ...]] = []
-    head = (number, values["lr"], values["dropout"], values["weight_decay"])
-    try:
-        for epoch in train(state):
-            recall = epoch.val_recall[data.positive_class]
-            rows.append((*head, epoch.epoch, round(epoch.train_loss, 5), round(epoch.val_loss, 5), round(recall, 4)))
-    except Diverged as error:
-        rows.append((*head, error.epoch, "", "", ""))
-    return rows
+    losses: list[float | str] = []
+    with contextlib.suppress(Diverged):  # its table row ends there
+        losses.extend(round(row.val_loss, 4) for row in train(slot.start(config, data, keep_best=False)))
+    return losses + [""] * (config.epochs - len(losses))
 
 
-def _phantom(work: Path) -> Any:
-    """TrainingData of the default phantom's stratified split; the folder is reused."""
+def _phantom(work: Path, recording: Recording) -> "TrainingData":
+    """TrainingData of the phantom's stratified split; the folder is reused."""
     from benchmarks.phantom_source import SPLIT, phantom_source
     from tune_btxrd.data.phantom import PhantomSpec
 
     places = {"cache": work / "cache", "splits": work / "splits"}
-    source, _, _ = phantom_source(PhantomSpec(), work / "phantom", **places, image_size=FIXED["image_size"])
+    source, _, _ = phantom_source(PhantomSpec(), work / "phantom", **places, image_size=recording.fixed["image_size"])
     return source.training_data(SPLIT)
 
 
-def _header(count: int) -> str:
+def _radiographs(work: Path, recording: Recording, root: Path) -> "TrainingData":
+    """TrainingData of one center's images, partitioned once."""
+    from tune_btxrd.data.cache.cache import build_cache
+    from tune_btxrd.data.cache.hashes import file_hashes
+    from tune_btxrd.data.readers.registry import read_dataset
+    from tune_btxrd.data.splits.splits import repartition
+    from tune_btxrd.training.pixels import TrainingData
+
+    manifest = read_dataset(root)
+    assert manifest.centers is not None
+    own = [name for name, place in zip(manifest.image_ids, manifest.centers, strict=True) if place == CENTER]
+    own = sorted(np.random.default_rng(0).choice(sorted(own), IMAGES, replace=False).tolist())
+    manifest = manifest.without(set(manifest.image_ids) - set(own))
+    folder = work / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = file_hashes(manifest, cache_dir=folder)
+    cache = build_cache(manifest, image_size=recording.fixed["image_size"], cache_dir=folder, hashes=hashes)
+    split = repartition(manifest, own, numbers=np.arange(len(manifest)), val_share=VAL_SHARE, seed=0)
+    targets = np.full(len(cache.image_ids), -1, dtype=np.int64)
+    targets[cache.rows(manifest.image_ids)] = manifest.targets
+    return TrainingData(
+        images=cache.images,
+        targets=targets,
+        train_rows=cache.rows(split.parts["train"]),
+        val_rows=cache.rows(split.parts["val"]),
+        num_classes=len(manifest.class_names),
+        positive_class=manifest.positive_class,
+    )
+
+
+def _header(recording: Recording, train: int) -> str:
     import timm
     import torch
 
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
-    settings = ", ".join(f"{name}={value}" for name, value in FIXED.items())
+    settings = ", ".join(f"{name}={value}" for name, value in recording.fixed.items())
     versions = f"torch {torch.__version__}, timm {timm.__version__}, Python {platform.python_version()}"
     return (
-        f"# python -m benchmarks.replay record --configs {count}\n"
-        f"# default phantom (360 images), split stratified, one thread: {settings}\n"
+        f"# python -m benchmarks.replay record {recording.name}\n"
+        f"# {recording.what}, {train} train; one thread; seed = repeat: {settings}\n"
         f"# commit {git.stdout.strip()}, {versions}, {platform.machine()}, {os.cpu_count()} cores"
     )

@@ -1,89 +1,79 @@
-"""The searches that are compared, each a generator: after every epoch that it spends it yields the config it would choose.
+"""The searches that are compared. Each is a generator: after every epoch that it spends it yields all trainings so far.
 
-All begin with the hand-made config, train in two slots, and end a training by the trainer's own budget and patience.
+All begin with the hand-made config, train in two slots, and end a training by the trainer's own budget and patience. What a
+method would choose is a rule of its own (`RULES`): the same search may be judged by several.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import optuna
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from benchmarks.replay_surrogate import DIVERGED, Surrogate
-from tune_btxrd.config import TrainConfig
+from benchmarks.replay_families import Family
+from benchmarks.replay_training import Training, begin
 from tune_btxrd.distributed.tune_adapters import Rungs
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
-from tune_btxrd.search.record import read_search
-from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.record import TrialRecord, read_search
+from tune_btxrd.search.selection.recommendation import recommend
 
-Config = Mapping[str, float]
-Method = Callable[[Surrogate, SearchSpec], Iterator[Config]]
+Spent = Iterator[list[Training]]
 SLOTS = 2
-PATIENCE = TrainConfig().patience
 ROUND, KEPT = 24, 3  # keep-top-K: so many configs for one epoch, so many of them to the end
 
 
-class Training:
-    """One training, epoch by epoch; its luck depends on (seed, config) alone, so that it is the same in every method."""
+@dataclass(frozen=True)
+class Method:
+    """A search and the rules by which its winner may be chosen, the usual one first.
 
-    def __init__(self, surrogate: Surrogate, spec: SearchSpec, config: Config) -> None:
-        self.config = {item.name: float(config[item.name]) for item in spec.space}
-        words = [spec.seed, *(int.from_bytes(np.float64(value).tobytes(), "little") for value in self.config.values())]
-        self.curve = surrogate.curve(self.config, np.random.default_rng(words))[: spec.epochs]
-        self.epoch, self.best, self.best_epoch, self.stop, self.last = 0, math.inf, 0, "", math.inf
+    Attributes:
+        settings: of the spec, for searches of our own.
+    """
 
-    def step(self) -> dict[str, Any]:
-        """The next epoch as a trial reports it."""
-        self.epoch, self.last = self.epoch + 1, self.curve[self.epoch]
-        improved = self.last < self.best
-        if improved:
-            self.best, self.best_epoch = self.last, self.epoch
-        late = self.epoch - self.best_epoch >= PATIENCE
-        self.stop = "budget" if self.epoch == len(self.curve) else "patience" if late else ""
-        if self.last > DIVERGED / 2:
-            self.stop = "diverged"
-        row = {"epoch": self.epoch, "val_loss": self.last, "objective": self.best, "improved": improved, "stop": self.stop}
-        return row | {"reason": ""}
+    search: Callable[[Family], Spent]
+    rules: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, family: Family, seed: int) -> Spent:
+        """The search with this seed."""
+        spec = family.spec.override({**self.settings, "seed": seed}, {})
+        return self.search(replace(family, spec=spec))
 
 
-def random_full(surrogate: Surrogate, spec: SearchSpec) -> Iterator[Config]:
-    """Random configs, each to its end; the best epoch decides."""
-    chosen, best = spec.start[0], math.inf
-    for config in _random_configs(spec):
-        training = Training(surrogate, spec, config)
-        while not training.stop:
-            training.step()
-            if training.best < best:
-                chosen, best = training.config, training.best
-            yield chosen
+def random_full(family: Family) -> Spent:
+    """Random configs, each to its end."""
+    begun: list[Training] = []
+    for config in _random_configs(family):
+        begun.append(begin(family, config))
+        while not begun[-1].stop:
+            begun[-1].step()
+            yield begun
 
 
-def top_k(surrogate: Surrogate, spec: SearchSpec) -> Iterator[Config]:
+def top_k(family: Family) -> Spent:
     """Rounds of random configs for one epoch each, of which the best go on to their end."""
-    configs = _random_configs(spec)
-    chosen, best = spec.start[0], math.inf
+    configs, begun = _random_configs(family), list[Training]()
     while True:
-        begun = [Training(surrogate, spec, next(configs)) for _ in range(ROUND)]
-        for training in begun:
+        latest = [begin(family, next(configs)) for _ in range(ROUND)]
+        for training in latest:
+            begun.append(training)
             training.step()
-            yield chosen
-        for training in sorted(begun, key=lambda item: item.best)[:KEPT]:
+            yield begun
+        for training in sorted(latest, key=lambda item: item.best)[:KEPT]:
             while not training.stop:
                 training.step()
-                if training.best < best:
-                    chosen, best = training.config, training.best
-                yield chosen
+                yield begun
 
 
-def stock(surrogate: Surrogate, spec: SearchSpec) -> Iterator[Config]:
+def stock(family: Family) -> Spent:
     """Ray's OptunaSearch and ASHA as they come: the last loss counts, and a stopped trial is COMPLETE with it."""
+    spec = family.spec
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=spec.seed))
     study.enqueue_trial(dict(spec.start[0]))
     asha = ASHAScheduler(
@@ -95,84 +85,152 @@ def stock(surrogate: Surrogate, spec: SearchSpec) -> Iterator[Config]:
         reduction_factor=spec.reduction_factor,
     )
     live: list[tuple[optuna.trial.Trial, Training, Any]] = []
-    last: dict[str, tuple[float, Config]] = {}
+    begun: list[Training] = []
     while True:
         while len(live) < SLOTS:
             trial = study.ask()
             spec.suggest(trial)
             handle = SimpleNamespace(trial_id=str(trial.number))
             asha.on_trial_add(None, handle)
-            live.append((trial, Training(surrogate, spec, trial.params), handle))
+            begun.append(begin(family, trial.params))
+            live.append((trial, begun[-1], handle))
         for item in list(live):
             trial, training, handle = item
             row = training.step()
-            last[handle.trial_id] = (training.last, training.config)
             decision = asha.on_trial_result(None, handle, row)
             if training.stop or decision == TrialScheduler.STOP:
                 asha.on_trial_complete(None, handle, row)
                 live.remove(item)
-                if training.stop != "diverged":  # told as NaN, the trial stays RUNNING for ever
-                    study.tell(trial, training.last)
-            yield min(last.values(), key=lambda pair: pair[0])[1]
+                study.tell(trial, training.last)
+            yield begun
 
 
-def ours(surrogate: Surrogate, spec: SearchSpec) -> Iterator[Config]:
-    """The project's own conductor, bridge and rungs; candidates are trials that ran to their end, by their best epoch."""
+def hyperband(family: Family) -> Spent:
+    """Optuna's own Hyperband pruner and TPE."""
+    spec = family.spec
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=spec.seed),
+        pruner=optuna.pruners.HyperbandPruner(1, spec.epochs, int(spec.reduction_factor)),
+    )
+    study.enqueue_trial(dict(spec.start[0]))
+    live: list[tuple[optuna.trial.Trial, Training]] = []
+    begun: list[Training] = []
+    while True:
+        while len(live) < SLOTS:
+            trial = study.ask()
+            spec.suggest(trial)
+            begun.append(begin(family, trial.params))
+            live.append((trial, begun[-1]))
+        for trial, training in list(live):
+            row = training.step()
+            trial.report(row["val_loss"], row["epoch"])
+            if training.stop:
+                study.tell(trial, training.best)
+            elif trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            if training.stop or study.trials[trial.number].state.is_finished():
+                live.remove((trial, training))
+            yield begun
+
+
+def ours(family: Family) -> Spent:
+    """The project's own conductor, studies, rungs and promotion."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "search.json").write_text("{}")
         journal = Journal(folder)
-        conductor = Conductor(spec, journal=journal, record=read_search(folder), slots=SLOTS, split="common")
+        conductor = Conductor(family.spec, journal=journal, record=read_search(folder), slots=SLOTS, split="common")
         try:
-            yield from _conducted(conductor, Rungs(spec, conductor), surrogate)
+            yield from _conducted(conductor, Rungs(family.spec, conductor), family)
         finally:
             journal.close()
 
 
-def _conducted(conductor: Conductor, rungs: Rungs, surrogate: Surrogate) -> Iterator[Config]:
-    spec, live = conductor.spec, {}
-    chosen, best = spec.start[0], (True, math.inf)  # (no candidate yet, objective)
+def _conducted(conductor: Conductor, rungs: Rungs, family: Family) -> Spent:
+    known: dict[str, Training] = {}
+    live: dict[str, Any] = {}
+    begun: list[Training] = []
     while True:
         while isinstance(job := conductor.next(), PlannedTrial):
-            trial = SimpleNamespace(config={"trial": job.label, "role": job.role})
-            rungs.on_trial_add(None, trial)
-            live[job.label] = (trial, Training(surrogate, spec, job.config.to_dict()))
-        for label, (trial, training) in list(live.items()):
+            live[job.label] = SimpleNamespace(config={"trial": job.label, "role": job.role})
+            if job.label not in known:
+                rungs.on_trial_add(None, live[job.label])
+                known[job.label] = begin(family, job.config.to_dict(), label=job.label)
+                begun.append(known[job.label])
+        for label, trial in list(live.items()):
+            training = known[label]
             row = training.step()
+            paused = conductor.pauses(label, row)
             stopped = rungs.on_trial_result(None, trial, row) == TrialScheduler.STOP
-            if training.stop != "diverged":
-                conductor.epoch(label, row)
-            if training.stop or stopped:
+            conductor.epoch(label, row)
+            if training.stop or stopped or paused:
                 del live[label]
+            if training.stop or stopped:
                 rungs.on_trial_complete(None, trial, row)
-                _end(conductor, rungs, label, training.stop)
-            score = (training.stop not in ("budget", "patience"), training.best)
-            if score < best:
-                chosen, best = training.config, score
-            yield chosen
+                training.state = "complete" if training.stop else "pruned"
+                reason = ENDINGS[training.stop] if training.stop else rungs.reasons[label]
+                conductor.end(label, state=training.state, reason=reason)
+            yield begun
 
 
-def _end(conductor: Conductor, rungs: Rungs, label: str, stop: str) -> None:
-    if stop in ENDINGS:
-        conductor.end(label, state="complete", reason=ENDINGS[stop])
-    elif stop:
-        conductor.end(label, state="diverged", reason="loss not finite")
-    else:
-        conductor.end(label, state="pruned", reason=rungs.reasons[label])
-
-
-def _random_configs(spec: SearchSpec) -> Iterator[Config]:
-    yield spec.start[0]
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=spec.seed))
+def _random_configs(family: Family) -> Iterator[Mapping[str, Any]]:
+    yield family.spec.start[0]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=family.spec.seed))
     while True:
         trial = study.ask()
-        spec.suggest(trial)
+        family.spec.suggest(trial)
         yield trial.params
 
 
+def finished(begun: list[Training], family: Family) -> Training:
+    """The lowest best loss of trainings that ran to their end; before the first of them, of all."""
+    return min((item for item in begun if item.epoch), key=lambda item: (not item.stop, item.best))
+
+
+def lowest(begun: list[Training], family: Family) -> Training:
+    """The lowest best loss of all trainings."""
+    return min((item for item in begun if item.epoch), key=lambda item: item.best)
+
+
+def lowest_last(begun: list[Training], family: Family) -> Training:
+    """The lowest last loss of all trainings, as Ray's `get_best_result` comes."""
+    return min((item for item in begun if item.epoch), key=lambda item: item.last)
+
+
+def model(begun: list[Training], family: Family) -> Training:
+    """The product's recommendation."""
+    records = [
+        TrialRecord(
+            label=str(number),
+            number=number,
+            role="search",
+            config={},
+            params=item.config,
+            state="complete" if item.stop else "running" if item.state == "running" else item.state,
+            epochs=item.rows,
+        )
+        for number, item in enumerate(begun)
+    ]
+    best = recommend(records, family.spec).best
+    assert best is not None
+    return begun[best.trial.number]
+
+
+RULES: dict[str, Callable[[list[Training], Family], Training]] = {
+    "finished": finished,
+    "best": lowest,
+    "last": lowest_last,
+    "model": model,
+}
+OWN_RULES = ("model", "best", "finished")
 METHODS: dict[str, Method] = {
-    "random, full length": random_full,
-    "stock Ray + Optuna + ASHA": stock,
-    "top 3 of 24 after one epoch": top_k,
-    "ours": ours,
+    "random, full length": Method(random_full, ("best",)),
+    "stock Ray + Optuna + ASHA": Method(stock, ("last",)),
+    "top 3 of 24 after one epoch": Method(top_k, ("best",)),
+    "Optuna Hyperband + TPE": Method(hyperband, ("best",)),
+    "asha, tpe": Method(ours, OWN_RULES),
+    "asha, random": Method(ours, OWN_RULES, {"sampler": "random"}),
+    "promote, random": Method(ours, OWN_RULES, {"scheduler": "promote", "sampler": "random"}),
+    "promote, tpe": Method(ours, OWN_RULES, {"scheduler": "promote"}),
+    "promote, mixed": Method(ours, OWN_RULES, {"scheduler": "promote", "random_share": 0.5}),
 }
