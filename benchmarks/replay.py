@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import replay_curves
 from benchmarks.replay_families import NAMES, family
-from benchmarks.replay_methods import METHODS
+from benchmarks.replay_methods import KNOWING, METHODS
 from benchmarks.replay_peers import PEERS, missing
 from benchmarks.replay_report import (
     Entry,
@@ -50,7 +50,7 @@ def show(families: list[str], runs: Path) -> None:
     left_out = [reason for name in PEERS if (reason := missing(name))]
     pages += ["## Left out here", "", *(f"- {reason}" for reason in left_out or ["none"]), ""]
     (RESULTS / "replay.md").write_text("\n".join(pages), encoding="utf-8")
-    draw(found, [*usual, ("asha, tpe", "finished")], RESULTS / "replay.png")
+    draw(found, [*usual, ("asha, tpe", "ended")], RESULTS / "replay.png")
     draw_parts(found, entries, RESULTS / "replay_parts.png", budget=SHOWN_PARTS)
     print("\n".join(pages[: 8 + len(entries)]))
 
@@ -66,17 +66,21 @@ def _family_pages(name: str, values: Values, usual: list[Entry]) -> list[str]:
         others = [*usual, *((OWN[0], rule) for rule in METHODS[OWN[0]].rules)]
         pages += [*differences(values, OWN, others), "", f"Epochs to the regret of {', '.join(OWN)}, as a multiple:", ""]
         pages += [*ratios(values, OWN, others), ""]
+        knowing = [(method, OWN[1]) for method in KNOWING if (method, OWN[1]) in values]
+        if knowing:
+            pages += [f"Starting knowledge: regret of {', '.join(OWN)} without any less that with it:", ""]
+            pages += [*differences(values, OWN, knowing), ""]
     return pages
 
 
 def _ordered(values: Values) -> list[Entry]:
-    order = list(METHODS | PEERS)
+    order = list(METHODS | KNOWING | PEERS)
     return sorted(values, key=lambda entry: order.index(entry[0]))
 
 
 def _jobs(families: list[str], methods: list[str], *, seeds: int, epochs: int) -> list[Job]:
     """Seeds outermost, so that a run cut short has all methods and families."""
-    known = [name for name in methods if name in METHODS or not missing(name)]
+    known = [name for name in methods if name not in PEERS or not missing(name)]
     return [Job(name, method, seed, epochs) for seed in range(seeds) for name in families for method in known]
 
 
@@ -95,7 +99,9 @@ def main() -> None:
         own.add_argument("--families", nargs="+", choices=NAMES, default=list(NAMES))
         own.add_argument("--runs", type=Path, default=RUNS, help="file of lines")
         if verb == "run":
-            own.add_argument("--methods", nargs="+", choices=[*METHODS, *PEERS], default=[*METHODS, *PEERS])
+            own.add_argument(
+                "--methods", nargs="+", choices=[*METHODS, *KNOWING, *PEERS], default=[*METHODS, *KNOWING, *PEERS]
+            )
             own.add_argument("--seeds", type=int, default=30)
             own.add_argument("--epochs", type=int, choices=BUDGETS, default=max(BUDGETS), help="of each search")
             own.add_argument("--workers", type=int, default=1)

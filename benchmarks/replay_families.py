@@ -5,8 +5,8 @@
 
 Two families per recorded table (nearest neighbours, a Gaussian process), five made ones on the same three dimensions. Luck
 is drawn from real repeats: a repeat's deviation from the mean of its config, whole, so that its epochs hang together. It has
-mean zero at each location, and truth is averaged over exactly the luck that a training there may have. Made families have the
-luck of the first phantom configs that learned, everywhere alike.
+mean zero at each location, and truth is averaged over exactly the luck that a training there may have. Made families have
+the luck of the first phantom configs that learned, everywhere alike.
 """
 
 import math
@@ -87,6 +87,14 @@ class Family:
             shares.append(math.log(value / low) / math.log(high / low) if item.log else (value - low) / (high - low))
         return np.array(shares)
 
+    def config(self, point: Floats) -> dict[str, float]:
+        """The inverse of `unit`."""
+        values = {}
+        for item, share in zip(self.spec.space, map(float, point), strict=True):
+            low, high = item.bounds
+            values[item.name] = low * (high / low) ** share if item.log else low + (high - low) * share
+        return values
+
     def curve(self, config: Mapping[str, Any], generator: np.random.Generator) -> list[float]:
         """Validation loss per epoch of one training."""
         point = self.unit(config)[None]
@@ -104,6 +112,11 @@ class Family:
     def limit(self) -> float:
         """Lowest truth among 8,192 points."""
         return float(self.truth(qmc.Sobol(d=len(self.spec.space), rng=1).random_base2(13)).min())
+
+    def at_quantile(self, share: float) -> dict[str, float]:
+        """A config whose truth is the lowest (0), the highest (1), or in between, among 512 points."""
+        points = qmc.Sobol(d=len(self.spec.space), rng=2).random_base2(9)
+        return self.config(points[np.argsort(self.truth(points))[round(share * (len(points) - 1))]])
 
     def crossings(self, early: int = 4) -> float:
         """Share of pairs of 512 points whose expected best so far at an epoch is not in the order of their truth."""

@@ -22,6 +22,7 @@ from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import TrialRecord, read_search
 from tune_btxrd.search.selection.recommendation import recommend
+from tune_btxrd.search.space.knowledge import Knowledge, informed
 
 Spent = Iterator[list[Training]]
 SLOTS = 2
@@ -146,6 +147,18 @@ def ours(family: Family) -> Spent:
             journal.close()
 
 
+def believing(share: float, *, first: bool) -> Callable[[Family], Spent]:
+    """Ours with a prior at the config of this quantile (0: the best), and with `first` also that config as trial 1."""
+
+    def search(family: Family) -> Spent:
+        values = family.at_quantile(share)
+        known = Knowledge(search="earlier", trial="0", score="", values=values)
+        spec = informed(family.spec, known)
+        return ours(replace(family, spec=spec if first else replace(spec, start=family.spec.start)))
+
+    return search
+
+
 def _conducted(conductor: Conductor, rungs: Rungs, family: Family) -> Spent:
     known: dict[str, Training] = {}
     live: dict[str, Any] = {}
@@ -182,7 +195,7 @@ def _random_configs(family: Family) -> Iterator[Mapping[str, Any]]:
         yield trial.params
 
 
-def finished(begun: list[Training], family: Family) -> Training:
+def ended(begun: list[Training], family: Family) -> Training:
     """The lowest best loss of trainings that ran to their end; before the first of them, of all."""
     return min((item for item in begun if item.epoch), key=lambda item: (not item.stop, item.best))
 
@@ -217,12 +230,13 @@ def model(begun: list[Training], family: Family) -> Training:
 
 
 RULES: dict[str, Callable[[list[Training], Family], Training]] = {
-    "finished": finished,
+    "ended": ended,
     "best": lowest,
     "last": lowest_last,
     "model": model,
 }
-OWN_RULES = ("model", "best", "finished")
+OWN_RULES = ("model", "best", "ended")
+PRIORS = {"good": 0.0, "mediocre": 0.4, "bad": 1.0}  # quantile of truth of the config that is believed good
 METHODS: dict[str, Method] = {
     "random, full length": Method(random_full, ("best",)),
     "stock Ray + Optuna + ASHA": Method(stock, ("last",)),
@@ -233,4 +247,8 @@ METHODS: dict[str, Method] = {
     "promote, random": Method(ours, OWN_RULES, {"scheduler": "promote", "sampler": "random"}),
     "promote, tpe": Method(ours, OWN_RULES, {"scheduler": "promote"}),
     "promote, mixed": Method(ours, OWN_RULES, {"scheduler": "promote", "random_share": 0.5}),
+}
+KNOWING: dict[str, Method] = {
+    **{f"asha, tpe, {name} prior": Method(believing(share, first=False), OWN_RULES) for name, share in PRIORS.items()},
+    **{f"asha, tpe, from {name} search": Method(believing(share, first=True), OWN_RULES) for name, share in PRIORS.items()},
 }

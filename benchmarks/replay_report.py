@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,14 +125,14 @@ def draw(found: Found, entries: Sequence[Entry], path: Path) -> None:
             if entry in found[name]:
                 length = min(map(len, found[name][entry].values()))
                 values = np.array([regrets[:length] for regrets in found[name][entry].values()])
-                own = entry[1] in ("model", "best", "finished") and entry[0].startswith(("asha", "promote"))
+                own = entry[1] in ("model", "best", "ended") and entry[0].startswith(("asha", "promote"))
                 error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
                 style = {"lw": 2 if own else 1, "ls": "-" if own else "--", "color": f"C{number % 10}"}
                 cell.errorbar(BUDGETS[:length], values.mean(axis=0), error, label=": ".join(entry), capsize=2, **style)
         cell.set(xscale="log", yscale="log", title=f"{name} (limit {origin(name)[0]:.3f})", xlabel="epochs", ylabel="regret")
         cell.set_xticks(BUDGETS, list(map(str, BUDGETS)))
         cell.minorticks_off()
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for cell in axes.flat[: len(names)]:
         handles |= dict(zip(*reversed(cell.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=8)
@@ -177,7 +178,7 @@ def draw_parts(found: Found, entries: Sequence[Entry], path: Path, *, budget: in
 def _known(seeds: Mapping[int, Floats], k: int) -> Floats:
     """Regrets at budget k of the seeds that have one."""
     values = np.array([regrets[k] for regrets in seeds.values() if len(regrets) > k], dtype=float)
-    return values[~np.isnan(values)]
+    return np.asarray(values[~np.isnan(values)])
 
 
 def _cell(seeds: Mapping[int, Floats], k: int) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.replay_families import Family, Floats, family
-from benchmarks.replay_methods import METHODS, RULES
+from benchmarks.replay_methods import KNOWING, METHODS, RULES
 from benchmarks.replay_peers import PEERS
 from benchmarks.replay_training import Training
 
@@ -40,7 +41,7 @@ def replay(job: Job) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
     of, (limit, mark) = family(job.family), origin(job.family)
-    method = (METHODS | PEERS)[job.method]
+    method = (METHODS | KNOWING | PEERS)[job.method]
     found: dict[str, list[float]] = {name: [] for name in (*PARTS, *method.rules)}
     spent = zip(count(1), method.run(of, job.seed), strict=False)
     for epochs, begun in spent:
@@ -52,7 +53,7 @@ def replay(job: Job) -> dict[str, Any]:
                 found[rule].append(regrets[id(RULES[rule](begun, of))])
         if epochs == job.epochs:
             break
-    rounded = {name: [round(value, 5) for value in values] for name, values in found.items()}
+    rounded = {name: [None if math.isnan(value) else round(value, 5) for value in values] for name, values in found.items()}
     return {"family": job.family, "mark": mark, "method": job.method, "seed": job.seed, "regrets": rounded}
 
 

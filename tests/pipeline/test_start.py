@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.reports import make_search
 from tune_btxrd.cli.flags import read_data, read_space, read_splits
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import parse_words
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.open_search import open_search
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
@@ -104,6 +106,40 @@ def test_other_values_are_refused_with_both(begun: Place, words: list[str], bega
         again(begun, *words)
     assert began in str(refusal.value) and now in str(refusal.value)
     assert (begun.folder / "search.json").read_bytes() == kept
+
+
+def test_an_earlier_search_is_told_where_it_came_from_and_kept(begun: Place, tmp_path: Path) -> None:
+    make_search(tmp_path / "old", name="old")
+    winner = open_search("old", storage=str(tmp_path)).selection.winner
+    asked = said(begun.folder.parents[1], *WORDS)
+    space = complete_space(asked["space"], asked["data"])
+    place = Place(name="new", storage=str(tmp_path))
+    settings = begin(place, **asked | {"space": with_knowledge(space, "old", place)})
+    again = SearchSettings.load(place.folder)
+    known = again.space.knowledge
+    assert known is not None and (known.search, known.trial) == ("old", winner.label)
+    assert json.loads((place.folder / "search.json").read_text())["space"]["knowledge"]["search"] == "old"
+    spec = again.spec(place.folder)
+    assert spec == settings.spec(place.folder) and dict(spec.start[1]) == dict(winner.params)
+    assert {item.name: item.prior for item in spec.space} == dict(winner.params)
+    assert "confirmed" in known.score, "what is told is the mean of its repeats, not its luck"
+    require_same_knowledge("old", known)
+    require_same_knowledge(None, known)
+    for name, began in (("other", known), ("old", None)):
+        with pytest.raises(ConfigError, match="--from-search is for the beginning"):
+            require_same_knowledge(name, began)
+    assert go_on(place, **asked).space.knowledge == known
+
+
+def test_an_earlier_search_that_tells_nothing_of_this_space_is_refused(begun: Place, tmp_path: Path) -> None:
+    make_search(tmp_path / "old", name="old")
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text("space:\n  clip: {low: 0.5, high: 2.0}\nstart:\n  - {clip: 1.0}\n")
+    place = Place(name="new", storage=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"clip.*widen the space"):
+        with_knowledge(SpaceRequest(file=narrow), "old", place)
+    with pytest.raises(ResultError):
+        with_knowledge(SpaceRequest(file=narrow), "none", place)
 
 
 def test_another_space_is_refused_and_more_trials_are_taken(begun: Place, tmp_path: Path) -> None:

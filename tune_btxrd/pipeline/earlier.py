@@ -21,16 +21,16 @@ def with_knowledge(space: SpaceRequest, name: str, place: Place) -> SpaceRequest
         ConfigError: nothing of the winner lies in this space. ResultError: no such search, or it has no winner yet.
     """
     earlier = OpenSearch(Place(name=name, storage=place.storage))
-    spec, selection = earlier.spec, earlier.selection
+    spec, selection = load_spec(space), earlier.selection
     winner, standing = selection.winner, selection.standing
     confirmed = standing is not None and bool(standing.scores)
     score = winner.monitor.show(standing.mean) + ", confirmed" if standing and confirmed else winner.shown
-    found = knowledge(name, winner.label, score, winner=winner.config, spec=load_spec(space))
+    found = knowledge(name, winner.label, score, winner=winner.config, spec=spec)
     if not found.values:
         names = ", ".join(item.name for item in spec.space)
         raise ConfigError(
-            f"--from-search takes values of what is searched, but the winner of {name} ({names}) has none within this "
-            "space: leave it out, or widen the space."
+            f"--from-search takes values of what is searched, but the winner of {name} has none of {names} within "
+            "this space: leave it out, or widen the space."
         )
     say(f"Starts {found}")
     return dataclasses.replace(space, knowledge=found)

@@ -120,8 +120,8 @@ def _begun(settings: SearchSettings, place: Place, own: Place, path: Path, compu
     Raises:
         ResultError: a search of that name lies there, on other images.
     """
-    own_space = {"file": place.folder / SPACE_FILE, "knowledge": None}  # an earlier search may have seen the outer part
-    space = dataclasses.replace(settings.space, **own_space)
+    space = dataclasses.replace(settings.space, file=place.folder / SPACE_FILE)
+    space = dataclasses.replace(space, knowledge=None)  # an earlier search may have seen the outer part
     if not own.exists:
         inner = begin(
             own,

@@ -52,7 +52,7 @@ class PriorDraw:
         """One of the choices."""
         prior = self._priors[name]
         is_prior = prior is not None and self._random.random() < BELIEF
-        self.params[name] = prior if is_prior else choices[self._random.integers(len(choices))]
+        self.params[name] = prior if is_prior else choices[int(self._random.integers(len(choices)))]
         return self.params[name]
 
     def _number(self, name: str, low: float, high: float, *, log: bool) -> float:
