@@ -20,7 +20,7 @@ DROPOUT = "  dropout: {low: 0.0, high: 0.5}"
 MISTAKES = {
     "unknown setting": (("trials: 6", "trails: 6"), "Unknown setting 'trails': did you mean 'trials'?"),
     "unknown name": (("  dropout:", "  droput:"), "got 'droput': did you mean 'dropout'?"),
-    "unknown key": (("low: 0.0", "min: 0.0"), "dropout takes low, high, log, step, choices, when, but got 'min'"),
+    "unknown key": (("low: 0.0", "min: 0.0"), "dropout takes low, high, log, step, choices, when, prior, but got 'min'"),
     "number as text": (("low: 1.0e-5", "low: 1e-5"), "lr.low must be a number, but YAML reads 1e-5 as text: write 1.0e-05"),
     "no sign": (("high: 1.0e-2", "high: 1.0e2"), "lr.high must be a number, but YAML reads 1.0e2 as text: write 1.0e+02"),
     "text in start": (("- {lr: 1.0e-3", "- {lr: 1e-3"), "lr must be a number, but YAML reads 1e-3 as text"),
