@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import replay_curves
+from benchmarks.replay_curves import RECORDINGS, has_luck, recorded
 from benchmarks.replay_families import NAMES, family
 from benchmarks.replay_methods import KNOWING, METHODS
 from benchmarks.replay_peers import PEERS, missing
@@ -31,7 +32,7 @@ from benchmarks.replay_report import (
 from benchmarks.replay_runs import BUDGETS, PARTS, Job, gathered, origin, run
 
 RESULTS = Path(__file__).parent / "results"
-RUNS = RESULTS / "replay_runs.jsonl"
+RUNS = Path("replay_work/runs.jsonl")
 OWN: Entry = ("asha, tpe", "model")  # what ships
 SHOWN_PARTS = 360
 
@@ -48,17 +49,19 @@ def show(families: list[str], runs: Path) -> None:
     for name, values in found.items():
         pages += _family_pages(name, {entry: values[entry] for entry in _ordered(values)}, usual)
     left_out = [reason for name in PEERS if (reason := missing(name))]
+    left_out += [f"{name}: {recorded(item)}" for name, item in RECORDINGS.items() if not has_luck(item)]
     pages += ["## Left out here", "", *(f"- {reason}" for reason in left_out or ["none"]), ""]
     (RESULTS / "replay.md").write_text("\n".join(pages), encoding="utf-8")
-    draw(found, [*usual, ("asha, tpe", "ended")], RESULTS / "replay.png")
+    draw(found, [*usual, (OWN[0], "ended")], RESULTS / "replay.png")
     draw_parts(found, entries, RESULTS / "replay_parts.png", budget=SHOWN_PARTS)
     print("\n".join(pages[: 8 + len(entries)]))
 
 
 def _family_pages(name: str, values: Values, usual: list[Entry]) -> list[str]:
-    of = family(name)
+    of, source = family(name), name.partition(",")[0]
     facts = f"{of.epochs} epochs a training; limit {origin(name)[0]:.4f}; {of.crossings():.0%} of pairs change order after "
     facts += f"epoch 4; luck of one training's best loss {of.luck_of_best():.4f}"
+    facts += f"; {recorded(RECORDINGS[source])}" if source in RECORDINGS else ""
     pages = [f"## {name}", "", facts, "", *regret_table(values, PARTS), ""]
     pages += [*parts_table(values, SHOWN_PARTS), ""]
     if OWN in values:
@@ -86,17 +89,18 @@ def _jobs(families: list[str], methods: list[str], *, seeds: int, epochs: int) -
 
 def main() -> None:
     """Reads the command."""
+    ready = [name for name in NAMES if (source := name.partition(",")[0]) not in RECORDINGS or has_luck(RECORDINGS[source])]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     record = verbs.add_parser("record", help="train the curves that a table lacks")
-    record.add_argument("table", choices=list(replay_curves.RECORDINGS))
-    record.add_argument("--repeats", type=int, default=3)
+    record.add_argument("table", choices=list(RECORDINGS))
+    record.add_argument("--repeats", type=int, default=replay_curves.REPEATS)
     record.add_argument("--data", type=Path, help="folder of the radiographs, in BTXRD layout")
     record.add_argument("--weights", type=Path, help="folder with weights of tf_efficientnet_lite0")
     record.add_argument("--work", type=Path, default=Path("replay_work"), help="folder for phantom and cache")
     for verb, meaning in (("run", "replay searches, then show"), ("show", "tables and pictures of what was run")):
         own = verbs.add_parser(verb, help=meaning)
-        own.add_argument("--families", nargs="+", choices=NAMES, default=list(NAMES))
+        own.add_argument("--families", nargs="+", choices=NAMES, default=ready)
         own.add_argument("--runs", type=Path, default=RUNS, help="file of lines")
         if verb == "run":
             own.add_argument(
@@ -107,7 +111,7 @@ def main() -> None:
             own.add_argument("--workers", type=int, default=1)
     flags = parser.parse_args()
     if flags.verb == "record":
-        recording = replay_curves.RECORDINGS[flags.table]
+        recording = RECORDINGS[flags.table]
         if recording.needs_data and not (flags.data and flags.weights):
             parser.error(f"record {recording.name} needs --data and --weights")
         data, weights = (flags.data, flags.weights) if recording.needs_data else (None, None)

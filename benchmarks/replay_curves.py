@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SPACE = HERE.parent / "search_spaces" / "btxrd.yaml"
 NAMES = ("lr", "dropout", "weight_decay")
+REPEATS, FEWEST_REPEATED = 3, 6
 CENTER, IMAGES, VAL_SHARE = "1", 140, 0.3  # radiographs: so many images of one center, and their share that validates
 
 
@@ -152,6 +153,16 @@ def curves(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     columns = [f"val_loss_{epoch}" for epoch in range(1, recording.epochs + 1)]
     losses[table["config"].to_numpy(), table["repeat"].to_numpy()] = np.log(table[columns].to_numpy())
     return values.to_numpy(), losses
+
+
+def recorded(recording: Recording) -> str:
+    """How much of the table is there, in words."""
+    return f"{len(load(recording))} of {recording.configs * REPEATS} trainings are recorded"
+
+
+def has_luck(recording: Recording) -> bool:
+    """Whether enough configs have all repeats, so that luck can be drawn from them."""
+    return bool((load(recording).groupby("config").size() >= REPEATS).sum() >= FEWEST_REPEATED)
 
 
 def _losses(slot: "Slot", data: "TrainingData", config: TrainConfig) -> list[float | str]:

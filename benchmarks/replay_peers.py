@@ -1,8 +1,11 @@
 """Searches of other libraries in the replay; each needs its package, which the project itself does not.
 
-    pip install --target PEERS --no-deps syne-tune==0.13.0 autograd dill ...      then PYTHONPATH=PEERS
+    pip install --target PEERS --no-deps syne-tune==0.13.0 autograd dill statsmodels patsy formulaic interface-meta psutil
+    PYTHONPATH=.:PEERS python -m benchmarks.replay run --workers 2
 
-0.13 is the last Syne Tune with MOBSTER, Hyper-Tune and DyHPO (they moved out with 0.14).
+Left out: PriorBand (neural-pipeline-search 0.17 needs pandas 2 and botorch), BOHB of SMAC 2.4 (imports, not yet driven).
+
+0.13 is the last Syne Tune with MOBSTER, Hyper-Tune and DyHPO; it runs with numpy 2.
 """
 
 import logging

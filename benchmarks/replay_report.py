@@ -13,6 +13,7 @@ Values = Mapping[tuple[str, str], Mapping[int, Floats]]  # (method, what) -> see
 Found = Mapping[str, Values]  # of each family
 Entry = tuple[str, str]  # method, rule
 DRAWS = 1000  # bootstrap
+FEWEST = 3  # seeds, below which a method is not compared with all
 
 
 def matrix(seeds: Mapping[int, Floats], numbers: Sequence[int], length: int) -> Floats:
@@ -54,7 +55,10 @@ def differences(found: Values, own: Entry, others: Sequence[Entry]) -> list[str]
 def worst_losses(found: Found, entries: Sequence[Entry]) -> list[str]:
     """Markdown: per entry and budget, the most by which its mean regret exceeds the best entry's of a family, in which."""
     rows = [f"| method, rule | {' | '.join(map(str, BUDGETS))} |", "| --- " * (len(BUDGETS) + 1) + "|"]
+    found = {name: {e: seeds for e, seeds in values.items() if len(seeds) >= FEWEST} for name, values in found.items()}
     for entry in entries:
+        if not any(entry in values for values in found.values()):
+            continue
         cells = []
         for k in range(len(BUDGETS)):
             losses = [(_against_best(found[name], entry, entries, k), name) for name in found if entry in found[name]]
@@ -122,12 +126,16 @@ def draw(found: Found, entries: Sequence[Entry], path: Path) -> None:
         hand_made = float(of.truth(of.unit(of.spec.start[0])[None])[0]) - origin(name)[0]
         cell.axhline(hand_made, color="0.5", ls=":", lw=1, label="hand-made config")
         for number, entry in enumerate(entries):
-            if entry in found[name]:
+            if len(found[name].get(entry, ())) >= FEWEST:
                 length = min(map(len, found[name][entry].values()))
                 values = np.array([regrets[:length] for regrets in found[name][entry].values()])
                 own = entry[1] in ("model", "best", "ended") and entry[0].startswith(("asha", "promote"))
                 error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
-                style = {"lw": 2 if own else 1, "ls": "-" if own else "--", "color": f"C{number % 10}"}
+                style = {
+                    "lw": 2 if own else 1,
+                    "ls": "-" if own else "--",
+                    "color": mpl.color_sequences["tab20"][number % 20],
+                }
                 cell.errorbar(BUDGETS[:length], values.mean(axis=0), error, label=": ".join(entry), capsize=2, **style)
         cell.set(xscale="log", yscale="log", title=f"{name} (limit {origin(name)[0]:.3f})", xlabel="epochs", ylabel="regret")
         cell.set_xticks(BUDGETS, list(map(str, BUDGETS)))
@@ -159,7 +167,7 @@ def draw_parts(found: Found, entries: Sequence[Entry], path: Path, *, budget: in
     for cell in axes.flat[len(names) :]:
         cell.set_axis_off()
     for cell, name in zip(axes.flat, names, strict=False):
-        there = [entry for entry in entries if entry in found[name] and _known(found[name][entry], k).size]
+        there = [entry for entry in entries if len(_known(found[name].get(entry, {}), k)) >= FEWEST]
         labels = [": ".join(entry) for entry in there]
         begun, chosen = (
             np.array([_known(found[name][method, part or rule], k).mean() for method, rule in there])

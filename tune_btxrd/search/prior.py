@@ -1,7 +1,7 @@
 """Draws of configs near values believed good (`prior:` of a dimension). Every second start-up trial is one of them.
 
 No later trial is: from then on the sampler has seen what became of them, so that a wrong belief costs half of the start-up
-trials and nothing after.
+trials.
 """
 
 import math
