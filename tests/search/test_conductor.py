@@ -36,7 +36,7 @@ def facts(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def test_search_trials_come_first_then_pairs_of_the_confirmation(tmp_path: Path) -> None:
-    conductor = make_conductor(make_folder(tmp_path), make_spec(trials=5, confirm=2, repeats=3))
+    conductor = make_conductor(make_folder(tmp_path), make_spec(trials=5, confirm=2, repeats=3, recommend="best"))
     labels = run_all(conductor, bowl)
     assert labels[:5] == ["0", "1", "2", "3", "4"] and conductor.finished
     top = [label[:-2] for label in labels[5:] if label.endswith("r1")]

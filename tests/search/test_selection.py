@@ -25,10 +25,10 @@ def test_candidates_ran_to_their_end_and_count_with_their_best_epoch() -> None:
         make_trial(4, [0.2], state="failed"),
         make_trial(5, [0.9, 0.65, 0.66, 0.66]),
     )
-    ranked = ranking(record, make_spec(confirm=2))
+    ranked = ranking(record, make_spec(confirm=2, recommend="best"))
     assert [trial.number for trial in ranked.candidates] == [2, 5, 0]
     assert [trial.number for trial in ranked.confirmed] == [2, 5, 0]
-    assert [trial.number for trial in ranking(record, make_spec(confirm=3)).confirmed] == [2, 5, 0]
+    assert [trial.number for trial in ranking(record, make_spec(confirm=3, recommend="best")).confirmed] == [2, 5, 0]
 
 
 def test_the_hand_made_config_is_confirmed_even_where_it_was_stopped() -> None:
@@ -143,7 +143,7 @@ def test_a_constraint_looks_at_the_best_epoch_and_not_at_the_last() -> None:
 
 def test_unfinished_business_is_an_error() -> None:
     with pytest.raises(ResultError, match="there is none: --resume with more time"):
-        ranking(make_record(HERE, make_trial(0, [0.5], state="pruned")), make_spec())
+        ranking(make_record(HERE, make_trial(0, [0.5], state="pruned")), make_spec(recommend="best"))
     record = make_record(HERE, make_trial(0, [0.5]), make_repeat(0, 1, [0.5]), make_repeat(0, 2, [0.5], state="running"))
     with pytest.raises(ResultError, match="trial 0r2 has not: search --resume"):
         select(record, make_spec(), val_share=0.2)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-SETTINGS = ("trials", "epochs", "scheduler", "confirm", "seed")  # of the whole search
+SETTINGS = ("trials", "epochs", "scheduler", "confirm", "recommend", "seed")  # of the whole search
 HYPERPARAMETERS = ("image_size", "batch_size", "backbone", "pretrained", "weights")  # those with a flag of their own
 TALK = ("quiet", "verbose")
 NUMBER = r"(\d+\.?\d*|\.\d+)"
@@ -326,6 +326,11 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--trials", type=int, metavar="N", help="trials of the search")
     group.add_argument("--scheduler", metavar="NAME", help="how weak trials save epochs: asha, promote or none")
     group.add_argument("--confirm", type=int, metavar="K", help="configs to confirm by repeats; 0 skips")
+    group.add_argument(
+        "--recommend",
+        metavar="RULE",
+        help="who ranks trials: `model` (of all trials; default) or `best` (score of a trial that ran to its end)",
+    )
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
     group.add_argument("--from-search", metavar="NAME", help="begin near the winner of this earlier search")
     group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard event files into the results")

@@ -13,7 +13,8 @@ from tune_btxrd.errors import ResultError, TuneBtxrdError
 from tune_btxrd.results.search_json import SPACE_FILE, SearchSettings
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.pace import progress_of
-from tune_btxrd.search.record import SETTINGS_FILE, STATE_WORDS, best_trial, read_search, state_counts, states_line
+from tune_btxrd.search.record import SETTINGS_FILE, STATE_WORDS, read_search, state_counts, states_line
+from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.tables import refresh_tables
 
 
@@ -94,18 +95,19 @@ def _listed(folder: Path, changed: float) -> Listed:
         settings, record = SearchSettings.load(folder), read_search(folder)
         if settings.kind == "train":
             return Listed(name=folder.name, state="training", shown="one config, no search", changed=changed)
-        state = progress_of(record, settings.spec(folder), now=time.time())
+        spec = settings.spec(folder)
+        state = progress_of(record, spec, now=time.time())
     except TuneBtxrdError as error:  # this one is damaged; the others are listed all the same
         return Listed(name=folder.name, state="damaged", shown=str(error), problem=str(error), changed=changed)
     if state != "running":
         refresh_tables(record)
-    best = best_trial(record.search_trials)
+    best = best_by_rule(record.search_trials, spec)
     return Listed(
         name=folder.name,
         state=state,
         shown=f"{state}: {states_line(record.search_trials)}",
         changed=changed,
         trials={STATE_WORDS[state]: count for state, count in state_counts(record.search_trials).items()},
-        best=best.label if best else None,
-        best_score=best.shown if best else None,
+        best=best.trial.label if best else None,
+        best_score=best.trial.shown if best else None,
     )

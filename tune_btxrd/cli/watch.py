@@ -26,8 +26,9 @@ from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.pace import Follower, is_finished, pace, progress_of
-from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial, states_line
+from tune_btxrd.search.record import SearchRecord, TrialRecord, states_line
 from tune_btxrd.search.rungs import rung_epochs
+from tune_btxrd.search.selection.recommendation import FEWEST, best_by_rule
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.tables import refresh_tables
 from tune_btxrd.tasks.record import shown
@@ -105,10 +106,11 @@ class View:
 
     def lines(self, record: SearchRecord) -> list[str]:
         """How many trials ended how, the best so far, and the time left or why there is none."""
-        best = best_trial(record.search_trials)
-        found = f"; best: trial {best.label}, {best.shown}" if best else ""
+        best = best_by_rule(record.search_trials, self.spec)
+        found = f"; best: {best.words}" if best else ""
         repeats = repeats_line(record, self.spec)
         lines = [f"{states_line(record.search_trials)} of {self.spec.trials} trials{repeats and f'; {repeats}'}{found}"]
+        lines += [best.note] if best and best.note and len(record.search_trials) >= FEWEST else []
         progress = progress_of(record, self.spec, now=self.now())
         if progress == "finished":
             return [*lines, f"Finished. Next: {self.place.command('report')}"]

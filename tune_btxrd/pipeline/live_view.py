@@ -11,11 +11,13 @@ from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.pace import epochs_left, repeats_wanted
-from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.record import shown
 
 ROWS = 12  # running trials in the live block
+REST = 20  # times as long as looking for the best trial took, before the next look: it grows with the search
 
 
 class SearchProgress(Listener):
@@ -45,6 +47,7 @@ class SearchProgress(Listener):
         self.running: set[str] = set()  # labels of the trials that have a slot now
         self.began = time.monotonic()  # of the first epoch
         self.epochs = 0
+        self._found, self._look = "no result yet", 0.0  # the best so far in words, and when to look again
 
     def started(self, trial: TrialRecord) -> None:
         """A trial got its slot."""
@@ -81,6 +84,7 @@ class SearchProgress(Listener):
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended: one line for the log."""
+        self._look = 0.0
         values = " ".join(
             f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
         )
@@ -127,8 +131,12 @@ class SearchProgress(Listener):
         return f"{len(done)} of {self.spec.trials} trials ended{waiting}{repeats and f'; {repeats}'}"
 
     def _best(self) -> str:
-        best = best_trial(trial for trial in self.trials.values() if trial.role == "search")
-        return f"best so far: trial {best.label}, {best.shown}" if best else "no result yet"
+        began = time.monotonic()
+        if began >= self._look:
+            best = best_by_rule((trial for trial in self.trials.values() if trial.role == "search"), self.spec)
+            self._found = f"best so far: {best.words}" if best else "no result yet"
+            self._look = began + REST * (time.monotonic() - began)
+        return self._found
 
     def _left(self) -> str:
         """Time left from the epochs seen so far; an upper bound, since patience saves some."""

@@ -23,6 +23,7 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import read_search
+from tune_btxrd.search.selection.confirmation import fitting_size, smallest_total
 from tune_btxrd.search.selection.winner import select
 from tune_btxrd.search.space.spec import SearchSpec
 
@@ -103,6 +104,8 @@ def run_trials(
     if layout != settings.layout:
         settings = dataclasses.replace(settings, layout=layout)
         settings.save(folder)
+    settings = fitted(settings, folder, seeds=seeds)
+    spec = settings.spec(folder)
     heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
     if site.cluster.dashboard_url:
         tell(f"Ray dashboard: {site.cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
@@ -142,6 +145,31 @@ def run_trials(
     return settings
 
 
+def fitted(settings: SearchSettings, folder: Path, *, seeds: int) -> SearchSettings:
+    """With a confirmation that takes at most a third of the time budget, saved and said; one that has begun stays as it is.
+
+    A search without a time budget, or whose `--confirm` the user said, has the confirmation of its space.
+    """
+    budget, layout, spec = settings.flags.search_budget, settings.layout, settings.asked_spec(folder)
+    if budget is None or layout is None or "confirm" in settings.space.settings or not spec.confirm:
+        return settings
+    if read_search(folder).confirmations:
+        return settings
+    retrain = _retrain_epochs(spec, len(settings.splits), seeds)
+    epoch = layout.epoch_seconds / layout.slots
+    size = fitting_size(spec, budget / epoch - retrain)
+    if not size.configs:
+        least = (smallest_total(spec) + retrain) * epoch
+        told = f"none; it needs a time budget of {minutes(least)}, or --confirm K to have it all the same"
+    else:
+        told = f"the top {size.configs} and the hand-made config, {size.repeats} times each"
+    tell(f"Confirmation, a third of the time at most: {told}")
+    sizes = {"confirm": size.configs, "repeats": size.repeats}
+    settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, confirmation=sizes))
+    settings.save(folder)
+    return settings
+
+
 def layout_of(settings: SearchSettings, compute: Compute, site: Site, *, config: TrainConfig) -> Layout:
     """Trials at once and what each gets, measured where nothing fitting is known."""
     return measured(
@@ -170,7 +198,11 @@ def place_of(name: str | None, data: DataRequest | None, storage: str, checkpoin
 
 
 def _later_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
-    return confirm_epochs(spec) + 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
+    return confirm_epochs(spec) + _retrain_epochs(spec, splits, seeds)
+
+
+def _retrain_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
+    return 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
 
 
 def _say_cost(spec: SearchSpec, layout: Layout, later_epochs: float) -> None:

@@ -105,6 +105,7 @@ def begin(
         )
     place.require_writable()
     spec = load_spec(space)
+    space = dataclasses.replace(space, settings={**space.settings, "recommend": spec.recommend})
     check_losses(config or spec, task_of_request(data))
     check_models(config or spec)
     size = (config or spec.hand_made).image_size

@@ -219,6 +219,22 @@ const CHARTS = {
     return { data, layout: { xaxis: axis(`best ${d.monitor.label}`), yaxis: { type: "category" }, height: 150 + 46 * items.length } };
   },
 
+  recommendation(d, shown, c) {
+    const items = [...d.assessed].reverse(), name = (i) => `trial ${plain(i.trial)}`;
+    const span = { type: "scatter", mode: "lines", showlegend: false, hoverinfo: "skip", line: { color: c.line, width: 2 }, x: [], y: [] };
+    for (const i of items) {
+      const ends = [i.observed, i.completed, i.modelled].filter((v) => v !== null);
+      span.x.push(Math.min(...ends), Math.max(...ends), null);
+      span.y.push(name(i), name(i), null);
+    }
+    const dots = (title, value, marker) => ({ type: "scatter", mode: "markers", name: title, marker, x: items.map((i) => i[value]), y: items.map(name),
+      customdata: items.map((i) => i.trial), hovertemplate: `${title}: %{x:.4f}<extra></extra>` });
+    const data = [span, dots("observed", "observed", { color: c.pruned, symbol: "circle-open", size: 9, line: { width: 2 } }),
+      dots("at full length", "completed", { color: c.soft, symbol: "triangle-right-open", size: 10, line: { width: 2 } }),
+      dots("by the model", "modelled", { color: c.complete, symbol: "diamond-open", size: 10, line: { width: 2 } })];
+    return { data, layout: { xaxis: axis(`best ${d.monitor.label}`), yaxis: { type: "category" }, height: 150 + 32 * items.length } };
+  },
+
   trainings(d, shown, c) {
     const splits = [...new Set(d.trainings.map((t) => t.split))], recall = d.columns[d.recall];
     const longest = Math.max(...d.trainings.map((t) => t.rows.epoch.length));

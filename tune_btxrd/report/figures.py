@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figure, points, score_range
-from tune_btxrd.report.charts import CHARTS
+from tune_btxrd.report.charts import CHARTS, MOST_ROWS
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import Importances
@@ -26,6 +26,7 @@ from tune_btxrd.search.selection.winner import pareto_front
 def draw_all(material: Material, found: Importances | None, surface: Landscape | None) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of every picture that the search has data for."""
     made: dict[str, Callable[[], Figure | None]] = {
+        "recommendation": lambda: _recommendation(material),
         "history": lambda: _history(material),
         "curves": lambda: _curves(material),
         "pareto": lambda: _pareto(material),
@@ -167,6 +168,33 @@ def _confirmation(material: Material) -> Figure | None:
         axis.plot(score, row, "D", color=LOOKS["pruned"][0], markersize=4.5, markerfacecolor="none", label=names[2])
     axis.set_yticks(range(len(items)), [f"trial {i.trial.label}" + (" (hand-made)" * i.trial.is_hand_made) for i in items])
     axis.set(xlabel=f"best {material.monitor.label}", ylim=(-0.6, len(items) - 0.4))
+    legend(figure, axis)
+    return figure
+
+
+def _recommendation(material: Material) -> Figure | None:
+    found = material.recommendation.assessed[:MOST_ROWS][::-1] if material.recommendation else ()
+    if not found:
+        return None
+    figure, (axis,) = new_figure(1.0 + 0.24 * len(found))
+    show, rows = material.monitor.score, range(len(found))
+    for row, item in zip(rows, found, strict=True):
+        ends = [show(value) for value in (item.observed, item.completed, item.modelled) if value is not None]
+        axis.plot([min(ends), max(ends)], [row, row], color="0.8", linewidth=1.2, zorder=1)
+    looks = (
+        ("observed", [item.observed for item in found], "o", LOOKS["pruned"][0]),
+        ("at full length", [item.completed for item in found], ">", "0.3"),
+        (
+            "by the model",
+            [math.nan if item.modelled is None else item.modelled for item in found],
+            "D",
+            LOOKS["complete"][0],
+        ),
+    )
+    for name, values, mark, colour in looks:
+        axis.plot([show(v) for v in values], rows, mark, color=colour, markersize=4, markerfacecolor="none", label=name)
+    axis.set_yticks(rows, [f"trial {item.trial.label}" for item in found])
+    axis.set(xlabel=f"best {material.monitor.label}", ylim=(-0.6, len(found) - 0.4))
     legend(figure, axis)
     return figure
 

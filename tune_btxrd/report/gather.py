@@ -18,6 +18,7 @@ from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WIN
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
+from tune_btxrd.search.selection.recommendation import Recommendation, recommend
 from tune_btxrd.search.selection.winner import Selection, select
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.registry import task_named
@@ -86,6 +87,7 @@ class Material:
     Attributes:
         spec: None for a folder of verb `train`, which holds no search.
         selection: None where there is no winner; then `no_winner` says why.
+        recommendation: every trial as observed, completed and modelled, whatever rule the search has; None without a search.
         visits: every arrival of a trial at a rung, with the cutoff that it met.
         slots: what every slot did when; None before the first epoch.
         trainings: of the final job, in order of splits; empty where the checkpoints are not at hand.
@@ -101,6 +103,7 @@ class Material:
     spec: SearchSpec | None
     selection: Selection | None
     no_winner: str
+    recommendation: Recommendation | None
     visits: tuple[RungVisit, ...]
     slots: SlotUse | None
     trainings: tuple[Training, ...]
@@ -150,6 +153,7 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
         spec=spec,
         selection=selection,
         no_winner=why,
+        recommendation=recommend(record.search_trials, spec) if spec else None,
         visits=rung_visits(record, spec) if spec else (),
         slots=slot_use(record),
         trainings=trainings,

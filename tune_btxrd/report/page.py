@@ -190,6 +190,7 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable |
         "test_labels",
         "operating_points",
         "confirmation",
+        "recommendation",
         "rungs",
         "pareto",
         "importance",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from tune_btxrd.report.charts import MOST_ROWS
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
@@ -55,6 +56,7 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         "landscape": _landscape(surface),
         "slots": _slots(material),
         "standings": _standings(material),
+        "assessed": _assessed(material),
         "trainings": [_training(t.split, t.title, t.log, columns) for t in material.trainings],
     }
 
@@ -145,6 +147,20 @@ def _standings(material: Material) -> list[dict[str, object]]:
             "search": number(i.trial.score),
             "scores": [number(v) for v in i.shown_scores],
             "mean": number(i.shown_mean),
+        }
+        for i in items
+    ]
+
+
+def _assessed(material: Material) -> list[dict[str, object]]:
+    items = material.recommendation.assessed[:MOST_ROWS] if material.recommendation else ()
+    show = material.monitor.score
+    return [
+        {
+            "trial": i.trial.label,
+            "observed": number(show(i.observed)),
+            "completed": number(show(i.completed)),
+            "modelled": None if i.modelled is None else number(show(i.modelled)),
         }
         for i in items
     ]

@@ -20,6 +20,9 @@ from tune_btxrd.tasks.record import UNDEFINED, shown
 PRINTED = 500  # rows of a LaTeX table at most; a paper has no room for more, and each takes 2 ms
 
 
+MOST_ASSESSED = 20  # rows of the table of the recommendation
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
     """One table.
@@ -61,6 +64,7 @@ class Sheet:
 def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
     made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _label_sheet(material)]
+    made += [recommendation_sheet(material)]
     made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material)]
     made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
@@ -81,15 +85,41 @@ def confirmation_sheet(material: Material) -> Sheet | None:
                 **repeats,
                 "mean": item.shown_mean if item.scores else None,
                 "std": item.std if item.scores else None,
+                "with the model": material.monitor.score(item.decisive) if item.decisive != item.mean else None,
                 "gain over hand-made [95 %]": str(item.gain) if item.gain else None,
                 "optimism": item.optimism if item.scores else None,
             }
         )
-    frame = pd.DataFrame(rows)
-    numbers = [str(c) for c in frame if str(c).startswith("repeat ")] + ["search score", "mean", "std"]
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    numbers = [str(c) for c in frame if str(c).startswith("repeat ")] + ["search score", "mean", "std", "with the model"]
     formats = dict.fromkeys(numbers, _four) | {"optimism": "{:+.4f}".format}
     return Sheet(
         name="confirmation", title=f"Confirmation: {material.monitor.label} of every repeat", frame=frame, formats=formats
+    )
+
+
+def recommendation_sheet(material: Material) -> Sheet | None:
+    """The best trials, best first: the value that was observed, that expected at full length, and that of the model."""
+    if not material.recommendation or not material.recommendation.assessed:
+        return None
+    show = material.monitor.score
+    rows = [
+        {
+            "trial": item.trial.label,
+            "state": item.trial.state,
+            "epochs": len(item.trial.epochs),
+            "observed": show(item.observed),
+            "at full length": show(item.completed),
+            "doubt": item.doubt,
+            "by the model": None if item.modelled is None else show(item.modelled),
+        }
+        for item in material.recommendation.assessed[:MOST_ASSESSED]
+    ]
+    formats: dict[str, Callable[[Any], str]] = dict.fromkeys(("observed", "at full length", "by the model"), _four)
+    title = f"The best trials by all that was observed: {material.monitor.label}, doubt as a share of the error"
+    frame = pd.DataFrame(rows)
+    return Sheet(
+        name="recommendation", title=title, frame=frame, formats=formats | {"doubt": "{:.1%}".format, "state": _state}
     )
 
 

@@ -11,7 +11,8 @@ from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.results.checkpoints import HAND_MADE, WINNER
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import minutes
-from tune_btxrd.search.record import best_trial, states_line
+from tune_btxrd.search.record import states_line
+from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.selection.winner import pareto_front
 from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.registry import task_named
@@ -50,8 +51,8 @@ def summary_lines(material: Material) -> list[str]:
         lines += selection_lines(material.selection, material.spec)
     else:
         lines.append(f"No winner yet. {material.no_winner}" if material.spec else material.no_winner)
-        if best := best_trial(material.record.search_trials):
-            lines.append(f"Best so far: trial {best.label}, {best.shown}, not confirmed.")
+        if material.spec and (best := best_by_rule(material.record.search_trials, material.spec)):
+            lines.append(f"Best so far: {best.words}, not confirmed.")
     lines += [final_line(material, split) for split in dict.fromkeys(t.split for t in material.trainings)]
     return lines
 
@@ -174,6 +175,21 @@ def pareto_line(material: Material) -> str:
     return f"No trial beats these in both {both}: {', '.join(told[:6])}{more}."
 
 
+def recommendation_line(material: Material) -> str:
+    """What the three values of a trial are, and which of them decided."""
+    found, spec = material.recommendation, material.spec
+    if not found or not found.best or not spec:
+        return "No trial has finished an epoch."
+    if spec.recommend != "model":
+        return "The search chose by the observed value of trials that ran to their end; the model is shown beside it."
+    if found.why_plain:
+        return f"Best first, by the best so far of any trial. {found.why_plain}"
+    return (
+        "Best first: half the value expected at full length, half that of a model of all trials, plus the doubt. "
+        f"An observed value much better than its model's was luck. First: {found.best.words}."
+    )
+
+
 def slots_line(material: Material) -> str:
     """Where the time went."""
     use = material.slots
@@ -220,6 +236,7 @@ def captions(material: Material, found: Importances | None, surface: Landscape |
     if material.spec is None:
         return told
     return told | {
+        "recommendation": ("The best trials", recommendation_line(material)),
         "history": (
             "Search history",
             f"Best {label} of every trial; a trial without one stands at the worse edge. The line is the best so far.",

@@ -50,7 +50,7 @@ class SpaceRequest:
 
     Attributes:
         file: YAML; None: the one that is shipped for the dataset.
-        settings: of the whole search: trials, epochs, scheduler, confirm, seed.
+        settings: of the whole search: trials, epochs, scheduler, confirm, recommend, seed.
         hyperparameters: fixed values of TrainConfig.
         knowledge: what it takes from an earlier search, or None.
     """
@@ -92,6 +92,7 @@ class SearchFlags:
         leak: split -> images of its test part that the search saw.
         folds: so many folds of all images instead of splits with a test part, or None.
         nested: a search of its own inside each of them.
+        confirmation: `confirm` and `repeats` that fit the time budget, where they are not those of the space.
     """
 
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +100,7 @@ class SearchFlags:
     leak: Mapping[str, int] = field(default_factory=dict)
     folds: int | None = None
     nested: bool = False
+    confirmation: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def search_budget(self) -> float | None:
@@ -239,9 +241,22 @@ class SearchSettings:
         return self if last.is_like(now) else dataclasses.replace(self, resumed=(*self.resumed, now))
 
     def spec(self, folder: Path) -> SearchSpec:
-        """The search space as it was used: `space.yaml` beside `search.json`, and what overrides it."""
-        spec = SearchSpec.load(folder / SPACE_FILE).override(self.space.settings, self.space.hyperparameters)
+        """The search space as it was used: `space.yaml` beside `search.json`, and what overrides it.
+
+        A search of before there was a choice of `recommend` keeps the rule that it began with.
+        """
+        return self.asked_spec(folder).override(self.flags.confirmation, {})
+
+    def asked_spec(self, folder: Path) -> SearchSpec:
+        """The same before its confirmation was fitted to a time budget."""
+        settings = {"recommend": "best", **self.space.settings} if self.is_before_models else self.space.settings
+        spec = SearchSpec.load(folder / SPACE_FILE).override(settings, self.space.hyperparameters)
         return informed(spec, self.space.knowledge)
+
+    @property
+    def is_before_models(self) -> bool:
+        """Whether a version began the search that knew no recommendation by a model."""
+        return "recommend" not in self.space.settings
 
     @property
     def only_config(self) -> TrainConfig | None:

@@ -39,12 +39,12 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
     )
     lines = [f"Winner: trial {winner.label} ({values})"]
     if standing is None:
-        lines.append(
-            f"Not confirmed (--confirm 0): its {monitor.label} is the best of many and flatters it; by how much is unknown."
-        )
+        of_many = "is one of many" if spec.recommend == "model" else "is the best of many"
+        lines.append(f"Not confirmed (--confirm 0): its {monitor.label} {of_many} and flatters it; by how much is unknown.")
     elif winner.is_hand_made:
         mean = f"{spec.repeats} repeats ({standing.shown_mean:.4f})"
-        lines.append(f"The hand-made config stays: no candidate has a better mean over {mean}.")
+        better = "is better by a model of the search and" if standing.decisive != standing.mean else "has a better mean over"
+        lines.append(f"The hand-made config stays: no candidate {better} {mean}.")
     elif standing.gain is not None:
         verb = "beats the hand-made config" if standing.beats_hand_made else "is not shown to beat the hand-made config"
         how = f"95 % interval over {len(standing.scores)} repeats on fresh partitions"
@@ -53,6 +53,9 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
         change = standing.shown_mean - (winner.score or 0.0)
         became = f"{winner.score:.4f} became {standing.shown_mean:.4f} when repeated ({change:+.4f})"
         lines.append(f"Optimism: its search score {became}.")
+    if dropped := [item for item in selection.standings if item.dropped]:
+        told = ", ".join(f"{item.trial.label} after {len(item.scores)} repeats" for item in dropped)
+        lines.append(f"Clearly worse and repeated no further: trial {told}.")
     if luckiest := _luckiest(selection):
         lines.append(luckiest)
     if spec.constraint:
@@ -207,6 +210,8 @@ def write_summary(
                 "gain": item.gain and [item.gain.mean, item.gain.low, item.gain.high],
                 "optimism": item.optimism,
                 "feasible": item.feasible,
+                "decisive": item.decisive if item.scores else None,
+                "dropped": item.dropped,
             }
             for item in (selection.standings if selection else ())
         ],

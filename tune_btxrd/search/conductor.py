@@ -20,7 +20,7 @@ from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.promotion import Promotion
 from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
 from tune_btxrd.search.rungs import pausing_epochs
-from tune_btxrd.search.selection.winner import confirm_seed, ranking
+from tune_btxrd.search.selection.winner import confirm_seed, wanted_repeats
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import TrialStudy
 
@@ -190,9 +190,9 @@ class Conductor:
             return None
         searching = any(self.record.trials[label].role == "search" for label in self._live)
         hand_made = [trial for trial in self.record.search_trials if trial.is_hand_made]
-        trials = hand_made if searching else ranking(self.record, self.spec).confirmed
         done = {(trial.of, trial.repeat) for trial in self.record.confirmations}
-        todo = [(trial, repeat) for repeat in range(1, self.spec.repeats + 1) for trial in trials]
+        early = [(trial, repeat) for repeat in range(1, self.spec.repeats + 1) for trial in hand_made]
+        todo = early if searching else wanted_repeats(self.record, self.spec)
         return next((self._confirm(trial, repeat) for trial, repeat in todo if (trial.number, repeat) not in done), None)
 
     def _confirm(self, trial: TrialRecord, repeat: int) -> PlannedTrial:

@@ -11,7 +11,7 @@ from tune_btxrd.errors import ResultError
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.journal import JournalReader
 from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, TrialRecord, new_record, read_on
-from tune_btxrd.search.selection.winner import ranking
+from tune_btxrd.search.selection.winner import wanted_repeats
 from tune_btxrd.search.space.spec import SearchSpec
 
 SILENT = 600.0  # seconds without news, at least, before a search counts as interrupted
@@ -64,7 +64,7 @@ def is_finished(record: SearchRecord, spec: SearchSpec) -> bool:
     if not spec.confirm:
         return len(trials) >= spec.trials
     try:
-        wanted = {(t.number, repeat) for t in ranking(record, spec).confirmed for repeat in range(1, spec.repeats + 1)}
+        wanted = {(trial.number, repeat) for trial, repeat in wanted_repeats(record, spec)}
     except ResultError:  # no trial ran to its end: there is nothing to confirm
         return len(trials) >= spec.trials
     return wanted <= {(trial.of, trial.repeat) for trial in record.confirmations}
@@ -73,7 +73,7 @@ def is_finished(record: SearchRecord, spec: SearchSpec) -> bool:
 def repeats_wanted(record: SearchRecord, spec: SearchSpec) -> int:
     """How many confirmation trials there will be; the most there can be while no trial of the search is complete."""
     try:
-        return len(ranking(record, spec).confirmed) * spec.repeats
+        return len(wanted_repeats(record, spec))
     except ResultError:
         return (spec.confirm + 1) * spec.repeats
 

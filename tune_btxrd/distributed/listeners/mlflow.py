@@ -19,7 +19,8 @@ from tune_btxrd.console import warn
 from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.search.events import EpochRow
-from tune_btxrd.search.record import SearchRecord, TrialRecord, best_trial
+from tune_btxrd.search.record import SearchRecord, TrialRecord
+from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.space.spec import SearchSpec
 
 FILE = "mlflow.json"  # in the results folder: which run is this search's
@@ -161,9 +162,9 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
                 return
 
     def _end_parent(self, status: str) -> None:
-        if best := best_trial(self.record.search_trials):
-            self._client.log_metric(self.parent, "best_objective", float(best.objective or 0.0))
-            self._client.set_tag(self.parent, "tune_btxrd.best_trial", best.label)
+        if best := best_by_rule(self.record.search_trials, self.spec):
+            self._client.log_metric(self.parent, "best_objective", float(best.trial.objective or 0.0))
+            self._client.set_tag(self.parent, "tune_btxrd.best_trial", best.trial.label)
         self._client.set_terminated(self.parent, status)
 
 

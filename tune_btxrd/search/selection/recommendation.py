@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.record import TrialRecord, best_trial
 from tune_btxrd.search.selection.completion import Completed, complete
 from tune_btxrd.search.selection.constraints import is_feasible
 from tune_btxrd.search.selection.smoothing import Smoothed, smooth, unit_points
 from tune_btxrd.search.space.spec import SearchSpec
 
+MOST = 500  # trials that a model is made of: the best two thirds of them, the others evenly from the rest
 FEWEST = 8  # trials, below which there is nothing to smooth over
 
 
@@ -44,6 +45,12 @@ class Assessment:
     score: float
     feasible: bool
 
+    @property
+    def words(self) -> str:
+        """The trial, what it reached, and what the model holds of it."""
+        told = f"trial {self.trial.label}, {self.trial.shown}"
+        return told if self.modelled is None else f"{told} ({self.trial.monitor.score(self.modelled):.4f} by the model)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
@@ -58,19 +65,54 @@ class Recommendation:
         return self.assessed[0] if self.assessed else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The trial that is called best while nothing is confirmed.
+
+    Attributes:
+        words: which it is and what it reached; note: why no model chose it, where one was asked for, else empty.
+    """
+
+    trial: TrialRecord
+    words: str
+    note: str
+
+
+def best_by_rule(trials: Iterable[TrialRecord], spec: SearchSpec) -> Best | None:
+    """The best trial by the rule of the space (`recommend`); None before the first epoch of any."""
+    if spec.recommend != "model":
+        best = best_trial(trials)
+        return None if best is None else Best(trial=best, words=f"trial {best.label}, {best.shown}", note="")
+    found = recommend(trials, spec)
+    if found.best is None:
+        return None
+    return Best(trial=found.best.trial, words=found.best.words, note=found.why_plain)
+
+
 def recommend(trials: Iterable[TrialRecord], spec: SearchSpec) -> Recommendation:
     """Orders the trials of a search by the model; by best so far of any trial where the model cannot help."""
     counted = [trial for trial in trials if trial.epochs and trial.state not in ("diverged", "failed")]
     if not counted:
         return Recommendation(assessed=(), why_plain="No trial has finished an epoch.")
     completed = complete(counted, spec.epochs)
-    found, why_plain = _modelled(counted, completed, spec)
+    rows = _rows(completed)
+    found, why_plain = _modelled([counted[row] for row in rows], [completed[row] for row in rows], spec)
+    means = {} if found is None else dict(zip(rows, map(float, found.means), strict=True))
     items = [
-        _assessed(trial, curve, spec, mean=None if found is None else float(found.means[row]))
+        _assessed(trial, curve, spec, mean=means.get(row), is_plain=found is None)
         for row, (trial, curve) in enumerate(zip(counted, completed, strict=True))
     ]
     items.sort(key=lambda item: (not item.feasible, item.score, *item.trial.rank))
     return Recommendation(assessed=tuple(items), why_plain=why_plain)
+
+
+def _rows(completed: Sequence[Completed]) -> list[int]:
+    """Which trials the model is made of: all, or MOST of them."""
+    ordered = sorted(range(len(completed)), key=lambda row: completed[row].value)
+    if len(ordered) <= MOST:
+        return sorted(ordered)
+    best, rest = ordered[: 2 * MOST // 3], ordered[2 * MOST // 3 :]
+    return sorted([*best, *(rest[int(at)] for at in np.linspace(0, len(rest) - 1, MOST - len(best)))])
 
 
 def _modelled(
@@ -86,10 +128,11 @@ def _modelled(
     return found, ""
 
 
-def _assessed(trial: TrialRecord, curve: Completed, spec: SearchSpec, *, mean: float | None) -> Assessment:
+def _assessed(trial: TrialRecord, curve: Completed, spec: SearchSpec, *, mean: float | None, is_plain: bool) -> Assessment:
     assert trial.objective is not None
     doubt = curve.variance**0.5
-    score = trial.objective if mean is None else (curve.value + mean) / 2 + doubt
+    without = trial.objective if is_plain else math.inf  # far behind those that the model is made of
+    score = without if mean is None else (curve.value + mean) / 2 + doubt
     return Assessment(
         trial=trial,
         observed=trial.objective,

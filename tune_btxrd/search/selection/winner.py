@@ -1,42 +1,39 @@
 """Winner: ranks the trials of a search and chooses the winner by confirmation. Pure functions on a `SearchRecord`.
 
-1. Candidates ran to their full budget or their own patience; a trial that ASHA cut is no candidate.
-2. Each counts with its best epoch.
-3. Confirmation: the top K and the hand-made config are repeated, every repeat with a fresh seed and a fresh train/val
-   partition, the same for all. The winner has the best confirmed mean; its search score is never what is claimed.
+1. `recommend: model` ranks every trial with an epoch by a model of all (`recommendation.py`); one that was cut is trained to
+   its end by its repeats. `recommend: best` ranks those that ran to their full budget or own patience, by their best epoch.
+2. Confirmation: the top K and the hand-made config are repeated, every repeat with a fresh seed and a fresh train/val
+   partition, the same for all. With a model, clear losers are repeated no further (`confirmation.py`), and the
+   model's value counts as one more repeat when the winner is chosen; else the best mean wins. Only repeats are claimed.
 """
 
+import dataclasses
 import hashlib
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from scipy import special
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.record import HAND_MADE_NUMBER, SearchRecord, TrialRecord
+from tune_btxrd.search.selection.confirmation import POOLED, losers
 from tune_btxrd.search.selection.constraints import is_feasible
+from tune_btxrd.search.selection.interval import Interval, corrected_interval
+from tune_btxrd.search.selection.recommendation import recommend
 from tune_btxrd.search.space.spec import SearchSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Candidates, best first, and those that confirmation repeats (top K and the hand-made config)."""
+    """Candidates, best first, and those that confirmation repeats (top K and the hand-made config).
+
+    Attributes:
+        modelled: number of a trial -> its objective by the model; empty where no model ranked them.
+    """
 
     candidates: tuple[TrialRecord, ...]
     confirmed: tuple[TrialRecord, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A mean of paired differences with its 95 % interval; positive: better than the hand-made config."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+    modelled: Mapping[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,8 @@ class Standing:
         gain: hand-made minus this, paired per repeat; None for the hand-made config itself.
         optimism: confirmed mean minus search score; positive: the search score flattered.
         feasible: every constraint holds for the mean over repeats.
+        decisive: what the winner is chosen by: the mean, pooled with the model's value where there is one.
+        dropped: it was clearly worse than another, so that it was repeated no further.
     """
 
     trial: TrialRecord
@@ -58,6 +57,8 @@ class Standing:
     gain: Interval | None
     optimism: float | None
     feasible: bool
+    decisive: float
+    dropped: bool
 
     @property
     def shown_scores(self) -> tuple[float, ...]:
@@ -90,20 +91,41 @@ class Selection:
 
 
 def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
-    """Candidates by search score, and what confirmation repeats.
+    """Candidates by the rule of the space, and what confirmation repeats.
 
     Raises:
-        ResultError: no trial ran to its budget or patience.
+        ResultError: no trial can be a candidate.
     """
-    complete = [trial for trial in record.search_trials if trial.state == "complete" and trial.objective is not None]
-    if not complete:
-        raise ResultError(
-            "A winner needs a trial that ran to its budget or patience, but there is none: --resume with more time."
-        )
-    ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), *trial.rank))
+    modelled: dict[int, float] = {}
+    if spec.recommend == "model":
+        assessed = recommend(record.search_trials, spec).assessed
+        ordered, demand = [item.trial for item in assessed], "finished an epoch"
+        modelled = {item.trial.number: item.modelled for item in assessed if item.modelled is not None}
+    else:
+        complete = [trial for trial in record.search_trials if trial.state == "complete" and trial.objective is not None]
+        ordered = sorted(complete, key=lambda trial: (not is_feasible(spec, [trial]), *trial.rank))
+        demand = "ran to its budget or patience"
+    if not ordered:
+        raise ResultError(f"A winner needs a trial that {demand}, but there is none: --resume with more time.")
     top = ordered[: spec.confirm]
     hand_made = [trial for trial in record.search_trials if trial.is_hand_made and trial not in top]
-    return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]))
+    return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]), modelled=modelled)
+
+
+def wanted_repeats(record: SearchRecord, spec: SearchSpec) -> list[tuple[TrialRecord, int]]:
+    """Every repeat that the confirmation asks for as far as is known now, in order: (trial, number of the repeat).
+
+    Raises:
+        ResultError: no trial can be a candidate.
+    """
+    confirmed = ranking(record, spec).confirmed
+    dropped = _dropped(record, confirmed, spec)
+    return [
+        (trial, repeat)
+        for repeat in range(1, spec.repeats + 1)
+        for trial in confirmed
+        if repeat <= dropped.get(trial.number, spec.repeats)
+    ]
 
 
 def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selection:
@@ -120,28 +142,16 @@ def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selec
         winner = ranked.candidates[0]
         return Selection(winner=winner, standings=(), none_feasible=not is_feasible(spec, [winner]))
     repeats = {trial.number: _repeats(record, trial, spec) for trial in ranked.confirmed}
-    baseline = repeats.get(HAND_MADE_NUMBER)
+    baseline, dropped = repeats.get(HAND_MADE_NUMBER), _dropped(record, ranked.confirmed, spec)
     standings = [_standing(trial, repeats[trial.number], baseline, spec, val_share) for trial in ranked.confirmed]
+    standings = _pooled(standings, ranked.modelled)
+    standings = [dataclasses.replace(item, dropped=item.trial.number in dropped) for item in standings]
     if not any(item.scores for item in standings):
         raise ResultError(
             "Confirmation needs two repeats of one config, but none ended well: see trials.csv, then --resume."
         )
-    standings.sort(key=lambda item: (not item.scores, not item.feasible, item.mean, item.trial.number))
+    standings.sort(key=lambda i: (not i.scores, i.dropped, not i.feasible, i.decisive, i.trial.number))
     return Selection(winner=standings[0].trial, standings=tuple(standings), none_feasible=not standings[0].feasible)
-
-
-def corrected_interval(differences: list[float], *, val_share: float, level: float = 0.95) -> Interval:
-    """The corrected resampled t-interval of paired differences from overlapping partitions.
-
-    Variance of the mean = (1/R + n_val/n_train) * s^2, with R - 1 degrees of freedom: repeats share most of their images, so
-    they tell less than R independent ones (Nadeau & Bengio, Machine Learning 52, 2003, eq. 9).
-    """
-    count = len(differences)
-    assert count >= 2
-    mean = statistics.fmean(differences)
-    error = math.sqrt((1 / count + val_share) * statistics.variance(differences))
-    half = float(special.stdtrit(count - 1, (1 + level) / 2)) * error
-    return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
 def confirm_seed(seed: int, repeat: int) -> int:
@@ -168,7 +178,17 @@ def _standing(
     val_share: float,
 ) -> Standing:
     if len(repeats) < 2:
-        return Standing(trial=trial, scores=(), mean=math.inf, std=0.0, gain=None, optimism=None, feasible=False)
+        return Standing(
+            trial=trial,
+            scores=(),
+            mean=math.inf,
+            std=0.0,
+            gain=None,
+            optimism=None,
+            feasible=False,
+            decisive=math.inf,
+            dropped=False,
+        )
     scores = {repeat: _score(item) for repeat, item in repeats.items()}
     mean = statistics.fmean(scores.values())
     gain = None
@@ -183,7 +203,44 @@ def _standing(
         gain=gain,
         optimism=mean - _score(trial) if trial.state == "complete" else None,
         feasible=is_feasible(spec, list(repeats.values())),
+        decisive=mean,
+        dropped=False,
     )
+
+
+def _pooled(standings: Sequence[Standing], modelled: Mapping[int, float]) -> list[Standing]:
+    """With the model's value as POOLED more repeats, moved to the level of the repeats, whose partitions are others."""
+    both = [item for item in standings if item.scores and item.trial.number in modelled]
+    if len(both) < 2:
+        return list(standings)
+    level = statistics.fmean(item.mean - modelled[item.trial.number] for item in both)
+    moved = {item.trial.number: modelled[item.trial.number] + level for item in both}
+    return [
+        dataclasses.replace(
+            item,
+            decisive=(len(item.scores) * item.mean + POOLED * moved[item.trial.number]) / (len(item.scores) + POOLED),
+        )
+        if item.trial.number in moved
+        else item
+        for item in standings
+    ]
+
+
+def _dropped(record: SearchRecord, confirmed: Sequence[TrialRecord], spec: SearchSpec) -> dict[int, int]:
+    """Number of a trial -> the repeat after which it is repeated no further; never the hand-made config."""
+    dropped: dict[int, int] = {}
+    if spec.recommend != "model":
+        return dropped
+    mine = {(item.of, item.repeat): item for item in record.confirmations}
+    for done in range(2, spec.repeats):
+        going = [trial.number for trial in confirmed if not trial.is_hand_made and trial.number not in dropped]
+        told = {number: [mine.get((number, repeat)) for repeat in range(1, done + 1)] for number in going}
+        if any(item is None or not item.has_ended for items in told.values() for item in items):
+            return dropped
+        whole = [at for at in range(done) if all(items[at].state == "complete" for items in told.values() if items[at])]
+        scores = {number: [_score(items[at]) for at in whole if items[at]] for number, items in told.items()}
+        dropped |= dict.fromkeys(losers(scores, looks=spec.repeats - 2), done)
+    return dropped
 
 
 def _repeats(record: SearchRecord, trial: TrialRecord, spec: SearchSpec) -> dict[int, TrialRecord]:

@@ -25,6 +25,7 @@ from tune_btxrd.search.space.yaml_file import parse, read_file, rule
 
 SAMPLERS = ("tpe", "gp", "random")
 SCHEDULERS = ("asha", "promote", "none")
+RECOMMENDERS = ("model", "best")
 
 FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
 WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
@@ -68,6 +69,9 @@ class SearchSpec:
     )
     confirm: int = number(3, "best configs that are repeated; 0 skips confirmation", at_least=0)
     repeats: int = number(3, "repeats of each, on fresh partitions; one alone would have no spread", at_least=2)
+    recommend: str = choice(
+        "model", "who ranks trials: a model of all, or the best score of one that ran to its end", choices=RECOMMENDERS
+    )
     constraint: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
