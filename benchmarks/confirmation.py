@@ -1,6 +1,6 @@
 """Confirmation by simulation: how often its rules err, and how often the stated interval of the gain holds the true gain.
 
-    python -m benchmarks.confirmation            20,000 searches per row; table in benchmarks/results/confirmation.md
+    python -m benchmarks.confirmation            4,000 searches per row; table in benchmarks/results/confirmation.md
 
 A search of 30 configs is drawn: true values, and what a model makes of their scores (with half the luck of one training).
 The best K by the model and the hand-made config are repeated R times. A repeat is the true value + what its partition does
@@ -99,7 +99,7 @@ def table(searches: int) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--searches", type=int, default=20_000)
+    parser.add_argument("--searches", type=int, default=4_000)
     searches = parser.parse_args().searches
     text = f"{searches:,} searches per row; values in units of one training's luck\n\n{table(searches)}\n"
     print(text)

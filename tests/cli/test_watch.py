@@ -72,7 +72,7 @@ def test_a_running_search_says_what_is_left(tmp_path: Path):
     lines = view(tmp_path / "stub", last_time(tmp_path / "stub") + 5).lines(read_search(tmp_path / "stub"))
     assert "unfinished of 24 trials" in lines[0]
     assert lines[1].startswith("about ")
-    assert lines[1].endswith("left at most")
+    assert lines[1].endswith("left")
 
 
 def test_a_silent_search_was_interrupted(tmp_path: Path):

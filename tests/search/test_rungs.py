@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.searches import make_spec, make_trial
 from tune_btxrd.search.budget import expected_epochs
-from tune_btxrd.search.pace import epochs_left
 from tune_btxrd.search.record import best_trial
 from tune_btxrd.search.rungs import milestones, rung_epochs
 
@@ -62,12 +61,6 @@ def test_the_epochs_of_a_search_follow_from_its_rungs() -> None:
     between = make_spec(trials=1, epochs=10, grace_period=3, reduction_factor=1.5)  # 3, 4.5 and 6.75: compared at 3, 5, 7
     assert expected_epochs(between) == pytest.approx(3 + 2 / 1.5 + 2 / 1.5**2 + 3 / 1.5**3)
     assert expected_epochs(make_spec(trials=5, epochs=7, scheduler="none")) == 35
-
-
-def test_epochs_left_count_with_what_trials_took_and_with_the_repeats() -> None:
-    spec = make_spec(trials=4, epochs=4, confirm=1, repeats=2)
-    trials = [make_trial(0, [1.0] * 4), make_trial(1, [1.0] * 2, state="pruned"), make_trial(2, [1.0], state="running")]
-    assert epochs_left(trials, spec) == 3 * 4 - 7 + 2 * 2 * 4
 
 
 def test_the_best_trial_is_found_in_one_way() -> None:

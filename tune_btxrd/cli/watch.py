@@ -118,11 +118,7 @@ class View:
         if progress == "interrupted":
             again = self.place.command("run")
             return [*lines, f"No news for {minutes(speed.silence)}: it was interrupted. Go on with: {again}"]
-        left = (
-            f"about {minutes(speed.left)} left at most"
-            if speed.left is not None
-            else "time left: known after the first epoch"
-        )
+        left = f"about {minutes(speed.left)} left" if speed.left is not None else "time left: known after the first epoch"
         return [*lines, left]
 
     def _table(self, record: SearchRecord) -> Table:

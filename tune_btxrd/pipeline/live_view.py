@@ -9,15 +9,16 @@ from tune_btxrd.console import plain, tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
+from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.pace import epochs_left, repeats_wanted
+from tune_btxrd.search.pace import repeats_known, repeats_wanted
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.record import shown
 
 ROWS = 12  # running trials in the live block
-REST = 20  # times as long as looking for the best trial took, before the next look: it grows with the search
+REST = 20  # times as long as making the lines below the table took, before the next time: it grows with the search
 
 
 class SearchProgress(Listener):
@@ -26,6 +27,7 @@ class SearchProgress(Listener):
     Args:
         positive_class: its name; recall: the column of its recall.
         asked: when the command was given, seconds since 1970; the first training step is told relative to it.
+        slots: trials at once; measured: seconds of an epoch as measured before the search.
         past: the search so far, where it goes on.
         refresh: draws the live block anew.
     """
@@ -37,17 +39,19 @@ class SearchProgress(Listener):
         positive_class: str,
         recall: str,
         asked: float,
+        slots: int = 1,
+        measured: float | None = None,
         past: SearchRecord | None = None,
         refresh: Any = None,
     ) -> None:
         self.spec, self.asked = spec, asked
+        self.slots, self.measured = slots, measured
         self.recall, self.positive_class = recall, positive_class
         self.refresh = refresh or (lambda: None)
         self.trials: dict[str, TrialRecord] = dict(past.trials) if past else {}
         self.running: set[str] = set()  # labels of the trials that have a slot now
-        self.began = time.monotonic()  # of the first epoch
         self.epochs = 0
-        self._found, self._look = "no result yet", 0.0  # the best so far in words, and when to look again
+        self._found, self._look = ("", ""), 0.0  # the lines below the table, and when to make them anew
 
     def started(self, trial: TrialRecord) -> None:
         """A trial got its slot."""
@@ -61,7 +65,6 @@ class SearchProgress(Listener):
         if self.epochs == 1:
             row = trial.epochs[-1]
             lasted = row["train_seconds"] + row["val_seconds"]
-            self.began = time.monotonic() - lasted  # starting the slots is over, and says nothing of the time left
             tell(f"  first training step {row['time'] - lasted - self.asked:.1f} s after the command")
         if trial.epochs[-1]["zero_recall_epochs"] == 2 and len(trial.epochs) > 2:
             when = f"two epochs in a row (epoch {len(trial.epochs)})"
@@ -84,7 +87,6 @@ class SearchProgress(Listener):
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended: one line for the log."""
-        self._look = 0.0
         values = " ".join(
             f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
         )
@@ -114,8 +116,8 @@ class SearchProgress(Listener):
         for trial in running[:ROWS]:
             table.add_row(*map(plain, (trial.label, *_cells(trial, self.spec.epochs, self.recall))))
         more = f"and {len(running) - ROWS} more running; " if len(running) > ROWS else ""
-        words = f"{more}{self._ended()}; {self._best()}", self._left()
-        shown = [plain(line, "italic") for line in words if line]
+        told, left = self._words()
+        shown = [plain(line, "italic") for line in (more + told, left) if line]
         for line in shown:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(table, *shown)
@@ -131,19 +133,23 @@ class SearchProgress(Listener):
         return f"{len(done)} of {self.spec.trials} trials ended{waiting}{repeats and f'; {repeats}'}"
 
     def _best(self) -> str:
+        best = best_by_rule((trial for trial in self.trials.values() if trial.role == "search"), self.spec)
+        return f"best so far: {best.words}" if best else "no result yet"
+
+    def _words(self) -> tuple[str, str]:
+        """The lines below the table, made anew once they have stood REST times as long as it took; at the end always."""
         began = time.monotonic()
-        if began >= self._look:
-            best = best_by_rule((trial for trial in self.trials.values() if trial.role == "search"), self.spec)
-            self._found = f"best so far: {best.words}" if best else "no result yet"
+        if began >= self._look or not self.running:
+            self._found = f"{self._ended()}; {self._best()}", self._left()
             self._look = began + REST * (time.monotonic() - began)
         return self._found
 
     def _left(self) -> str:
-        """Time left from the epochs seen so far; an upper bound, since patience saves some."""
-        if not self.epochs:
-            return ""
-        left = epochs_left(self.trials.values(), self.spec) * (time.monotonic() - self.began) / self.epochs
-        return f"about {minutes(left)} left"
+        """Time left as expected from the epochs of this session."""
+        record = SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[])
+        ahead = forecast(self.trials.values(), self.spec, repeats=repeats_known(record, self.spec))
+        left = seconds_left(ahead, self.trials.values(), slots=self.slots, since=self.asked, measured=self.measured)
+        return "" if left is None else f"about {minutes(left)} left"
 
 
 def _cells(trial: TrialRecord, epochs: int, recall: str) -> tuple[str, str, str, str]:

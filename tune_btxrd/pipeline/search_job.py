@@ -20,8 +20,9 @@ from tune_btxrd.pipeline.site import Site, Trackers
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, require_mlflow
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 from tune_btxrd.results.summary import selection_lines
-from tune_btxrd.search.budget import confirm_epochs, deadline, expected_epochs, minutes, spent_seconds
+from tune_btxrd.search.budget import confirm_epochs, deadline, minutes, spent_seconds
 from tune_btxrd.search.columns import watched_column
+from tune_btxrd.search.forecast import OVERHEAD, forecast
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.selection.confirmation import fitting_size, smallest_total
 from tune_btxrd.search.selection.winner import select
@@ -111,7 +112,7 @@ def run_trials(
         tell(f"Ray dashboard: {site.cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
     tell(f"Results: {folder}; Optuna's study: {folder / 'optuna.db'}")
     later = _later_epochs(spec, len(settings.splits), seeds)
-    _say_cost(spec, layout, later)
+    _say_cost(spec, layout, _retrain_epochs(spec, len(settings.splits), seeds))
     past = read_search(folder)
     plan = SearchRun(
         folder=folder,
@@ -134,6 +135,8 @@ def run_trials(
         spec,
         positive_class=settings.positive_class,
         recall=watched_column(settings.source),
+        slots=layout.slots,
+        measured=layout.epoch_seconds,
         past=past,
         asked=asked or time.time(),
     )
@@ -205,10 +208,11 @@ def _retrain_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
     return 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
 
 
-def _say_cost(spec: SearchSpec, layout: Layout, later_epochs: float) -> None:
-    rate = layout.epoch_seconds / layout.slots
-    searched, later = expected_epochs(spec) * rate, later_epochs * rate
+def _say_cost(spec: SearchSpec, layout: Layout, retrained: float) -> None:
+    """The forecast before the first epoch; `retrained`: epochs of the final job, at most."""
+    rate, ahead = layout.epoch_seconds * OVERHEAD / layout.slots, forecast((), spec)
     tell(
-        f"It will take about {minutes(searched)} here for the search, at most {minutes(later)} for confirmation and retrain "
+        f"It will take about {minutes(ahead.search * rate)} here for the search, {minutes(ahead.confirmation * rate)} for "
+        f"confirmation, and at most {minutes(retrained * rate)} for retrain "
         f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot; --trials and --time-budget change it)."
     )

@@ -1,16 +1,15 @@
 """Pace: a search followed through its journal, whether it has finished, how fast it goes. Neither Ray nor torch."""
 
-import statistics
-from collections.abc import Collection
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from tune_btxrd.errors import ResultError
-from tune_btxrd.search.budget import confirm_epochs, expected_epochs
+from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.journal import JournalReader
-from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, TrialRecord, new_record, read_on
+from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, new_record, read_on
 from tune_btxrd.search.selection.winner import wanted_repeats
 from tune_btxrd.search.space.spec import SearchSpec
 
@@ -44,7 +43,7 @@ class Pace:
     """How fast a search goes.
 
     Attributes:
-        left: seconds until all its trials have ended, at most; None before the first epoch.
+        left: seconds until all its trials have ended, as expected; None before the first epoch.
         silence: seconds since the last news; is_silent: more than any epoch takes.
     """
 
@@ -86,7 +85,7 @@ def progress_of(record: SearchRecord, spec: SearchSpec, *, now: float) -> Litera
 
 
 def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
-    """Time left from the epochs of the present session (patience saves some of it), and how long it has been silent."""
+    """Time left by the epochs of the present session, and how long it has been silent."""
     began = record.sessions[-1]["time"] if record.sessions else _written(record.folder)
     news = sorted(row["time"] for trial in record.trials.values() for row in trial.epochs if row["time"] >= began)
     starts = [max(trial.started, began) for trial in record.trials.values()]
@@ -97,30 +96,29 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     is_silent = silence > max(SILENT, 10 * max(gaps, default=0.0))
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
-    rate = (last - max(began, _first_training(record, news[0]))) / len(news)  # without the start of the slots
-    return Pace(left=epochs_left(record.trials.values(), spec) * rate, silence=silence, is_silent=is_silent)
+    slots = int(record.sessions[-1].get("slots", 1)) if record.sessions else 1
+    ahead = forecast(record.trials.values(), spec, repeats=repeats_known(record, spec))
+    left = seconds_left(ahead, record.trials.values(), slots=slots, since=began, measured=_measured(record))
+    return Pace(left=left, silence=silence, is_silent=is_silent)
 
 
-def _first_training(record: SearchRecord, reported: float) -> float:
-    """When the epoch that was reported at this time began."""
-    rows = [row for trial in record.trials.values() for row in trial.epochs if row["time"] == reported]
-    return reported - max(float(row["train_seconds"]) + float(row["val_seconds"]) for row in rows)
+def repeats_known(record: SearchRecord, spec: SearchSpec) -> int | None:
+    """How many confirmation trials there will be; None while trials of the search go on or are to come."""
+    searched = record.search_trials
+    is_whole = len(searched) >= spec.trials or any(t.role == "confirm" and t.of != 0 for t in record.trials.values())
+    if not is_whole or any(not trial.has_ended for trial in searched):
+        return None
+    return repeats_wanted(record, spec) if spec.confirm else 0
+
+
+def _measured(record: SearchRecord) -> float | None:
+    """Seconds of an epoch as measured before the search, where `search.json` has them."""
+    layout = record.settings.get("layout")
+    seconds = layout.get("epoch_seconds") if isinstance(layout, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0 else None
 
 
 def _written(folder: Path) -> float:
     """Time at which `search.json` was written: the start of a search that has no session yet; 0 where there is no file."""
     path = folder / SETTINGS_FILE
     return path.stat().st_mtime if path.is_file() else 0.0
-
-
-def epochs_left(trials: Collection[TrialRecord], spec: SearchSpec) -> float:
-    """Epochs until all trials and repeats have ended, at most: patience saves some.
-
-    A trial to come counts with the mean of those that ended, before there is one with what ASHA's rungs let expect.
-    """
-    searched = [trial for trial in trials if trial.role == "search"]
-    ended = [len(trial.epochs) for trial in searched if trial.has_ended]
-    per_trial = statistics.fmean(ended) if ended else expected_epochs(spec) / spec.trials
-    done = sum(len(trial.epochs) for trial in searched)
-    confirmed = sum(len(trial.epochs) for trial in trials if trial.role == "confirm")
-    return max(0.0, per_trial * spec.trials - done) + max(0, confirm_epochs(spec) - confirmed)
