@@ -89,7 +89,7 @@ def rung_shares(searched: Sequence[TrialRecord], spec: SearchSpec) -> dict[int, 
 
     More go on than one in `reduction_factor`: a trial is compared with those before it alone, and the first always goes on.
     """
-    shares = {}
+    shares: dict[int, float] = {}
     for rung in rung_epochs(spec):
         arrivals = max(1.0, spec.trials * (1 / spec.reduction_factor) ** len(shares))
         prior = (1 - 1 / spec.reduction_factor) * (1 - _harmonic(round(arrivals)) / arrivals)

@@ -231,14 +231,15 @@ def _dropped(record: SearchRecord, confirmed: Sequence[TrialRecord], spec: Searc
     dropped: dict[int, int] = {}
     if spec.recommend != "model":
         return dropped
-    mine = {(item.of, item.repeat): item for item in record.confirmations}
+    ended = {(item.of, item.repeat): item for item in record.confirmations if item.has_ended}
     for done in range(2, spec.repeats):
         going = [trial.number for trial in confirmed if not trial.is_hand_made and trial.number not in dropped]
-        told = {number: [mine.get((number, repeat)) for repeat in range(1, done + 1)] for number in going}
-        if any(item is None or not item.has_ended for items in told.values() for item in items):
+        rounds = [[ended.get((number, repeat)) for number in going] for repeat in range(1, done + 1)]
+        told = [[item for item in items if item is not None] for items in rounds]
+        if any(len(items) < len(going) for items in told):
             return dropped
-        whole = [at for at in range(done) if all(items[at].state == "complete" for items in told.values() if items[at])]
-        scores = {number: [_score(items[at]) for at in whole if items[at]] for number, items in told.items()}
+        whole = [items for items in told if all(item.state == "complete" for item in items)]
+        scores = {number: [_score(items[at]) for items in whole] for at, number in enumerate(going)}
         dropped |= dict.fromkeys(losers(scores, looks=spec.repeats - 2), done)
     return dropped
 
