@@ -1,0 +1,62 @@
+"""A confirmation that fits the time budget, and what a search that goes on keeps."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.support.reports import make_settings
+from tune_btxrd import console
+from tune_btxrd.pipeline.search_job import fitted
+from tune_btxrd.results.search_json import SearchSettings
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is said."""
+    out = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, soft_wrap=True, width=200))
+    return out
+
+
+def budgeted(folder: Path, epochs: float, **asked: object) -> SearchSettings:
+    """A search with time for so many epochs beside the final job: two splits, winner and hand-made config, one seed."""
+    settings = make_settings(folder)
+    assert settings.layout is not None
+    spec = settings.spec(folder)
+    retrained = 2 * 2 * spec.epochs * 1.3
+    budget = (epochs + retrained) * settings.layout.epoch_seconds / settings.layout.slots
+    (folder / "journal.jsonl").touch()
+    space = dataclasses.replace(settings.space, settings={"recommend": "model", **asked})
+    return dataclasses.replace(settings, space=space, flags=dataclasses.replace(settings.flags, time_budget=budget))
+
+
+@pytest.mark.parametrize(("trainings", "size"), [(27, (2, 3)), (26.9, (2, 2)), (18, (2, 2)), (17.9, (0, 3))])
+def test_the_confirmation_takes_a_third_of_the_time_at_most(
+    trainings: float, size: tuple[int, int], tmp_path: Path, shown: io.StringIO
+) -> None:
+    folder = tmp_path / "stub"
+    settings = budgeted(folder, trainings * 27 + 1e-6)
+    assert (settings.spec(folder).epochs, settings.spec(folder).confirm, settings.spec(folder).repeats) == (27, 2, 3)
+    fit = fitted(settings, folder, seeds=1)
+    spec = SearchSettings.load(folder).spec(folder)  # kept for those who go on
+    assert (spec.confirm, spec.repeats) == size == (fit.spec(folder).confirm, fit.spec(folder).repeats)
+    said = shown.getvalue()
+    assert ("none; it needs a time budget of" in said) is (size[0] == 0) and "a third of the time at most" in said
+
+
+def test_a_confirmation_that_was_asked_for_and_a_search_without_a_budget_stay_as_they_are(
+    tmp_path: Path, shown: io.StringIO
+) -> None:
+    asked = budgeted(tmp_path / "stub", 10, confirm=3)
+    assert fitted(asked, tmp_path / "stub", seeds=1) is asked
+    free = make_settings(tmp_path / "stub")
+    assert fitted(free, tmp_path / "stub", seeds=1) is free and not shown.getvalue()
+
+
+def test_a_search_of_before_the_choice_keeps_the_plain_rule(tmp_path: Path) -> None:
+    old = make_settings(tmp_path / "stub")
+    assert old.spec(tmp_path / "stub").recommend == "best"
+    assert budgeted(tmp_path / "stub", 10).spec(tmp_path / "stub").recommend == "model"
