@@ -16,6 +16,10 @@ SAMPLERS = {
     "gp": "a Gaussian process, random for the first {startup_trials} trials",
     "random": "random proposals",
 }
+RECOMMENDERS = {
+    "model": "a model of all trials, also of those that were stopped; its value counts as one repeat more for the winner",
+    "best": "the best score of a trial that ran to its end; the winner by the mean of its repeats",
+}
 
 
 def explain(spec: SearchSpec, *, samples: int = 5) -> list[str]:
@@ -50,6 +54,7 @@ def _plan(spec: SearchSpec) -> list[str]:
         f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}{_random_share(spec)}",
         f"scheduler     {scheduler}",
         f"confirmation  {confirmed}",
+        f"ranked by     {RECOMMENDERS[spec.recommend]}",
         *[f"constraint    {item}" for item in spec.constraint],
         f"seed          {spec.seed}",
     ]
