@@ -1,7 +1,8 @@
 """Epochs and seconds that a search is told to take, by hand and on ten searches that were recorded.
 
-`recorded_searches.json.xz`: journals of searches on the phantom (test_efficientnet, 48 px, one or two slots, two cores shared with
-others), cut down to what a forecast reads; `python -m tests.search.test_forecast FOLDER...` makes it from results folders.
+`recorded_searches.json.xz`: journals of searches on the phantom (test_efficientnet, 48 px, one or two slots, two cores
+shared with others), cut down to what a forecast reads;
+`python -m tests.search.test_forecast FOLDER...` makes it from results folders.
 """
 
 import json
