@@ -113,8 +113,10 @@ def test_time_left_by_hand(tmp_path: Path):
         row["time"] = 300.0 + 10.0 * row["epoch"]
     record = make_record(tmp_path, trial)
     record.sessions.append({"time": 0.0})
-    speed = pace(record, make_spec(trials=4, confirm=0), now=345.0)
-    assert (speed.left, speed.silence, speed.is_silent) == (120.0, 5.0, False)
+    speed = pace(record, make_spec(trials=4, confirm=0, scheduler="none"), now=345.0)
+    assert (speed.silence, speed.is_silent) == (5.0, False)
+    # 40 s of slot time held 40 s of work; the prior is 110 s for the work of ten epochs
+    assert speed.left == pytest.approx(3 * 4 * 10.0 * (40 + 110) / (40 + 100))
 
 
 def test_the_record_grows_with_the_journal(tmp_path: Path):
