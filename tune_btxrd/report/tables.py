@@ -106,7 +106,7 @@ def recommendation_sheet(material: Material) -> Sheet | None:
     rows = [
         {
             "trial": item.trial.label,
-            "state": item.trial.state,
+            "state": item.trial.state_words,
             "epochs": len(item.trial.epochs),
             "observed": show(item.observed),
             "at full length": show(item.completed),
@@ -118,9 +118,7 @@ def recommendation_sheet(material: Material) -> Sheet | None:
     formats: dict[str, Callable[[Any], str]] = dict.fromkeys(("observed", "at full length", "by the model"), _four)
     title = f"The best trials by all that was observed: {material.monitor.label}, doubt as a share of the error"
     frame = pd.DataFrame(rows)
-    return Sheet(
-        name="recommendation", title=title, frame=frame, formats=formats | {"doubt": "{:.1%}".format, "state": _state}
-    )
+    return Sheet(name="recommendation", title=title, frame=frame, formats=formats | {"doubt": "{:.1%}".format})
 
 
 def final_sheet(material: Material) -> Sheet | None:
