@@ -16,7 +16,6 @@ from scipy import special
 from tune_btxrd.search.space.spec import SearchSpec
 
 SHARE = 1 / 3  # of all epochs, at most, that confirmation takes
-SIZES = ((3, 3), (2, 3), (2, 2))  # K x R, the largest first
 ERROR = 0.05  # chance that the truly best config is dropped, over all looks and configs
 POOLED = 1.0  # repeats that the value of the model counts as much as, for the decision alone
 
@@ -33,18 +32,21 @@ class Size:
         return (self.configs + 1) * self.repeats * spec.epochs if self.configs else 0
 
 
+SIZES = (Size(configs=3, repeats=3), Size(configs=2, repeats=3), Size(configs=2, repeats=2))  # the largest first
+
+
 def fitting_size(spec: SearchSpec, total: float) -> Size:
     """The largest confirmation, not above the one of the space, that takes at most SHARE of so many epochs."""
     asked = Size(configs=spec.confirm, repeats=spec.repeats)
-    smaller = [Size(configs=k, repeats=r) for k, r in SIZES if k <= spec.confirm and r <= spec.repeats]
+    smaller = [size for size in SIZES if size.configs <= spec.confirm and size.repeats <= spec.repeats]
     fits = [size for size in (asked, *smaller) if size.epochs(spec) <= SHARE * total]
     return fits[0] if fits else Size(configs=0, repeats=spec.repeats)
 
 
 def smallest_total(spec: SearchSpec) -> float:
     """Epochs below which there is no confirmation."""
-    configs, repeats = SIZES[-1]
-    return Size(configs=min(configs, spec.confirm), repeats=min(repeats, spec.repeats)).epochs(spec) / SHARE
+    least = SIZES[-1]
+    return Size(configs=min(least.configs, spec.confirm), repeats=min(least.repeats, spec.repeats)).epochs(spec) / SHARE
 
 
 def losers(scores: Mapping[int, Sequence[float]], *, looks: int) -> set[int]:
