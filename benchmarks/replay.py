@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import replay_curves
 from benchmarks.replay_curves import RECORDINGS, has_luck, recorded
 from benchmarks.replay_families import NAMES, family
-from benchmarks.replay_methods import KNOWING, METHODS
+from benchmarks.replay_methods import FOLDED, KNOWING, METHODS
 from benchmarks.replay_peers import PEERS, missing
 from benchmarks.replay_report import (
     Entry,
@@ -77,7 +77,7 @@ def _family_pages(name: str, values: Values, usual: list[Entry]) -> list[str]:
 
 
 def _ordered(values: Values) -> list[Entry]:
-    order = list(METHODS | KNOWING | PEERS)
+    order = list(METHODS | KNOWING | FOLDED | PEERS)
     return sorted(values, key=lambda entry: order.index(entry[0]))
 
 
@@ -104,7 +104,10 @@ def main() -> None:
         own.add_argument("--runs", type=Path, default=RUNS, help="file of lines")
         if verb == "run":
             own.add_argument(
-                "--methods", nargs="+", choices=[*METHODS, *KNOWING, *PEERS], default=[*METHODS, *KNOWING, *PEERS]
+                "--methods",
+                nargs="+",
+                choices=[*METHODS, *KNOWING, *FOLDED, *PEERS],
+                default=[*METHODS, *KNOWING, *PEERS],
             )
             own.add_argument("--seeds", type=int, default=30)
             own.add_argument("--epochs", type=int, choices=BUDGETS, default=max(BUDGETS), help="of each search")

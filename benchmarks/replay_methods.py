@@ -6,6 +6,7 @@ method would choose is a rule of its own (`RULES`): the same search may be judge
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -183,7 +184,7 @@ def _conducted(conductor: Conductor, rungs: Rungs, family: Family) -> Spent:
                 training.state = "complete" if training.stop else "pruned"
                 reason = ENDINGS[training.stop] if training.stop else rungs.reasons[label]
                 conductor.end(label, state=training.state, reason=reason)
-            yield begun
+            yield from repeat(begun, family.spec.folds_per_trial)  # an epoch is spent once per fold
 
 
 def _random_configs(family: Family) -> Iterator[Mapping[str, Any]]:
@@ -248,6 +249,7 @@ METHODS: dict[str, Method] = {
     "promote, tpe": Method(ours, OWN_RULES, {"scheduler": "promote"}),
     "promote, mixed": Method(ours, OWN_RULES, {"scheduler": "promote", "random_share": 0.5}),
 }
+FOLDED = {f"asha, tpe, {count} folds": Method(ours, OWN_RULES, {"folds_per_trial": count}) for count in (3, 5)}
 KNOWING: dict[str, Method] = {
     **{f"asha, tpe, {name} prior": Method(believing(share, first=False), OWN_RULES) for name, share in PRIORS.items()},
     **{f"asha, tpe, from {name} search": Method(believing(share, first=True), OWN_RULES) for name, share in PRIORS.items()},

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.replay_families import Family, Floats, family
-from benchmarks.replay_methods import KNOWING, METHODS, RULES
+from benchmarks.replay_methods import FOLDED, KNOWING, METHODS, RULES
 from benchmarks.replay_peers import PEERS
 from benchmarks.replay_training import Training
 
@@ -41,7 +41,7 @@ def replay(job: Job) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
     of, (limit, mark) = family(job.family), origin(job.family)
-    method = (METHODS | KNOWING | PEERS)[job.method]
+    method = (METHODS | KNOWING | FOLDED | PEERS)[job.method]
     found: dict[str, list[float]] = {name: [] for name in (*PARTS, *method.rules)}
     spent = zip(count(1), method.run(of, job.seed), strict=False)
     for epochs, begun in spent:

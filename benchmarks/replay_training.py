@@ -1,6 +1,7 @@
 """One training of the replay, epoch by epoch, under the trainer's own rules for its end."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +48,9 @@ class Training:
 
 
 def begin(family: Family, config: Mapping[str, Any], *, label: str = "") -> Training:
-    """A training at epoch 0; the search's seed is `family.spec.seed`."""
+    """A training at epoch 0; the search's seed is `family.spec.seed`. Over several folds: their mean, each of own luck."""
     values = {item.name: float(config[item.name]) for item in family.spec.space}
     words = [family.spec.seed, *(int.from_bytes(np.float64(value).tobytes(), "little") for value in values.values())]
-    return Training(values, family.curve(values, np.random.default_rng(words)), label=label)
+    generator = np.random.default_rng(words)
+    folds = [family.curve(values, generator) for _ in range(family.spec.folds_per_trial)]
+    return Training(values, [statistics.fmean(losses) for losses in zip(*folds, strict=True)], label=label)

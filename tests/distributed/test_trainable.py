@@ -41,7 +41,7 @@ start:
 SPLITS = ("common", "confirm_1", "confirm_2")
 TIMES = ("images_per_second", "train_seconds", "val_seconds", "slot", "time")
 CONFIG = TrainConfig.from_dict({**FIXED, "lr": 1e-3, "dropout": 0.2, "epochs": 4, "patience": 4, "seed": 1})
-TRIAL = TrialConfig(trial="7", role="search", split="common", hyperparameters=CONFIG)
+TRIAL = TrialConfig(trial="7", role="search", splits=("common",), hyperparameters=CONFIG)
 
 
 class KilledError(Exception):
@@ -173,7 +173,7 @@ def test_a_trial_run_again_alone_gives_the_same_numbers(tmp_path: Path) -> None:
     hear: Callable[[Any], None] = heard.append
     assert session_threads(folder, "1") == 1
     for label in ("1", "0r2"):
-        again = reproduce(folder, label, source, split="common", device="cpu", threads=1, heard=hear)
+        again = reproduce(folder, label, source, splits=("common",), device="cpu", threads=1, heard=hear)
         assert again.is_equal and len(again.rows) == len(record.trials[label].epochs) == 3
     assert len(heard) == 6 and not list(tmp_path.glob("**/1.pt.part"))
 
@@ -187,11 +187,11 @@ def test_a_pruned_trial_is_run_again_as_far_as_it_came_and_a_difference_is_named
     conductor.epoch("0", first)
     conductor.epoch("0", {**second, "val_loss": second["val_loss"] + 1.0})
     conductor.end("0", state="pruned", reason="stopped by ASHA at epoch 2")
-    again = reproduce(tmp_path / "search", "0", source, split="common", device="cpu", threads=1)
+    again = reproduce(tmp_path / "search", "0", source, splits=("common",), device="cpu", threads=1)
     assert [row["epoch"] for row in again.rows] == [1, 2] and not again.is_equal
     assert again.differences == ((2, "val_loss", second["val_loss"] + 1.0, second["val_loss"]),)
     with pytest.raises(ResultError, match="has no '9': it has 0 to 0"):
-        reproduce(tmp_path / "search", "9", source, split="common", device="cpu", threads=1)
+        reproduce(tmp_path / "search", "9", source, splits=("common",), device="cpu", threads=1)
 
 
 def test_labels_and_hyperparameters_of_a_trial_are_told_apart_and_nothing_unknown_is_dropped() -> None:

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.support.paths import ROOT
@@ -80,6 +81,28 @@ def test_a_split_given_as_a_file_is_called_by_its_name(begun: Place, tmp_path: P
     assert go_on(place, **asked).splits == settings.splits
     with pytest.raises(DataError, match="a file of its own"):
         begin(Place(name="two", storage=str(tmp_path)), **asked | {"splits": (str(mine), str(other))})
+
+
+def test_the_folds_of_trials_are_partitions_of_what_the_search_sees(begun: Place, tmp_path: Path) -> None:
+    """Groups stay whole, no test part is touched, and folds that cannot be made are refused before anything is written."""
+    space = tmp_path / "folds.yaml"
+    space.write_text((begun.folder / "space.yaml").read_text() + "\nfolds_per_trial: 3\n")
+    place, words = Place(name="folds", storage=str(tmp_path)), [*WORDS, "--space", str(space)]
+    asked = said(begun.folder.parents[1], *words)
+    asked["space"] = complete_space(asked["space"], asked["data"])
+    begin(place, **asked)
+    tables = [pd.read_csv(place.folder / "splits" / f"trial_fold_{number}_of_3.csv") for number in (1, 2, 3)]
+    common = pd.read_csv(place.folder / "splits" / "common.csv")
+    seen = set(common.loc[common["part"].isin(["train", "val"]), "image_id"])
+    validated = [image_id for table in tables for image_id in table.loc[table["part"] == "val", "image_id"]]
+    assert len(validated) == len(set(validated)) and set(validated) == seen
+    for table in tables:
+        assert set(table["image_id"]) == seen
+        assert not set(table.loc[table["part"] == "val", "group"]) & set(table.loc[table["part"] == "train", "group"])
+    space.write_text(space.read_text().replace("folds_per_trial: 3", "folds_per_trial: 50"))
+    with pytest.raises(DataError, match=r"`folds_per_trial: 50` of the search space: .*use fewer folds than 50"):
+        begin(Place(name="many", storage=str(tmp_path)), **asked)
+    assert not (tmp_path / "many").exists()
 
 
 @pytest.mark.parametrize(

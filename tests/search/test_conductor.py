@@ -54,10 +54,10 @@ def test_search_trials_come_first_then_pairs_of_the_confirmation(tmp_path: Path)
 
 def test_a_confirmation_sees_its_own_partition(tmp_path: Path) -> None:
     conductor = make_conductor(make_folder(tmp_path), make_spec(trials=1, confirm=1))
-    assert job_of(conductor).split == "common"
+    assert job_of(conductor).splits == ("common",)
     run_all(make_conductor(tmp_path, make_spec(trials=1, confirm=1)), bowl, jobs=1)
     again = make_conductor(tmp_path, make_spec(trials=1, confirm=1), slots=2)
-    assert [job_of(again).split for _ in range(2)] == ["confirm_1", "confirm_2"]
+    assert [job_of(again).splits for _ in range(2)] == [("confirm_1",), ("confirm_2",)]
 
 
 def test_no_more_jobs_than_slots(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ shared with others), cut down to what a forecast reads;
 `python -m tests.search.test_forecast FOLDER...` makes it from results folders.
 """
 
+import dataclasses
 import json
 import lzma
 import statistics
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.searches import make_record, make_repeat, make_spec, make_trial
-from tune_btxrd.search.forecast import forecast, patience_share, remaining, rung_shares
+from tune_btxrd.search.forecast import forecast, patience_share, remaining, rung_shares, seconds_left
 from tune_btxrd.search.pace import pace, repeats_known
 from tune_btxrd.search.record import SearchRecord, apply_event
 from tune_btxrd.search.space.spec import SearchSpec
@@ -55,6 +56,20 @@ def test_a_search_that_has_ended_has_nothing_ahead_of_it() -> None:
     assert forecast(half.trials.values(), spec, repeats=repeats_known(half, spec)).confirmation == 4.0
     begun = make_record(Path(), trials[0])
     assert repeats_known(begun, spec) is None
+
+
+def test_an_epoch_of_a_trial_over_folds_counts_once_per_fold() -> None:
+    spec = make_spec(trials=4, epochs=4, confirm=1, repeats=2)
+    folded = dataclasses.replace(spec, folds_per_trial=3)
+    trials = [make_trial(0, [1.0] * 4), make_trial(1, [1.0] * 2, state="running")]
+    one, three = forecast(trials, spec), forecast(trials, folded)
+    assert three.search == 3 * one.search
+    assert three.confirmation == one.confirmation
+    known = {"slots": 1, "since": 0.0, "measured": None}
+    quick, slow = seconds_left(one, trials, spec, **known), seconds_left(one, trials, folded, **known)
+    assert quick is not None
+    assert slow is not None
+    assert slow < quick  # an epoch that was reported has trained three
 
 
 def test_ten_recorded_searches_are_told_what_they_took() -> None:

@@ -122,9 +122,9 @@ class View:
         return [*lines, left]
 
     def _table(self, record: SearchRecord) -> Table:
-        table = Table(
-            title=plain(f"Search {self.settings.name}"), title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
+        folds = f" (trials {self.spec.judged_by})" if self.spec.judged_by else ""
+        title = plain(f"Search {self.settings.name}{folds}")
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("trial")
         table.add_column("state")
         for column in ("epoch", "next rung"):

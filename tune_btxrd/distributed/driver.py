@@ -104,7 +104,7 @@ def run_search(
         all_listeners = (TableKeeper(record), keeper, *copies, *listeners, rows, gauges, *files)
         slots = NodeWatch(cluster, run.layout) if run.follows_nodes else lambda: run.layout.slots
         memory = MemoryKills(conductor, slots, retries=run.retries)
-        check = None if trainable else partial(_check_source, run)
+        check = None if trainable else partial(_check_source, run, spec)
         while True:
             rungs = make_scheduler(spec, conductor)
             recorder = Recorder(conductor, rungs, all_listeners, memory=memory, check=check)
@@ -137,10 +137,11 @@ def _real(run: SearchRun, spec: SearchSpec) -> Trainable:
     )
 
 
-def _check_source(run: SearchRun) -> None:
+def _check_source(run: SearchRun, spec: SearchSpec) -> None:
     """Raises SurroundingsError where cache or splits, as this machine sees them, are not whole."""
     with classified():
-        run.source.check(run.split)
+        for split in spec.trial_splits(run.split):
+            run.source.check(split)
 
 
 def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs | Pauses, callbacks: list[Any]) -> None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.data.splits.partition_names import confirm_split
 from tune_btxrd.distributed.trainable import run_trial
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.errors import ResultError
@@ -46,7 +47,7 @@ def reproduce(
     label: str,
     source: Source,
     *,
-    split: str,
+    splits: tuple[str, ...],
     device: str,
     threads: int | None,
     heard: Callable[[Mapping[str, Any]], None] | None = None,
@@ -57,7 +58,7 @@ def reproduce(
 
     Args:
         label: the trial's number, or `7r2` for repeat 2 of trial 7.
-        split: name of the split that the search saw; a confirmation trial sees its own partition.
+        splits: what the search's trials see: its split, or their folds; a confirmation trial sees its own partition.
         threads: as in the search, see `session_threads`.
         heard: called with each row as it comes.
 
@@ -68,7 +69,7 @@ def reproduce(
     config = TrialConfig(
         trial=label,
         role=trial.role,
-        split=split if trial.role == "search" else f"confirm_{trial.repeat}",
+        splits=splits if trial.role == "search" else (confirm_split(int(trial.repeat or 0)),),
         hyperparameters=TrainConfig.from_dict(trial.config),
     )
     rows: list[Mapping[str, Any]] = []

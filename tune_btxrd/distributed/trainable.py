@@ -2,14 +2,22 @@
 
 import gc
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment, local_source, scratch
 from tune_btxrd.distributed.trial_config import TrialConfig
+from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.source import Source
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
+    from tune_btxrd.training.fold_states import FoldStates
+    from tune_btxrd.training.slot import Slot
+    from tune_btxrd.training.state import TrainState
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -72,43 +80,85 @@ def run_trial(
     """
     from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
     from tune_btxrd.search.columns import named_row
-    from tune_btxrd.training.loop import train
     from tune_btxrd.training.state import Diverged
 
-    store = TrialCheckpoint(checkpoints / f"{config.trial}.pt", class_names=source.class_names, remote=remote)
-    state = _state(config, source, store, device=device, threads=threads)
-    place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": store.note}
-    try:
-        for metrics in state.history:
-            report(named_row(metrics, source.class_names) | place)
-        for metrics in train(state):
-            store.settle()  # no more than this epoch can be lost
-            may_pause = metrics.epoch in pauses and not metrics.stop
-            if may_pause:
-                store.save(state)
-                store.settle()
-            report(named_row(metrics, source.class_names) | place)  # ends the trial here where it is stopped
-            if not metrics.stop and not may_pause:
-                store.save(state)
-    except Diverged as error:
-        report(_diverged_row(error) | place)
-    finally:
-        store.close()
+    names = source.class_names
+    with ExitStack() as ends:
+        stores = [TrialCheckpoint(checkpoints / file, class_names=names, remote=remote) for file in _files(config)]
+        for store in stores:
+            ends.callback(store.close)
+        state = _state(config, source, stores, device=device, threads=threads)
+        note = "; ".join(store.note for store in stores if store.note)
+        place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": note}
+        try:
+            for metrics in list(state.history):
+                report(named_row(metrics, names) | place)
+            for metrics in _epochs(state):
+                _settle(stores)  # no more than this epoch can be lost
+                may_pause = metrics.epoch in pauses and not metrics.stop
+                if may_pause:
+                    _save(state, stores)
+                    _settle(stores)
+                report(named_row(metrics, names) | place)  # ends the trial here where it is stopped
+                if not metrics.stop and not may_pause:
+                    _save(state, stores)
+        except Diverged as error:
+            report(_diverged_row(error) | place)
 
 
-def _state(config: TrialConfig, source: Source, store: Any, *, device: str, threads: int | None) -> Any:
+def _files(config: TrialConfig) -> list[str]:
+    """Names of a trial's checkpoints: one per split that it trains on."""
+    if len(config.splits) == 1:
+        return [f"{config.trial}.pt"]
+    return [f"{config.trial}.fold{number}.pt" for number in range(1, len(config.splits) + 1)]
+
+
+def _state(
+    config: TrialConfig, source: Source, stores: "Sequence[TrialCheckpoint]", *, device: str, threads: int | None
+) -> "TrainState | FoldStates":
+    """The training, from its start or its checkpoints; over several folds where the trial has several splits."""
     from tune_btxrd.training.checkpoint import restore
+    from tune_btxrd.training.fold_states import FoldStates, fold_config
 
-    slot = warm_slot(device, threads)
-    data = source.training_data(config.split)
-    saved = store.load(config.hyperparameters.to_dict())
-    return slot.start(config.hyperparameters, data, keep_best=False) if saved is None else restore(slot, saved, data)
+    asked, slot = config.hyperparameters, warm_slot(device, threads)
+    parts = [source.training_data(split) for split in config.splits]
+    if len(parts) > 1:
+        saved = [store.load(fold_config(asked).to_dict()) for store in stores]
+        return FoldStates(slot, asked, parts=parts, saved=saved, class_names=source.class_names)
+    last = stores[0].load(asked.to_dict())
+    return slot.start(asked, parts[0], keep_best=False) if last is None else restore(slot, last, parts[0])
+
+
+def _epochs(state: "TrainState | FoldStates") -> Iterator[EpochMetrics]:
+    """The epochs that follow. Raises: Diverged."""
+    from tune_btxrd.training.loop import train
+    from tune_btxrd.training.state import TrainState
+
+    return train(state) if isinstance(state, TrainState) else state.train()
+
+
+def _save(state: "TrainState | FoldStates", stores: "Sequence[TrialCheckpoint]") -> None:
+    """Copies the training and writes it in the background."""
+    from tune_btxrd.training.state import TrainState
+
+    if isinstance(state, TrainState):
+        stores[0].save(state)
+        return
+    for store, checkpoint in zip(stores, state.checkpoints, strict=True):
+        assert checkpoint is not None
+        store.keep(checkpoint)
+
+
+def _settle(stores: "Sequence[TrialCheckpoint]") -> None:
+    """Waits until the last writes have ended."""
+    for store in stores:
+        store.settle()
 
 
 _SLOT: dict[tuple[str, int | None], Any] = {}
 
 
-def warm_slot(device: str, threads: int | None) -> Any:
+def warm_slot(device: str, threads: int | None) -> "Slot":
     """This process's slot; made by the first trial, used by all that follow."""
     from tune_btxrd.training.slot import Slot
 

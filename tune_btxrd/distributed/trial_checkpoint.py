@@ -2,6 +2,7 @@
 
 <label>.pt          the last complete epoch
 <label>.before.pt   the one before it, used where the last one is damaged
+<label>.fold2.pt    of a trial over several folds: the second of them
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,10 @@ class TrialCheckpoint:
 
     def save(self, state: TrainState) -> None:
         """Copies the state now and writes it in the background; waits where the last write has not ended."""
-        checkpoint = checkpoint_dict(state, class_names=self.class_names)
+        self.keep(checkpoint_dict(state, class_names=self.class_names))
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """As `save`, of a checkpoint that nobody changes."""
         self.settle()
         self._pending = self._writer.submit(self._write, checkpoint)
 

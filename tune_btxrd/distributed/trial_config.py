@@ -13,12 +13,12 @@ class TrialConfig:
 
     Attributes:
         trial: the label, e.g. "7", or "7r2" for repeat 2 of trial 7; role: "search" or "confirm".
-        split: the split that the trial trains and validates on.
+        splits: the split that the trial trains and validates on; several: one per fold, in step.
     """
 
     trial: str
     role: str
-    split: str
+    splits: tuple[str, ...]
     hyperparameters: TrainConfig
 
     def to_dict(self) -> dict[str, Any]:
@@ -26,7 +26,7 @@ class TrialConfig:
         return {
             "trial": self.trial,
             "role": self.role,
-            "split": self.split,
+            "splits": list(self.splits),
             "hyperparameters": self.hyperparameters.to_dict(),
         }
 
@@ -35,4 +35,5 @@ class TrialConfig:
         """The inverse of `to_dict`; unknown and missing names are our own mistake, unknown hyperparameters a ConfigError."""
         known = {field.name for field in fields(cls)}
         assert set(values) == known, f"a trial's config has {sorted(known)}, but got {sorted(values)}"
-        return cls(**{**values, "hyperparameters": TrainConfig.from_dict(values["hyperparameters"])})
+        hyperparameters = TrainConfig.from_dict(values["hyperparameters"])
+        return cls(**{**values, "splits": tuple(values["splits"]), "hyperparameters": hyperparameters})

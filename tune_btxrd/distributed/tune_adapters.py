@@ -61,7 +61,7 @@ class Proposals(Searcher):
 
 def trial_config(planned: PlannedTrial) -> TrialConfig:
     """What the conductor hands out as Tune's config."""
-    return TrialConfig(trial=planned.label, role=planned.role, split=planned.split, hyperparameters=planned.config)
+    return TrialConfig(trial=planned.label, role=planned.role, splits=planned.splits, hyperparameters=planned.config)
 
 
 @dataclass(frozen=True)

@@ -183,9 +183,8 @@ def trial(
     def heard(row: Mapping[str, Any]) -> None:
         say(f"  epoch {row['epoch']}: val loss {row['val_loss']:.6f}")
 
-    found = reproduce(
-        place.folder, label, source, split=settings.searched, device=settings.device, threads=threads, heard=heard
-    )
+    splits = settings.spec(place.folder).trial_splits(settings.searched)
+    found = reproduce(place.folder, label, source, splits=splits, device=settings.device, threads=threads, heard=heard)
     if not found.is_equal:
         epoch, number, old, new = found.differences[0]
         raise ResultError(

@@ -148,7 +148,9 @@ class SearchProgress(Listener):
         """Time left as expected from the epochs of this session."""
         record = SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[])
         ahead = forecast(self.trials.values(), self.spec, repeats=repeats_known(record, self.spec))
-        left = seconds_left(ahead, self.trials.values(), slots=self.slots, since=self.asked, measured=self.measured)
+        left = seconds_left(
+            ahead, self.trials.values(), self.spec, slots=self.slots, since=self.asked, measured=self.measured
+        )
         return "" if left is None else f"about {minutes(left)} left"
 
 

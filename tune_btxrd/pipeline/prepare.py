@@ -34,7 +34,6 @@ from tune_btxrd.data.splits.splits import (
     holdout_ids,
     make_split,
     own_split,
-    repartition,
     require_known_split,
     unavailable_splits,
 )
@@ -72,12 +71,6 @@ class Prepared:
             positive_class=self.manifest.positive_class,
             task=self.manifest.task.name,
         )
-
-    @property
-    def val_share(self) -> float:
-        """Validation images / (train and validation images) of the searched split."""
-        train, val = len(self.searched.parts["train"]), len(self.searched.parts["val"])
-        return val / (train + val)
 
 
 def prepare(
@@ -241,13 +234,14 @@ def open_cache(
     return cache
 
 
-def write_prepared(prepared: Prepared, folder: Path, *, repeats: int = 0) -> None:
-    """Writes splits (and `repeats` fresh train/val partitions of the searched images), audit and pictures into a folder.
+def write_prepared(prepared: Prepared, folder: Path, *, partitions: Sequence[Split] = ()) -> None:
+    """Writes splits (and what a search makes of the images that it sees, see `partitions.py`), audit and pictures into a
+    folder.
 
     Raises:
         ResultError: the folder is not writable.
     """
-    splits = [*prepared.splits.values(), prepared.searched, *_partitions(prepared, repeats)]
+    splits = [*prepared.splits.values(), prepared.searched, *partitions]
     save_splits(splits, folder / "splits", manifest=prepared.manifest, numbers=prepared.numbers)
     write_whole(folder / "audit.json", json.dumps(prepared.audit.to_dict(), indent=1, ensure_ascii=False))
     write_whole(folder / "tables" / "audit.csv", prepared.audit.table().to_csv(index=False))
@@ -369,17 +363,6 @@ def _searched(
             raise
         return next(iter(made.values())), {**skipped, COMMON: str(error)}
     return common, skipped
-
-
-def _partitions(prepared: Prepared, repeats: int) -> list[Split]:
-    """Fresh grouped partitions of the searched images for confirmation, the same for every candidate."""
-    ids = (*prepared.searched.parts["train"], *prepared.searched.parts["val"])
-    share, seed = prepared.val_share, prepared.request.split_seed
-    made = [
-        repartition(prepared.manifest, ids, numbers=prepared.numbers, val_share=share, seed=seed + repeat)
-        for repeat in range(1, repeats + 1)
-    ]
-    return [Split(name=f"confirm_{repeat}", parts=split.parts) for repeat, split in enumerate(made, start=1)]
 
 
 def check_same_data(manifest: Manifest, expected: str) -> None:

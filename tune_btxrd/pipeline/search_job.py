@@ -107,7 +107,8 @@ def run_trials(
         settings.save(folder)
     settings = fitted(settings, folder, seeds=seeds)
     spec = settings.spec(folder)
-    heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time")
+    folds = f", {spec.judged_by}" if spec.judged_by else ""
+    heading(f"Search {settings.name}: {spec.trials} trials of up to {spec.epochs} epochs, {layout.slots} at a time{folds}")
     if site.cluster.dashboard_url:
         tell(f"Ray dashboard: {site.cluster.dashboard_url} ({login_hint()}); trials: Jobs > this job > Tasks")
     tell(f"Results: {folder}; Optuna's study: {folder / 'optuna.db'}")

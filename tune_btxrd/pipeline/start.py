@@ -12,6 +12,7 @@ from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import asked_name, split_stem
 from tune_btxrd.errors import ConfigError, DataError, ResultError, shell_word
 from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.pipeline.partitions import make_repeats, make_trial_folds
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
     COMMON,
@@ -111,11 +112,12 @@ def begin(
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
     check_samples(config or spec, prepared.manifest.channels)
-    check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values()))
+    trial_folds = [] if config else make_trial_folds(prepared, spec)
+    check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values(), *trial_folds))
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
     tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)
-    write_prepared(prepared, folder, repeats=0 if config else spec.repeats)
+    write_prepared(prepared, folder, partitions=[] if config else [*trial_folds, *make_repeats(prepared, spec)])
     settings = dataclasses.replace(
         _settings(place, prepared, space, config=config, image_size=size),
         device=device or "auto",

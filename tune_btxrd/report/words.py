@@ -219,7 +219,8 @@ def head_lines(material: Material) -> list[str]:
     if material.spec is None:
         return [*lines, f"One config trained without a search{begun}"]
     ranges = "; ".join(f"{d.name} {d.describe()}" for d in material.spec.space)
-    return [*lines, f"{len(material.record.search_trials)} trials{begun}, over {ranges}"]
+    folds = f", {material.spec.judged_by}" if material.spec.judged_by else ""
+    return [*lines, f"{len(material.record.search_trials)} trials{begun}{folds}, over {ranges}"]
 
 
 def captions(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, tuple[str, str]]:

@@ -9,12 +9,12 @@ from tune_btxrd.search.space.spec import SearchSpec
 
 
 def expected_epochs(spec: SearchSpec) -> float:
-    """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on."""
+    """Epochs of the search without confirmation: each rung lets one in `reduction_factor` go on; one per fold of a trial."""
     reached, share, total = 0, 1.0, 0.0
     for epoch in rung_epochs(spec):
         total += share * (epoch - reached)
         reached, share = epoch, share / spec.reduction_factor
-    return spec.trials * (total + share * (spec.epochs - reached))
+    return spec.trials * spec.folds_per_trial * (total + share * (spec.epochs - reached))
 
 
 def confirm_epochs(spec: SearchSpec) -> int:

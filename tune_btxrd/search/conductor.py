@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.data.splits.partition_names import confirm_split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
@@ -30,12 +31,12 @@ SAME_FAILURES = 3  # so many first trials that fail alike stop the search
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """A trial to run: its label, its complete config, and which train/val partition it sees."""
+    """A trial to run: its label, its complete config, and which train/val partition it sees; several: one per fold."""
 
     label: str
     role: str
     config: TrainConfig
-    split: str
+    splits: tuple[str, ...]
 
 
 class Conductor:
@@ -44,7 +45,8 @@ class Conductor:
     Args:
         spec: what is searched; `record`: the search so far (its folder may hold earlier sessions).
         slots: trials at once. More are never handed out, so that no suggestion is older than it must be.
-        split: name of the search's split; confirmation repeats see the partitions `confirm_1`, `confirm_2`, ...
+        split: name of the search's split, where a trial has no folds of its own; confirmation repeats see the partitions
+            `confirm_1`, `confirm_2`, ...
         deadline: seconds since 1970 after which no search trial begins, or None.
         database: SQLite file for a copy of the studies, a new one: they are made anew from the journal; None makes none.
     """
@@ -60,14 +62,8 @@ class Conductor:
         deadline: float | None = None,
         database: Path | None = None,
     ) -> None:
-        self.spec, self.journal, self.record, self.slots, self.split, self.deadline = (
-            spec,
-            journal,
-            record,
-            slots,
-            split,
-            deadline,
-        )
+        self.spec, self.journal, self.record, self.slots, self.deadline = spec, journal, record, slots, deadline
+        self.splits = spec.trial_splits(split)
         name = record.folder.name
         self.search = TrialStudy(spec, database, name, past=tuple(record.search_trials), start=spec.start)
         self.confirmation = TrialStudy(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
@@ -180,7 +176,8 @@ class Conductor:
 
     def _new_search_trial(self) -> PlannedTrial:
         number, params, config = self.search.ask()
-        return self._begin(PlannedTrial(label=str(number), role="search", config=config, split=self.split), number, params)
+        planned = PlannedTrial(label=str(number), role="search", config=config, splits=self.splits)
+        return self._begin(planned, number, params)
 
     def _next_confirmation(self) -> PlannedTrial | None:
         """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be
@@ -198,7 +195,8 @@ class Conductor:
     def _confirm(self, trial: TrialRecord, repeat: int) -> PlannedTrial:
         number = self.confirmation.repeat(trial.params, {"of": trial.number, "repeat": repeat})
         config = trial.train_config.replace(seed=confirm_seed(self.spec.seed, repeat))
-        planned = PlannedTrial(label=f"{trial.number}r{repeat}", role="confirm", config=config, split=f"confirm_{repeat}")
+        splits = (confirm_split(repeat),)
+        planned = PlannedTrial(label=f"{trial.number}r{repeat}", role="confirm", config=config, splits=splits)
         return self._begin(planned, number, trial.params, of=trial.number, repeat=repeat)
 
     def _is_paused(self, trial: TrialRecord) -> bool:
@@ -239,8 +237,8 @@ class Conductor:
 
     def _again(self, trial: TrialRecord) -> PlannedTrial:
         self._live.add(trial.label)
-        split = self.split if trial.role == "search" else f"confirm_{trial.repeat}"
-        return PlannedTrial(label=trial.label, role=trial.role, config=trial.train_config, split=split)
+        splits = self.splits if trial.role == "search" else (confirm_split(int(trial.repeat or 0)),)
+        return PlannedTrial(label=trial.label, role=trial.role, config=trial.train_config, splits=splits)
 
     def _study_of(self, trial: TrialRecord) -> TrialStudy:
         return self.search if trial.role == "search" else self.confirmation

@@ -23,7 +23,7 @@ RECENT = 100  # epochs whose seconds count: a machine may become slower or faste
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Epochs that are still to come.
+    """Epochs that are still to come; one of a trial over several folds counts once per fold.
 
     Attributes:
         search, confirmation: of either; tail: epochs that one slot works on alone at the end, on average.
@@ -48,10 +48,12 @@ def forecast(trials: Collection[TrialRecord], spec: SearchSpec, *, repeats: int 
     cut = remaining(spec, stops, cuts)
     to_come = max(0, spec.trials - len(searched))
     search = to_come * cut[0] + sum(cut[_done(trial, spec)] for trial in searched if not trial.has_ended)
+    search *= spec.folds_per_trial
     running = sum(whole[_done(trial, spec)] for trial in confirmed if not trial.has_ended)
     wanted = expected_repeats(spec, cuts) if repeats is None else repeats
     confirmation = max(0.0, wanted - len(confirmed)) * whole[0] + running
-    return Forecast(search=search, confirmation=confirmation, tail=(whole if wanted else cut)[0] / 2)
+    tail = whole[0] if wanted else cut[0] * spec.folds_per_trial
+    return Forecast(search=search, confirmation=confirmation, tail=tail / 2)
 
 
 def remaining(spec: SearchSpec, stops: float, cuts: Mapping[int, float]) -> list[float]:
@@ -100,7 +102,13 @@ def rung_shares(searched: Sequence[TrialRecord], spec: SearchSpec) -> dict[int, 
 
 
 def seconds_left(
-    ahead: Forecast, trials: Collection[TrialRecord], *, slots: int, since: float, measured: float | None
+    ahead: Forecast,
+    trials: Collection[TrialRecord],
+    spec: SearchSpec,
+    *,
+    slots: int,
+    since: float,
+    measured: float | None,
 ) -> float | None:
     """Seconds until all has ended; None before the first epoch.
 
@@ -108,11 +116,13 @@ def seconds_left(
         since: seconds since 1970 at which the present session began; epochs before it say nothing of its speed.
         measured: seconds of an epoch as measured before the search (`Layout.epoch_seconds`); it counts as one epoch more.
     """
-    rows = sorted((row for trial in trials for row in trial.epochs if row["time"] >= since), key=lambda row: row["time"])
-    if not rows:
+    pairs = [(row, _folds(trial, spec)) for trial in trials for row in trial.epochs if row["time"] >= since]
+    if not pairs:
         return None
+    rows, folds = zip(*sorted(pairs, key=lambda pair: float(pair[0]["time"])), strict=True)
     lasted = [float(row["train_seconds"]) + float(row["val_seconds"]) for row in rows]
-    warm = lasted[slots:] if len(lasted) > 2 * slots else [seconds / FIRST for seconds in lasted]
+    each = [seconds / count for seconds, count in zip(lasted, folds, strict=True)]
+    warm = each[slots:] if len(each) > 2 * slots else [seconds / FIRST for seconds in each]
     epoch = statistics.fmean([*warm[-RECENT:], *([measured] if measured else [])])
     begun = rows[0]["time"] - lasted[0]
     taken = slots * (rows[-1]["time"] - begun) - slots * epoch / 2  # what runs now is half done, on average
@@ -120,6 +130,10 @@ def seconds_left(
     overhead = (max(taken, known) + OVERHEAD * prior) / (known + prior) if known else 1.0
     work = (ahead.search + ahead.confirmation) / slots + ahead.tail * (1 - 1 / slots)
     return work * epoch * overhead if ahead.search + ahead.confirmation else 0.0
+
+
+def _folds(trial: TrialRecord, spec: SearchSpec) -> int:
+    return spec.folds_per_trial if trial.role == "search" else 1
 
 
 def _done(trial: TrialRecord, spec: SearchSpec) -> int:

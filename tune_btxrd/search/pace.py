@@ -98,7 +98,7 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
         return Pace(left=None, silence=silence, is_silent=is_silent)
     slots = int(record.sessions[-1].get("slots", 1)) if record.sessions else 1
     ahead = forecast(record.trials.values(), spec, repeats=repeats_known(record, spec))
-    left = seconds_left(ahead, record.trials.values(), slots=slots, since=began, measured=_measured(record))
+    left = seconds_left(ahead, record.trials.values(), spec, slots=slots, since=began, measured=_measured(record))
     return Pace(left=left, silence=silence, is_silent=is_silent)
 
 

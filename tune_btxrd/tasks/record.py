@@ -5,14 +5,17 @@ A new metric is one field of the task's record: its formula stands in it, and no
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal, Self
 
 from tune_btxrd.errors import ResultError
 
 Better = Literal["higher", "lower"]
 Kind = Literal["score", "state", "clock"]
+OverFolds = Literal["mean", "sum", "same"]
 UNDEFINED = "-"  # what a person reads of a number that cannot be computed
 FIRST, NEXT, RATE, SCORE, LATER = range(5)  # places in a row: the contract's order of `training_log.csv`
 
@@ -30,6 +33,8 @@ class Column:
         formula: from the task's `Validated` images to the value; None where the loop knows the value.
         before: the value in a record that was written before the field was there; None: such a record is refused.
         place: where the column stands in a row; among equals the order of declaration decides.
+        over_folds: what a trial over several folds reports; "same": equal in all, or told by the trial itself. None: the
+            mean of a score, else "same".
     """
 
     meaning: str
@@ -40,6 +45,7 @@ class Column:
     formula: Callable[[Any], Any] | None = None
     before: Any = None
     place: int = LATER
+    over_folds: OverFolds | None = None
 
 
 def column(meaning: str, **details: Any) -> Any:
@@ -53,6 +59,12 @@ def score(meaning: str, formula: Callable[[Any], Any], *, better: Better, label:
     return column(meaning, kind="score", formula=formula, better=better, label=label, **details)
 
 
+def _mean(numbers: Sequence[float]) -> float:
+    """Of those that are defined; NaN where none is."""
+    known = [number for number in numbers if not math.isnan(number)]
+    return statistics.fmean(known) if known else math.nan
+
+
 def shown(value: float, digits: int) -> str:
     """A number of an epoch as a person reads it."""
     return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
@@ -64,13 +76,19 @@ class EpochMetrics:
 
     epoch: int = column("1-based: epochs finished", place=FIRST)
     train_loss: float = column(
-        "what training minimises, mean over the epoch's augmented images, dropout on", label="train loss", place=FIRST
+        "what training minimises, mean over the epoch's augmented images, dropout on",
+        label="train loss",
+        place=FIRST,
+        over_folds="mean",
     )
     val_loss: float = column(
         "unweighted, mean over images", kind="score", label="val loss", better="lower", place=FIRST
     )  # the task's record has its formula
     val_criterion: float = column(
-        "what training minimises, on validation images as they are, dropout off", label="val criterion", before=math.nan
+        "what training minimises, on validation images as they are, dropout off",
+        label="val criterion",
+        before=math.nan,
+        over_folds="mean",
     )
     lr: float = column("learning rate of this epoch's steps; of the head where the backbone has its own", place=RATE)
     lr_backbone: float = column("learning rate of the last layers before the head; 0 while they are frozen")
@@ -79,10 +97,15 @@ class EpochMetrics:
     improved: bool = column("the monitored value got better by more than min_delta: this is the best epoch so far")
     stop: str = column('"" go on, "patience" or "budget": this was the last epoch')
     zero_recall_epochs: int = column("epochs in a row, this one included, that found nothing of the positive class")
-    skipped_steps: int = column("steps of this epoch left out since a gradient overflowed; fp16 alone", before=0)
+    skipped_steps: int = column(
+        "steps of this epoch left out since a gradient overflowed; fp16 alone", before=0, over_folds="sum"
+    )
+    fold_sd: float = column(
+        "standard deviation of the monitored value over the folds of a trial; 0 on one split", before=0.0
+    )
     images_per_second: float = column("trained images per train second", kind="clock")
-    train_seconds: float = column("without validation", kind="clock")
-    val_seconds: float = column("of the validation pass", kind="clock")
+    train_seconds: float = column("without validation", kind="clock", over_folds="sum")
+    val_seconds: float = column("of the validation pass", kind="clock", over_folds="sum")
 
     def to_dict(self) -> dict[str, object]:
         """Plain data: name -> value; one number per class as a list."""
@@ -101,6 +124,22 @@ class EpochMetrics:
             )
         known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
         return cls(**known)
+
+    @classmethod
+    def over_folds(cls, rows: Sequence[Self], **told: Any) -> Self:
+        """One record for the same epoch on several folds: each field as its Column says, less what is told.
+
+        A score that is undefined on some folds is the mean over the others.
+        """
+        values: dict[str, Any] = {}
+        for name, item in cls.columns().items():
+            own = [getattr(row, name) for row in rows]
+            how = item.over_folds or ("mean" if item.kind == "score" else "same")
+            if how == "mean" and item.per_class:
+                values[name] = tuple(_mean(numbers) for numbers in zip(*own, strict=True))
+            else:
+                values[name] = {"mean": _mean, "sum": sum, "same": itemgetter(0)}[how](own)
+        return cls(**{**values, **told})
 
     @classmethod
     def columns(cls) -> dict[str, Column]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.monitor import MONITORS, undefined_monitor
 from tune_btxrd.stages import stage_at
 from tune_btxrd.tasks.losses import Terms
 from tune_btxrd.tasks.record import EpochMetrics
@@ -26,6 +25,7 @@ from tune_btxrd.training.pixels import Pixels
 from tune_btxrd.training.schedule import enter_epoch, learning_rates
 from tune_btxrd.training.state import Diverged, TrainState
 from tune_btxrd.training.step import SUMS, Batch, train_step
+from tune_btxrd.training.verdict import judged
 
 VAL_PIXELS = {"cpu": 128 * 64**2, "mps": 64 * 224**2, "cuda": 256 * 224**2}  # per validation batch; a CPU gains no more
 
@@ -146,18 +146,11 @@ def val_batch(device: torch.device, pixels: int, *, fewest: int = 16) -> int:
 
 def _record(state: TrainState, seen: Seen) -> EpochMetrics:
     data, config, epoch, train_loss = state.data, state.config, state.epoch + 1, seen.train_loss
-    rates, (stage, stage_began, _) = learning_rates(state.epoch, config), stage_at(config.stage_list, epoch)
+    rates = learning_rates(state.epoch, config)
     scores = data.task.scores(seen.logits_NC, data.targets[data.val_rows])
     if not math.isfinite(train_loss + scores["val_loss"]):
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
-    before = state.history[-1] if state.history else None
-    monitor = MONITORS[config.monitor]
-    if math.isnan(scores[monitor.column]):
-        raise undefined_monitor(config.monitor)
-    improved = before is None or monitor.improves(
-        scores, vars(state.history[state.best_epoch - 1]), min_delta=config.min_delta
-    )
-    found = data.task.finds(scores, data.positive_class)
+    verdict = judged(config, state.history, scores, data)
     return data.task.record(
         epoch=epoch,
         train_loss=train_loss,
@@ -166,23 +159,13 @@ def _record(state: TrainState, seen: Seen) -> EpochMetrics:
         skipped_steps=seen.skipped_steps,
         lr=rates[HEAD],
         lr_backbone=rates[TOP],
-        stage=stage,
-        objective=monitor.objective(scores[monitor.column]) if improved or before is None else before.objective,
-        improved=improved,
-        stop=_stop(config, epoch, 0 if improved else epoch - max(state.best_epoch, stage_began)),
-        zero_recall_epochs=0 if found else 1 + (before.zero_recall_epochs if before else 0),
+        stage=stage_at(config.stage_list, epoch)[0],
+        **vars(verdict),
+        fold_sd=0.0,
         images_per_second=len(data.train_rows) / seen.seconds[0],
         train_seconds=seen.seconds[0],
         val_seconds=seen.seconds[1],
     )
-
-
-def _stop(config: TrainConfig, epoch: int, waited: int) -> str:
-    """Why the training ends after this epoch, or "". Patience ends a training in its last stage only, counted from there."""
-    if epoch == config.epochs:
-        return "budget"
-    is_last = epoch > config.epochs - config.stage_list[-1].epochs
-    return "patience" if is_last and epoch >= config.min_epochs and waited >= config.patience else ""
 
 
 def _keep_best(state: TrainState) -> None:

@@ -12,6 +12,7 @@ from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.averages import Averages
 from tune_btxrd.training.capture import StaticStep
 from tune_btxrd.training.pixels import Pixels, TrainingData
+from tune_btxrd.training.verdict import best_epoch
 
 
 class Diverged(ConfigError):  # noqa: N818  # an event of a training, not a slip of ours
@@ -95,7 +96,7 @@ class TrainState:
     @property
     def best_epoch(self) -> int:
         """1-based number of the best epoch so far, 0 before the first."""
-        return max((row.epoch for row in self.history if row.improved), default=0)
+        return best_epoch(self.history)
 
     @property
     def finished(self) -> bool:

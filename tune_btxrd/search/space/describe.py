@@ -50,6 +50,7 @@ def _plan(spec: SearchSpec) -> list[str]:
     )
     return [
         f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
+        *([f"folds         {spec.judged_by}; an epoch counts once per fold"] if spec.judged_by else []),
         f"objective     best {spec.monitor} so far, {MONITORS[spec.monitor].better} is better",
         f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}{_random_share(spec)}",
         f"scheduler     {scheduler}",

@@ -18,6 +18,7 @@ from tune_btxrd.config import (
     number,
     shown,
 )
+from tune_btxrd.data.splits.partition_names import trial_folds
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
@@ -68,6 +69,9 @@ class SearchSpec:
         3.0, "best one in so many goes on at a rung; the next is so many times later", at_least=1.1
     )
     confirm: int = number(3, "best configs that are repeated; 0 skips confirmation", at_least=0)
+    folds_per_trial: int = number(
+        1, "folds that each trial trains on in step and is judged by their mean; 1: one split", at_least=1, at_most=50
+    )
     repeats: int = number(3, "repeats of each, on fresh partitions; one alone would have no spread", at_least=2)
     recommend: str = choice(
         "model", "who ranks trials: a model of all, or the best score of one that ran to its end", choices=RECOMMENDERS
@@ -169,6 +173,15 @@ class SearchSpec:
     def config(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of searched values: defaults, then fixed, then the values."""
         return TrainConfig.from_dict({**self.fixed, **self.whole_search, **values})
+
+    def trial_splits(self, split: str) -> tuple[str, ...]:
+        """What each search trial trains and validates on; `split` is the search's own."""
+        return (split,) if self.folds_per_trial == 1 else trial_folds(self.folds_per_trial)
+
+    @property
+    def judged_by(self) -> str:
+        """What a trial's score is, in words, where it is a mean over folds; else empty."""
+        return f"each judged by its mean over {self.folds_per_trial} folds" if self.folds_per_trial > 1 else ""
 
     @property
     def whole_search(self) -> dict[str, int | str]:
