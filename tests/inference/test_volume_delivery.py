@@ -13,6 +13,7 @@ import torch
 from tests.support.finished_volumes import AFFINE, CHANNELS, COUNT, SHAPE, FinishedVolumes, build
 from tests.support.paths import ROOT
 from tune_btxrd.cli.main import main
+from tune_btxrd.data.cache.decode import UnreadableError
 from tune_btxrd.data.cache.volumes import cube_affine
 from tune_btxrd.errors import DataError
 from tune_btxrd.evaluation.explain import explain_search
@@ -122,6 +123,24 @@ def test_the_cubes_affine_says_where_its_voxels_lie(heads, spacing):
     np.testing.assert_allclose(
         nibabel.affines.apply_affine(affine, middle), nibabel.affines.apply_affine(AFFINE, stored), atol=1.5
     )
+
+
+@pytest.mark.parametrize(
+    ("turn", "cut", "found"),
+    [
+        (AFFINE, 2, "20 x 30 x 28 voxels instead of 22 x 28 x 30"),
+        (np.diag([1.5, 1.2, 2.0, 1.0]), 0, "28 x 30 x 22 voxels instead of 28 x 22 x 30"),
+        (AFFINE + np.outer([0, 0, 1, 0], [0, 0, 0, 12.0]), 0, "the same shape at another place"),
+    ],
+    ids=["another shape", "an affine that was lost", "another place"],
+)
+def test_a_mask_on_another_grid_than_its_patient_is_one_line(heads, tmp_path: Path, turn, cut: int, found: str):
+    """It would mark another part of the head, or nothing."""
+    drawn = np.asarray(nibabel.load(heads.manifest.masks[1]).dataobj)[: SHAPE[0] - cut]
+    nibabel.save(nibabel.Nifti1Image(drawn, turn), tmp_path / "CASE01_seg.nii.gz")
+    with pytest.raises(UnreadableError, match="its grid is not that of the patient's volumes") as refusal:
+        lesion_in_cube(tmp_path / "CASE01_seg.nii.gz", heads.manifest.volumes[1], 32, channels=CHANNELS, spacing=None)
+    assert found in refusal.value.reason, refusal.value.reason
 
 
 def test_explain_writes_sheet_maps_and_the_share_of_heat_inside(heads):

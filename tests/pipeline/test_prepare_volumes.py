@@ -72,3 +72,26 @@ def test_flags_of_volumes_are_refused_for_images(
     assert main(["prepare", "--data", str(tmp_path / "own"), "--cache", str(tmp_path / "cache"), *words]) == 2
     said = capsys.readouterr().err
     assert reason in said and said.count("\n") <= 2
+
+
+def test_a_backbone_of_images_is_refused_before_volumes_are_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the reverse, where a search could draw one."""
+    volumes, pictures = write_table(tmp_path / "volumes", count=8), tmp_path / "pictures"
+    for name in "ab":
+        write_pictures(pictures / name, grey=4)
+    (tmp_path / "both.yaml").write_text(
+        "fixed: {pretrained: false}\nspace: {backbone: {choices: [test_efficientnet, resnet3d_10]}}\n"
+        "start: [{backbone: test_efficientnet}]\n"
+    )
+    where = ["--cache", str(tmp_path / "cache"), "--storage", str(tmp_path / "results")]
+    for data, words in (
+        (volumes, ["--backbone", "test_efficientnet"]),
+        (pictures, ["--backbone", "resnet3d_10", "--no-pretrained"]),
+        (pictures, ["--space", str(tmp_path / "both.yaml")]),
+    ):
+        assert main(["search", "--data", str(data), *where, *words]) == 2
+        said = capsys.readouterr()
+        assert "`backbone` must take" in said.err and "as the dataset holds them" in said.err
+        assert "decoded" not in said.out and not (tmp_path / "cache").exists() and not (tmp_path / "results").exists()

@@ -118,7 +118,7 @@ def test_names_are_known_and_the_nearest_is_said():
     with pytest.raises(ConfigError, match="did you mean 'resnet3d_50'"):
         check_backbone("resnet3d_5o")
     with pytest.raises(ConfigError, match="use one of resnet3d_10"):
-        require_serving("efficientnet_b0", ("flair",))
+        require_serving("efficientnet_b0", volumes=True)
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path):

@@ -17,6 +17,7 @@ import numpy as np
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.cache.decode import UnreadableError
 from tune_btxrd.data.manifest import Manifest
+from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.readers.registry import safe_name
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.files import write_whole
@@ -34,7 +35,7 @@ from tune_btxrd.scoring.decisions import decide, fit_decisions
 from tune_btxrd.scoring.pointing import Pointed, PointingGame, play, point, pointing_table
 from tune_btxrd.training.source import Source
 
-SHOWN = 4  # most confident right images of a class in a sheet, and as many wrong ones
+SHOWN, SHOWN_VOLUMES = 4, 2  # most confident right images of a class in a sheet, and as many wrong ones
 Progress = Callable[[int, int], None]
 
 
@@ -74,6 +75,11 @@ class Part:
     files: tuple[Path | None, ...]
     volumes: tuple[Files, ...] = ()
     masks: tuple[Path | None, ...] = ()
+
+    @property
+    def shown(self) -> int:
+        """Right images, and wrong ones, in a row of the sheet; a volume is three planes wide."""
+        return SHOWN_VOLUMES if self.volumes else SHOWN
 
 
 def explain_search(
@@ -143,7 +149,7 @@ def explain_part(
         (name, [_tile(predictor, part, lesions, place) for place in chosen]) for name, chosen in most_confident(part, info)
     ]
     sheet = folder / "sheet.png"
-    draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * SHOWN)
+    draw_sheet(rows, sheet, title=f"{title}: most confident right (left) and wrong (right)", columns=2 * part.shown)
     if part.volumes:
         _write_maps(predictor, part, folder / "maps", progress=progress)
     return Explained(split=split, part=part.name, sheet=sheet, pointing=game, notes=read.notes)
@@ -153,20 +159,21 @@ def _lesions(part: Part, info: ModelInfo) -> Lesions:
     """The annotated lesions of a part, on the model's input."""
     if not part.volumes:
         return read_lesions(part.annotations, part.files, info.image_size)
-    found, notes = {}, []
+    found, left_out = {}, dict[str, list[str]]()
     for index, (mask, files) in enumerate(zip(part.masks, part.volumes, strict=False)):
         if mask is None:
             continue
         try:
             marked = lesion_in_cube(mask, files, info.image_size, channels=info.channels, spacing=info.spacing)
         except UnreadableError as error:
-            notes.append(f"{mask.name} was left out: {error.reason}")
+            left_out.setdefault(error.reason, []).append(mask.name)
             continue
         if marked.any():
             found[index] = Lesion(mask=marked, picture=part.images[index].any(axis=-1) | marked)
         else:
-            notes.append(f"{mask.name} was left out: it marks nothing")
-    return Lesions(found=found, notes=tuple(notes))
+            left_out.setdefault("it marks nothing", []).append(mask.name)
+    notes = tuple(f"{len(names)} mask(s) left out, {examples(names)}: {reason}" for reason, names in left_out.items())
+    return Lesions(found=found, notes=notes)
 
 
 def _write_maps(predictor: Predictor, part: Part, folder: Path, *, progress: Progress | None) -> None:
@@ -210,7 +217,7 @@ Place = tuple[int, int, str] | None  # image in the part, class whose heat is dr
 
 
 def _classes(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
-    """Per true class: the SHOWN right images with the highest probability, then the SHOWN wrong ones likewise."""
+    """Per true class: the right images with the highest probability, then the wrong ones likewise."""
     probabilities = info.task.probabilities(part.logits)
     predicted = info.task.decide(probabilities)
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
@@ -223,11 +230,11 @@ def _classes(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
 
     for index, name in enumerate(info.class_names):
         own = order[has[order, index]]
-        yield name, _row([place(i) for i in own[right[own]]], [place(i) for i in own[~right[own]]])
+        yield name, _row([place(i) for i in own[right[own]]], [place(i) for i in own[~right[own]]], part.shown)
 
 
 def _labels(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
-    """Per label: the SHOWN rightly found images with the highest probability, then the SHOWN images of which the model is
+    """Per label: the rightly found images with the highest probability, then the images of which the model is
     most surely wrong, missed or called in vain.
     """
     probabilities = (info.decisions.calibration if info.decisions else info.task).probabilities(part.logits)
@@ -244,12 +251,12 @@ def _labels(part: Part, info: ModelInfo) -> Iterator[tuple[str, list[Place]]]:
 
         by_found = found[np.argsort(-chance[found], kind="stable")]
         by_wrong = wrong[np.argsort(np.where(truth[wrong], chance[wrong], 1 - chance[wrong]), kind="stable")]
-        yield name, _row([place(i) for i in by_found], [place(i) for i in by_wrong])
+        yield name, _row([place(i) for i in by_found], [place(i) for i in by_wrong], part.shown)
 
 
-def _row(right: Sequence[Place], wrong: Sequence[Place]) -> list[Place]:
-    """The first SHOWN of both; empty places where there are fewer right ones, so that wrong ones stand below each other."""
-    return [*right[:SHOWN], *[None] * max(0, SHOWN - len(right)), *wrong[:SHOWN]]
+def _row(right: Sequence[Place], wrong: Sequence[Place], count: int) -> list[Place]:
+    """The first `count` of both; empty places where there are fewer right ones, so that wrong ones stand in line."""
+    return [*right[:count], *[None] * max(0, count - len(right)), *wrong[:count]]
 
 
 def _tile(predictor: Predictor, part: Part, lesions: dict[int, Lesion], place: Place) -> Tile | None:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_btxrd.data.cache.volume_files import read_volume, stored_grid
+from tune_btxrd.data.cache.decode import UnreadableError
+from tune_btxrd.data.cache.volume_files import Volume, read_volume, same_grid, stored_grid
 from tune_btxrd.data.cache.volumes import cube_affine
 from tune_btxrd.files import aside
 from tune_btxrd.scoring.pointing import peak
@@ -89,12 +90,26 @@ def lesion_in_cube(
     """(side, side, side) bool: a lesion mask on the model's cube, nearest voxel.
 
     Raises:
-        UnreadableError: a file is gone or damaged, or the mask marks nothing.
+        UnreadableError: a file is gone or damaged, or the mask lies on another grid than every file of the patient.
     """
     import nibabel
     from nibabel.processing import resample_from_to
 
-    affine = cube_affine(files, side, channels=channels, spacing=spacing)
     read = read_volume(mask)
+    _require_own_grid(mask, read, files)
+    affine = cube_affine(files, side, channels=channels, spacing=spacing)
     marked = nibabel.Nifti1Image((np.nan_to_num(read.voxels) > 0).astype(np.float32), read.affine)
     return np.asarray(resample_from_to(marked, ((side,) * 3, affine), order=0, cval=0.0).dataobj) > 0
+
+
+def _require_own_grid(mask: Path, read: Volume, files: Sequence[Path | None]) -> None:
+    """Raises UnreadableError where a mask's voxels lie elsewhere than those of the volume that it was drawn on.
+
+    Placed by its own header it would mark another part of the head, or nothing, without a word.
+    """
+    volumes = [read_volume(file) for file in files if file is not None]
+    if any(same_grid(volume, read) for volume in volumes):
+        return
+    shapes = [" x ".join(map(str, volume.voxels.shape)) for volume in (read, volumes[0])]
+    found = f"{shapes[0]} voxels instead of {shapes[1]}" if len(set(shapes)) == 2 else "the same shape at another place"
+    raise UnreadableError(mask.name, f"its grid is not that of the patient's volumes ({found}): resample it to one of them")

@@ -9,8 +9,6 @@ from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.registry import DEFAULT
 from tune_btxrd.tasks.task import Task
 
-VOLUME_SIZE = 48  # side of decoded volumes, voxels, where no search space is shipped for them
-
 
 def shipped_space(request: DataRequest) -> Path:
     """The search space for this dataset: of the checkout, or where an installed package keeps it."""
@@ -34,5 +32,4 @@ def task_of_request(request: DataRequest) -> Task:
 
 def usual_size(request: DataRequest) -> int:
     """The side of the images that the shipped search space trains on, px."""
-    space = shipped_space(request)
-    return SearchSpec.load(space).hand_made.image_size if space.is_file() or not are_volumes(request) else VOLUME_SIZE
+    return SearchSpec.load(shipped_space(request)).hand_made.image_size

@@ -24,8 +24,8 @@ from tune_btxrd.pipeline.prepare import (
     require_weights_allowed,
     write_prepared,
 )
-from tune_btxrd.pipeline.shipped import shipped_space, task_of_request
-from tune_btxrd.pipeline.together import check_losses, check_models, check_monitor, check_samples, tell_notes
+from tune_btxrd.pipeline.shipped import are_volumes, shipped_space, task_of_request
+from tune_btxrd.pipeline.together import check_kind, check_losses, check_models, check_monitor, tell_notes
 from tune_btxrd.results.search_json import (
     SPACE_FILE,
     DatasetFacts,
@@ -109,9 +109,9 @@ def begin(
     space = dataclasses.replace(space, settings={**space.settings, "recommend": spec.recommend})
     check_losses(config or spec, task_of_request(data))
     check_models(config or spec)
+    check_kind(config or spec, volumes=are_volumes(data))
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
-    check_samples(config or spec, prepared.manifest.channels)
     trial_folds = [] if config else make_trial_folds(prepared, spec)
     check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values(), *trial_folds))
     counts = prepared.searched.counts(prepared.manifest)["train"]

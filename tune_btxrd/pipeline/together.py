@@ -70,13 +70,11 @@ def _values(trained: SearchSpec | TrainConfig) -> list[dict[str, Any]]:
     return combinations(trained, asked) if isinstance(trained, SearchSpec) else [asdict(trained)]
 
 
-def check_samples(trained: SearchSpec | TrainConfig, channels: Sequence[str]) -> None:
-    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, which have named
-    channels, or the reverse.
-    """
+def check_kind(trained: SearchSpec | TrainConfig, *, volumes: bool) -> None:
+    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, or the reverse."""
     values = combinations(trained, ["backbone"]) if isinstance(trained, SearchSpec) else [asdict(trained)]
     for config in values:
-        require_serving(config["backbone"], channels)
+        require_serving(config["backbone"], volumes=volumes)
 
 
 def _check_volumes(config: Mapping[str, Any]) -> None:

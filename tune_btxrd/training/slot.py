@@ -96,7 +96,7 @@ class Slot:
         release_memory()
 
     def _begin(self, config: TrainConfig, data: TrainingData, tensors: Tensors, *, keep_best: bool) -> TrainState:
-        require_serving(config.backbone, ["?"] * (data.channels or 0))
+        require_serving(config.backbone, volumes=data.channels is not None)
         if data.image_size != config.image_size:
             raise ConfigError(f"`image_size` must be the cache's {data.image_size}, but got {config.image_size}.")
         shell = self.shell(config, data.num_classes, channels=data.channels)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,11 +42,11 @@ def is_volume_backbone(name: str) -> bool:
     return name in VOLUME_BACKBONES
 
 
-def require_serving(backbone: str, channels: Sequence[str]) -> None:
-    """Raises ConfigError where a backbone of images meets volumes, which have named channels, or the reverse."""
-    if is_volume_backbone(backbone) == bool(channels):
+def require_serving(backbone: str, *, volumes: bool) -> None:
+    """Raises ConfigError where a backbone of images meets volumes, or the reverse."""
+    if is_volume_backbone(backbone) == volumes:
         return
-    what, known = ("volumes", "one of " + ", ".join(VOLUME_BACKBONES)) if channels else ("images", "a timm model")
+    what, known = ("volumes", "one of " + ", ".join(VOLUME_BACKBONES)) if volumes else ("images", "a timm model")
     raise ConfigError(f"`backbone` must take {what}, as the dataset holds them, but got {shown(backbone)}: use {known}.")
 
 
