@@ -43,10 +43,14 @@ def test_one_config_on_folds_goes_on_where_it_was_and_other_verbs_know_it(
 
 
 def test_the_winner_on_folds_of_the_images_that_its_search_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search's own trials are judged by a mean over folds."""
     monkeypatch.chdir(tmp_path)
-    run(
-        "search", "--name", "s", "--trials", "2", "--epochs", "1", "--confirm", "0", "--cache", "cache", *SMALL, *TWO, *SPACE
-    )
+    Path("space.yaml").write_text((ROOT / "tests" / "support" / "small.yaml").read_text() + "folds_per_trial: 2\n")
+    space = ["--space", "space.yaml", "--trials", "2", "--epochs", "1", "--confirm", "0"]
+    run("search", "--name", "s", "--cache", "cache", *space, *SMALL, *TWO)
+    assert (pd.read_csv(tmp_path / "ray_results" / "s" / "epochs.csv")["fold_sd"] > 0).tolist() == [True, True]
+    run("trial", "s", "1", "--cache", "cache")
+    assert not list((tmp_path / "ray_results" / "s").rglob("*.fold*.pt"))
     run("retrain", "s", "--folds", "2", "--cache", "cache")
     splits = tmp_path / "ray_results" / "s" / "splits"
     tables = {name: pd.read_csv(splits / f"{name}.csv") for name in ("stratified", "center", "common", "fold_1_of_2")}

@@ -91,5 +91,9 @@ def _check_scores(root: Path) -> None:
     assert both["difference"] == pytest.approx(pd.read_csv(root / "folds.csv")["macro_auc"][2] - table["macro_auc"][2])
     assert pd.read_csv(root / "nested" / "winners.csv")["search"].tolist() == list(INNER)
     assert len(pd.read_csv(root / "nested" / "out_of_fold" / "predictions.csv")) == 90
+    said = f"balanced_accuracy {table['balanced_accuracy'][2]:.3f} +- "
+    page = root.parents[1] / "ray_results" / root.name / "report.html"
+    for text in (page.read_text(), (root / "fold_2_of_2" / "export" / "MODEL_CARD.md").read_text()):
+        assert "Nested, each config chosen without the images that it is scored on: macro_auc" in text and said in text
     for name in ("folds.png", "out_of_fold/roc.png", "outer_1_of_2/metrics.json", "outer_2_of_2/predictions.npy"):
         assert (root / "nested" / name).is_file()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tune_btxrd.errors import shell_word
 from tune_btxrd.inference.model_info import read_object
+from tune_btxrd.results.fold_scores import nested_lines
 from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.scoring.intervals import Interval
 from tune_btxrd.tasks.record import shown
@@ -31,5 +32,7 @@ def fold_lines(split_folder: Path) -> Iterator[str]:
         mean, sd, low, high = rows.loc[["mean", "sd", "low", "high"], name].astype(float)
         cells = (shown(float(value), 3) for value in (own["scores"][name], mean, sd))
         yield f"| {name} | {' | '.join(cells)} | {Interval(low, high)} |"
+    for line in nested_lines(split_folder.parent):
+        yield f"\n{line}"
     folder = shell_word(f"{split_folder.parent.name}/")
     yield f"\nAs an ensemble: `python -m tune_btxrd predict {folder} IMAGE...`, the folder of all folds."

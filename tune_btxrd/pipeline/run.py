@@ -102,10 +102,10 @@ def _run(
         jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
         run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
     score_if_folds(jobs, settings, place)
-    export_place(place, settings, settings.source)
-    report_place(place, settings)
     if settings.flags.nested:
         run_nested(settings, place, compute=compute, trackers=trackers)
+    export_place(place, settings, settings.source)  # model cards and the report tell the scores of folds, nested ones too
+    report_place(place, settings)
     return settings
 
 

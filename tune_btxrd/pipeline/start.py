@@ -108,8 +108,8 @@ def begin(
     spec = load_spec(space)
     space = dataclasses.replace(space, settings={**space.settings, "recommend": spec.recommend})
     check_losses(config or spec, task_of_request(data))
-    check_models(config or spec)
     check_kind(config or spec, volumes=are_volumes(data))
+    check_models(config or spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
     trial_folds = [] if config else make_trial_folds(prepared, spec)
