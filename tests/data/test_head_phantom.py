@@ -62,7 +62,7 @@ def test_grades_are_drawn_without_a_look_at_the_number() -> None:
 
 def test_the_spec_keeps_both_kinds_apart() -> None:
     assert phantom_spec().name.startswith("phantom-400x384") and "kind" not in phantom_spec().mark
-    assert phantom_spec("volumes").name == "phantom-volumes-120x48-seed0-drawing1"
+    assert phantom_spec("volumes").name == "phantom-volumes-120x48-seed0-drawing2"
     with pytest.raises(ConfigError, match="at least 12 volumes"):
         phantom_spec("volumes", count=4)
     with pytest.raises(ConfigError, match="24 <= size <= 256"):

@@ -16,7 +16,6 @@ from tune_btxrd.training.source import Source
 if TYPE_CHECKING:  # torch stays out of the driver
     from tune_btxrd.distributed.trial_checkpoint import TrialCheckpoint
     from tune_btxrd.training.fold_states import FoldStates
-    from tune_btxrd.training.slot import Slot
     from tune_btxrd.training.state import TrainState
 
 Report = Callable[[dict[str, Any]], None]
@@ -158,7 +157,7 @@ def _settle(stores: "Sequence[TrialCheckpoint]") -> None:
 _SLOT: dict[tuple[str, int | None], Any] = {}
 
 
-def warm_slot(device: str, threads: int | None) -> "Slot":
+def warm_slot(device: str, threads: int | None) -> Any:
     """This process's slot; made by the first trial, used by all that follow."""
     from tune_btxrd.training.slot import Slot
 

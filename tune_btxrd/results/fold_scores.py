@@ -60,5 +60,5 @@ def nested_lines(checkpoints: Path) -> Iterator[str]:
 
 
 def _summary(table: pd.DataFrame, name: str) -> FoldScores:
-    mean, sd, low, high = (float(table.at[row, name]) for row in SUMMARY)
+    mean, sd, low, high = table.loc[list(SUMMARY), name].astype(float)
     return FoldScores(name=name, mean=mean, sd=sd, interval=Interval(low, high))

@@ -65,6 +65,9 @@ def _mean(numbers: Sequence[float]) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
+OVER_FOLDS: Mapping[OverFolds, Callable[[Sequence[Any]], Any]] = {"mean": _mean, "sum": sum, "same": itemgetter(0)}
+
+
 def shown(value: float, digits: int) -> str:
     """A number of an epoch as a person reads it."""
     return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
@@ -138,7 +141,7 @@ class EpochMetrics:
             if how == "mean" and item.per_class:
                 values[name] = tuple(_mean(numbers) for numbers in zip(*own, strict=True))
             else:
-                values[name] = {"mean": _mean, "sum": sum, "same": itemgetter(0)}[how](own)
+                values[name] = OVER_FOLDS[how](own)
         return cls(**{**values, **told})
 
     @classmethod

@@ -77,8 +77,8 @@ def draw_head(head: Head, *, size: int, seed: int) -> Drawn:
         picture = tissues @ np.array(values[:3])
         picture += swelling * (values[4] - picture)
         picture = ndimage.gaussian_filter(np.where(ill, values[3], picture), BLUR)
-        if name == "t1ce":  # not blurred: a rim would lose more of its brightness than a core
-            picture = picture + TAKES_UP * bright + LACKS * dark
+        if name == "t1ce":  # sharp, and from one level: a blurred rim takes in what lies around it, and its histogram tells
+            picture = np.where(ill, values[3], picture) + TAKES_UP * bright + LACKS * dark
         contrasts[name] = _measured(picture, inside, rng)
     mask = np.where(core, CORE, np.where(rim, RIM, np.where(inside & (swelling > 0.5), SWOLLEN, 0)))
     return Drawn(contrasts=contrasts, mask=mask.astype(np.uint8))

@@ -7,7 +7,7 @@ from tune_btxrd.errors import ConfigError
 
 PhantomKind = Literal["images", "volumes"]
 DRAWING = 4  # raise it with every change of the drawing: an older folder is then not taken for a new one
-HEADS = 1  # the same of volumes
+HEADS = 2  # the same of volumes
 SIZES = {"images": (64, 4096), "volumes": (24, 256)}  # px or voxels
 FEWEST = {"images": 18, "volumes": 12}
 USUAL = {"images": (400, 384), "volumes": (120, 48)}  # count, size
