@@ -16,7 +16,7 @@ from tune_btxrd.distributed.tune_adapters import trial_config
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.budget import expected_epochs
 from tune_btxrd.search.columns import own_columns
-from tune_btxrd.search.pace import epochs_left
+from tune_btxrd.search.forecast import forecast
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training import source as parts
 
@@ -90,9 +90,11 @@ def test_a_search_over_folds_is_recorded_reproduced_and_confirmed_on_single_part
             conductor.epoch(job.label, row)
         conductor.end(job.label, state="complete", reason="ran its full budget")
         if job.label == "1":
-            left = epochs_left(conductor.record.trials.values(), spec)
+            ahead = forecast(conductor.record.trials.values(), spec, repeats=4)
     assert seen["0"] == seen["1"] == FOLDS and seen["0r1"] == ("confirm_1",)
-    assert expected_epochs(spec) == 2 * 3 * 3 and left == 2 * 2 * 3, "an epoch counts once per fold; confirmation has none"
+    assert expected_epochs(spec) == 2 * 3 * 3 and (ahead.search, ahead.confirmation) == (0, 2 * 2 * 3), (
+        "an epoch counts once per fold; confirmation has none"
+    )
     trials = conductor.record.trials
     assert all(row["fold_sd"] > 0 for row in trials["1"].epochs) and all(r["fold_sd"] == 0 for r in trials["0r1"].epochs)
     again = reproduce(folder, "1", source, splits=spec.trial_splits("common"), device="cpu", threads=1)

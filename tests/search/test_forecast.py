@@ -61,7 +61,8 @@ def test_a_search_that_has_ended_has_nothing_ahead_of_it() -> None:
 def test_an_epoch_of_a_trial_over_folds_counts_once_per_fold() -> None:
     spec = make_spec(trials=4, epochs=4, confirm=1, repeats=2)
     folded = dataclasses.replace(spec, folds_per_trial=3)
-    trials = [make_trial(0, [1.0] * 4), make_trial(1, [1.0] * 2, state="running")]
+    clock = {"time": 8.0, "train_seconds": 1.0, "val_seconds": 0.0}
+    trials = [make_trial(0, [1.0] * 4, values=clock), make_trial(1, [1.0] * 2, state="running", values=clock)]
     one, three = forecast(trials, spec), forecast(trials, folded)
     assert three.search == 3 * one.search
     assert three.confirmation == one.confirmation
