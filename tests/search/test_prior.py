@@ -7,9 +7,10 @@ import pytest
 
 from tests.support.searches import SPACE, make_conductor, make_folder, run_all
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.search.prior import PriorDraw, is_believed
+from tune_btxrd.search.prior import PriorDraw, believed_trials, is_believed
 from tune_btxrd.search.space.knowledge import informed, knowledge
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import make_sampler
 
 PRIOR = SPACE.replace("high: 1.0e-2, log: true}", "high: 1.0e-2, log: true, prior: 1.0e-4}").replace(
     "space:", "space:\n  batch_size: {low: 8, high: 64, step: 8, prior: 16}\n  loss: {choices: [ce, weighted_ce], prior: ce}"
@@ -32,6 +33,9 @@ def test_draws_lie_near_the_prior_and_uniform_where_there_is_none() -> None:
 def test_only_every_second_trial_of_start_up_is_believed() -> None:
     spec = SPEC.override({"startup_trials": 6}, {})
     assert [number for number in range(40) if is_believed(spec, number)] == [1, 3, 5]
+    assert believed_trials(spec) == 3 and believed_trials(SearchSpec.from_text(SPACE)) == 0
+    sampler = make_sampler(spec, 8)
+    assert sampler._n_startup_trials == 9, "as many even draws as without a prior"
     assert not any(is_believed(SearchSpec.from_text(SPACE), number) for number in range(40))
 
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
 from tune_btxrd.monitor import MONITORS
-from tune_btxrd.search.prior import believed, is_believed
+from tune_btxrd.search.prior import believed, believed_trials, is_believed
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.search.space.spec import SearchSpec
@@ -185,10 +185,16 @@ def make_sampler(spec: SearchSpec, number: int) -> BaseSampler:
     if spec.sampler == "random" or _is_random(number, spec.random_share):
         return RandomSampler(seed=seed)
     if spec.sampler == "gp":
-        return GPSampler(seed=seed, n_startup_trials=spec.startup_trials)
+        return GPSampler(seed=seed, n_startup_trials=spec.startup_trials + believed_trials(spec))
     with warnings.catch_warnings():  # `group` is marked experimental; conditional dimensions need it
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True, constant_liar=True)
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=spec.startup_trials + believed_trials(spec),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
 
 
 def _is_random(number: int, share: float) -> bool:
