@@ -56,6 +56,7 @@ SEAMS: dict[str, tuple[Any, str]] = {  # verb -> the function that does its work
     "label": (tune_btxrd.cli.label, "label"),
     "list": (tune_btxrd.cli.list, "searches"),
     "labels init": (tune_btxrd.labels.store.LabelStore, "create"),
+    "labels extend": (tune_btxrd.labels.store.LabelStore, "add_labels"),
     "labels add": (tune_btxrd.labels.add, "add_folder"),
     "labels import": (tune_btxrd.labels.exchange, "import_labels"),
     "labels export": (tune_btxrd.labels.exchange, "export_labels"),
@@ -79,6 +80,7 @@ NEEDED = {  # words without which a verb cannot be read
     "space": ["space.yaml"],
     "submit": ["--storage", "/shared/x"],
     "labels init": ["chest.db", "--labels", "effusion"],
+    "labels extend": ["chest.db", "--labels", "edema"],
     "labels add": ["chest.db", "folder"],
     "labels import": ["chest.db", "groups.csv"],
     **{f"labels {verb}": ["chest.db"] for verb in ("export", "status", "score")},
@@ -107,6 +109,12 @@ def recorder(*positional: Any, **named: Any) -> None:
     raise CalledError(repr((positional, sorted(named.items()))))
 
 
+class Opened(type(Path())):  # type: ignore[misc]
+    """The path of a store in place of the store; what would change it is recorded."""
+
+    add_labels = staticmethod(recorder)
+
+
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what flags may name, and every verb's work replaced by a record of its call."""
@@ -117,7 +125,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for module, name in SEAMS.values():
         monkeypatch.setattr(module, name, recorder)
-    monkeypatch.setattr(tune_btxrd.cli.labels, "_open", lambda path, **settings: contextlib.nullcontext(path))
+    monkeypatch.setattr(tune_btxrd.cli.labels, "_open", lambda path, **settings: contextlib.nullcontext(Opened(path)))
     return tmp_path
 
 
