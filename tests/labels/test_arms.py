@@ -74,7 +74,7 @@ def test_patients_who_judge_teach_neither_arm() -> None:
 def test_a_store_is_compared_once_both_arms_have_enough(tmp_path: Path) -> None:
     with make_store(tmp_path, 120) as store:
         images = store.pool().images
-        assert "needed, there are 0 and 0" in compare_arms(store).verdict
+        assert "needed, but there are 0 that the queue asked for and 0 of the control arm" in compare_arms(store).verdict
         generator = np.random.default_rng(0)
         features = generator.normal(size=(120, 8)).astype(np.float32)
         for place, image in enumerate(images):

@@ -25,7 +25,7 @@ def test_prepare_tells_of_volumes_and_draws_three_planes(tmp_path: Path, capsys:
         "--missing-channel",
         "zero",
         "--image-size",
-        "12",
+        "32",
         "--cache",
         str(tmp_path / "cache"),
     ]

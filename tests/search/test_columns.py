@@ -19,7 +19,7 @@ NAMES = ("Normal", "Benign", "Malignant")
 CONTRACT = "epoch,train_loss,val_loss,val_acc,val_recall_normal,val_recall_benign,val_recall_malignant,lr"
 LATER = (
     "val_macro_f1,val_macro_auc,val_criterion,lr_backbone,stage,objective,improved,stop,zero_recall_epochs,skipped_steps,"
-    "images_per_second,train_seconds,val_seconds"
+    "fold_sd,images_per_second,train_seconds,val_seconds"
 )
 
 
