@@ -73,6 +73,9 @@ def test_verbs_from_folder_to_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     document = json.loads(capsys.readouterr().out)
     assert document["event"] == 1 and document["labels"][0]["yes"] + document["labels"][0]["holdout_yes"] == 1
     assert main(["labels", "status", store]) == 0 and "opened 0 time(s)" in capsys.readouterr().out
+    assert main(["labels", "status", store, "--picture", str(tmp_path / "arms.png")]) == 2  # too few labels for a picture
+    told = capsys.readouterr()
+    assert "opened 0 time(s)" in told.out and "nothing to draw yet" in told.err
     assert main(["labels", "export", store, str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1 and (tmp_path / "manifest.csv").is_file()
     for words, message in (

@@ -239,18 +239,18 @@ def _status(flags: argparse.Namespace) -> None:
 
     with _open(flags.store, read_only=True) as store:
         found, arms = status(store), compare_arms(store)
-    if flags.picture is not None:
+    if flags.json:
+        answer(json.dumps({**found.to_dict(), "arms": dataclasses.asdict(arms)}, ensure_ascii=False, indent=1))
+    else:
+        show_status(found)
+        if arms.points:
+            columns = ("images of each arm", "ranked", "random", "difference")
+            show(make_table("Macro-AUC of a light head, 95 % intervals over groups", columns, point_rows(arms.points)))
+        say(arms.verdict)
+    if flags.picture is not None:  # last, so that a picture which cannot be made yet costs nothing of the rest
         from tune_btxrd.report.arms_figure import draw_arms
 
         draw_arms(arms, flags.picture)
-    if flags.json:
-        answer(json.dumps({**found.to_dict(), "arms": dataclasses.asdict(arms)}, ensure_ascii=False, indent=1))
-        return
-    show_status(found)
-    if arms.points:
-        columns = ("images of each arm", "ranked", "random", "difference")
-        show(make_table("Macro-AUC of a light head, 95 % intervals over groups", columns, point_rows(arms.points)))
-    say(arms.verdict)
 
 
 def show_status(found: "Status") -> None:
