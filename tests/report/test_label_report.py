@@ -2,6 +2,7 @@
 # ruff: noqa: F811  # pytest hands fixtures over by name
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,10 @@ from tests.support.finished_labels import LABELS, finished_labels  # noqa: F401 
 from tests.support.finished_search import Finished
 from tests.support.reports import make_checkpoints, make_search
 from tune_btxrd.evaluation.evaluate import open_test_parts, seal_search
+from tune_btxrd.monitor import MONITORS
+from tune_btxrd.report.gather import gather
 from tune_btxrd.report.page import write_report
+from tune_btxrd.report.words import final_line
 
 
 @pytest.fixture(scope="module")
@@ -43,5 +47,15 @@ def test_scores_and_points_of_every_label_are_on_the_page(page):
     assert "exact match" in set(overall["metric"]) and not any(name in set(overall["metric"]) for name in LABELS)
     points = pd.read_csv(page.parent / "tables" / "operating_points.csv")
     assert set(points["label"]) == set(LABELS)
+    for table in (by_label, overall, points):
+        assert (table["opened"] == 1).all()
     for picture in ("Confusion", "ROC curves", "Precision and recall", "Reliability"):
         assert f"stratified: {picture}" in text
+
+
+def test_the_final_job_is_told_by_what_the_search_is_judged_by(page):
+    found = gather(page.parent)
+    logs = [training.log.assign(**{MONITORS["macro_auc"].column: 0.75}) for training in found.trainings]
+    trainings = [replace(training, log=log) for training, log in zip(found.trainings, logs, strict=True)]
+    judged = replace(found, spec=replace(found.spec, monitor="macro_auc"), trainings=trainings)
+    assert "stratified, validation: val macro-AUC 0.7500, " in final_line(judged, "stratified")

@@ -153,14 +153,14 @@ def _test_sheet(material: Material) -> Sheet | None:
 
 def _label_sheet(material: Material) -> Sheet | None:
     """The winner on the test parts, label by label; only of independent labels."""
-    rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.label_rows]
+    rows = [{"split": part.split, **row, "opened": part.opened} for part in material.opened_parts for row in part.label_rows]
     title = "Test parts, winner by label: score (95 % interval, counts of a share)"
     return Sheet(name="test_labels", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 
 def _point_sheet(material: Material) -> Sheet | None:
     """Operating points of both configs on the test parts."""
-    rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.points]
+    rows = [{"split": part.split, **row, "opened": part.opened} for part in material.opened_parts for row in part.points]
     asked = "each label" if rows and "label" in rows[0] else material.positive_class
     title = f"Operating points for {asked}, chosen on validation, on the test parts (exact 95 % intervals)"
     return Sheet(name="operating_points", title=title, frame=pd.DataFrame(rows)) if rows else None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypedDict, cast
 
 from tune_btxrd.errors import shell_command, shell_word
+from tune_btxrd.monitor import Monitor
 from tune_btxrd.report.gather import Material, Training
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape
@@ -64,17 +65,16 @@ def final_line(material: Material, split: str) -> str:
     winner, hand_made = first.get(WINNER), first.get(HAND_MADE)
     if winner is None:
         return f"{split}: the winner's training is not at hand."
-    line = (
-        f"{split}, validation: val loss {_loss(winner)}, {material.positive_class} recall {_recall(winner, material.recall)}"
-    )
+    monitor, recall = material.monitor, f"{material.positive_class} recall {_recall(winner, material.recall)}"
+    line = f"{split}, validation: {monitor.label} {_score(winner, monitor)}, {recall}"
     if hand_made is not None:
-        line += f" (hand-made config: {_loss(hand_made)}, {_recall(hand_made, material.recall)})"
+        line += f" (hand-made config: {_score(hand_made, monitor)}, {_recall(hand_made, material.recall)})"
     seeds = sum(t.role == WINNER for t in mine)
     return line + (f"; first of {seeds} seeds." if seeds > 1 else "; one training each, so a difference may be luck.")
 
 
-def _loss(training: Training) -> str:
-    return f"{float(training.best['val_loss']):.4f}"
+def _score(training: Training, monitor: Monitor) -> str:
+    return f"{float(training.best[monitor.column]):.4f}"
 
 
 def _recall(training: Training, column: str) -> str:
