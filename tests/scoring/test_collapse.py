@@ -27,6 +27,16 @@ def of(*rows: dict[str, Any]) -> list[str]:
     return collapse_warnings(pd.DataFrame(rows), ["M"])
 
 
+@pytest.mark.parametrize(("yes", "no", "warned"), [(1, 15, True), (1, 39, False), (2, 7, True), (2, 8, False), (57, 3, False)])
+def test_a_perfect_area_on_a_handful_may_be_chance(yes: int, no: int, warned: bool):
+    """One of C(yes + no, yes) orders is perfect: 16, 40, 36, 45, 34220; more than 40 are told from chance."""
+    perfect = row("auc", 1.0, math.nan, math.nan, **{"class": "M", "interval": NOT_ESTIMABLE})
+    found = row("sensitivity", 1.0, 0.6, 1.0, **{"class": "M", "found": yes, "asked": yes})
+    spared = row("specificity", 1.0, 0.6, 1.0, **{"class": "M", "found": no, "asked": no})
+    told = of(found, spared, perfect)
+    assert told == ([told[0]] if warned else []) and all(f"on {yes} against {no} images" in line for line in told)
+
+
 def test_warnings_by_hand():
     assert of(row("macro_auc", 0.8, 0.7, 0.9)) == []
     assert "may be chance" in of(row("macro_auc", 0.51, 0.45, 0.57))[0]

@@ -1,6 +1,7 @@
 """A test result that collapses: rules by which a reader is warned before anything else. They read `scores.csv`."""
 
 from collections.abc import Collection, Iterator
+from math import comb
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from tune_btxrd.scoring.cells import metric_label, score_cell, shown_interval
 
 CHANCE = 0.5  # area under the ROC curve
 FLOOR = 0.5  # sensitivity of the positive class: below, it misses more than it finds
+PERFECT_BY_CHANCE = 0.025  # one side of a 95 % interval
 AREAS = ("macro_auc", "auc")
 HEADLINE = ("macro_auc", "sensitivity")
 
@@ -21,7 +23,8 @@ def collapse_warnings(scores: pd.DataFrame, classes: Collection[str]) -> list[st
         classes: those that the model is asked about: the positive class; of independent labels all.
     """
     winner = scores[scores["model"] == scores["model"].iloc[0]] if len(scores) else scores
-    return [line for _, row in winner.iterrows() for line in _of_row(row, classes)]
+    rows = [line for _, row in winner.iterrows() for line in _of_row(row, classes)]
+    return rows + [line for name in classes for line in _perfect_by_luck(winner[winner["class"] == name])]
 
 
 def headline(scores: pd.DataFrame, positive_class: str) -> str:
@@ -32,6 +35,21 @@ def headline(scores: pd.DataFrame, positive_class: str) -> str:
         mine = winner[(winner["metric"] == metric) & winner["class"].isin(["", positive_class])]
         told += [f"{metric_label(metric, row['class'])} {score_cell(dict(row))}" for _, row in mine.iterrows()]
     return ", ".join(told)
+
+
+def _perfect_by_luck(rows: pd.DataFrame) -> Iterator[str]:
+    """An area of 1, of which no draw differs, on so few images that pure chance ranks them right as well: 1 of all
+    `comb(images, yes)` orders does."""
+    counts = rows.drop_duplicates("metric").set_index("metric")
+    if not {"auc", "sensitivity", "specificity"} <= set(counts.index) or counts.loc["auc", "value"] != 1:
+        return
+    asked = pd.to_numeric(counts["asked"])
+    if pd.isna(asked["sensitivity"]) or pd.isna(asked["specificity"]):
+        return
+    yes, no = int(asked["sensitivity"]), int(asked["specificity"])
+    if 1 / comb(yes + no, yes) > PERFECT_BY_CHANCE:
+        said = f"{metric_label('auc', str(counts.loc['auc', 'class']))} {score_cell(dict(counts.loc['auc']))}"
+        yield f"{said} may be chance: on {yes} against {no} images, 1 of {comb(yes + no, yes)} random orders is as good."
 
 
 def _of_row(row: "pd.Series[Any]", classes: Collection[str]) -> Iterator[str]:
