@@ -27,7 +27,9 @@ def of(*rows: dict[str, Any]) -> list[str]:
     return collapse_warnings(pd.DataFrame(rows), ["M"])
 
 
-@pytest.mark.parametrize(("yes", "no", "warned"), [(1, 15, True), (1, 39, False), (2, 7, True), (2, 8, False), (57, 3, False)])
+@pytest.mark.parametrize(
+    ("yes", "no", "warned"), [(1, 15, True), (1, 39, False), (2, 7, True), (2, 8, False), (57, 3, False)]
+)
 def test_a_perfect_area_on_a_handful_may_be_chance(yes: int, no: int, warned: bool):
     """One of C(yes + no, yes) orders is perfect: 16, 40, 36, 45, 34220; more than 40 are told from chance."""
     perfect = row("auc", 1.0, math.nan, math.nan, **{"class": "M", "interval": NOT_ESTIMABLE})

@@ -50,7 +50,7 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
             axis.imshow(batch[row].permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
             if row == 0:
-                axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9, pad=12)  # above the image's id
+                axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9, pad=12)
         axes[row, 0].text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=130)
