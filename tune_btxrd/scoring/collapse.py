@@ -39,7 +39,8 @@ def headline(scores: pd.DataFrame, positive_class: str) -> str:
 
 def _perfect_by_luck(rows: pd.DataFrame) -> Iterator[str]:
     """An area of 1, of which no draw differs, on so few images that pure chance ranks them right as well: 1 of all
-    `comb(images, yes)` orders does."""
+    `comb(images, yes)` orders does.
+    """
     counts = rows.drop_duplicates("metric").set_index("metric")
     if not {"auc", "sensitivity", "specificity"} <= set(counts.index) or counts.loc["auc", "value"] != 1:
         return
