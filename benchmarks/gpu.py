@@ -10,6 +10,8 @@ parts without a search need neither Ray nor Optuna.
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,9 +64,6 @@ def in_own_process(name: str, *, rehearse: bool, seconds: float) -> dict[str, An
 
 def end(process: "subprocess.Popen[str]") -> None:
     """Ends a part's process and all that it started."""
-    import os
-    import signal
-
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 

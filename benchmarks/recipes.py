@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.split_data import split_data
 from tune_btxrd.config import CLASS_LOSSES as LOSSES
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.cache.cache import build_cache
@@ -42,22 +43,9 @@ def partitions(data: Path, center: str) -> list[TrainingData]:
     folder.mkdir(exist_ok=True)
     hashes = file_hashes(manifest, cache_dir=folder)
     cache = build_cache(manifest, image_size=SIZE, cache_dir=folder, hashes=hashes)
-    numbers, made = np.arange(len(manifest)), []
-    for seed in range(SEEDS):
-        split = repartition(manifest, own, numbers=numbers, val_share=0.3, seed=seed)
-        targets = np.full(len(cache.image_ids), -1, dtype=np.int64)
-        targets[cache.rows(manifest.image_ids)] = manifest.targets
-        made.append(
-            TrainingData(
-                images=cache.images,
-                targets=targets,
-                train_rows=cache.rows(split.parts["train"]),
-                val_rows=cache.rows(split.parts["val"]),
-                num_classes=len(manifest.class_names),
-                positive_class=manifest.positive_class,
-            )
-        )
-    return made
+    numbers = np.arange(len(manifest))
+    splits = (repartition(manifest, own, numbers=numbers, val_share=0.3, seed=seed) for seed in range(SEEDS))
+    return [split_data(cache, manifest, split) for split in splits]
 
 
 def measure(slot: Slot, data: TrainingData, *, loss: str, stages: str, seed: int, weights: Path) -> dict[str, object]:

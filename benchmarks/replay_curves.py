@@ -188,11 +188,11 @@ def _phantom(work: Path, recording: Recording) -> "TrainingData":
 
 def _radiographs(work: Path, recording: Recording, root: Path) -> "TrainingData":
     """TrainingData of one center's images, partitioned once."""
+    from benchmarks.split_data import split_data
     from tune_btxrd.data.cache.cache import build_cache
     from tune_btxrd.data.cache.hashes import file_hashes
     from tune_btxrd.data.readers.registry import read_dataset
     from tune_btxrd.data.splits.splits import repartition
-    from tune_btxrd.training.pixels import TrainingData
 
     manifest = read_dataset(root)
     assert manifest.centers is not None
@@ -204,16 +204,7 @@ def _radiographs(work: Path, recording: Recording, root: Path) -> "TrainingData"
     hashes = file_hashes(manifest, cache_dir=folder)
     cache = build_cache(manifest, image_size=recording.fixed["image_size"], cache_dir=folder, hashes=hashes)
     split = repartition(manifest, own, numbers=np.arange(len(manifest)), val_share=VAL_SHARE, seed=0)
-    targets = np.full(len(cache.image_ids), -1, dtype=np.int64)
-    targets[cache.rows(manifest.image_ids)] = manifest.targets
-    return TrainingData(
-        images=cache.images,
-        targets=targets,
-        train_rows=cache.rows(split.parts["train"]),
-        val_rows=cache.rows(split.parts["val"]),
-        num_classes=len(manifest.class_names),
-        positive_class=manifest.positive_class,
-    )
+    return split_data(cache, manifest, split)
 
 
 def _header(recording: Recording, train: int) -> str:

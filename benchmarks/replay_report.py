@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.replay_families import Floats, family
 from benchmarks.replay_runs import BUDGETS, origin
@@ -103,25 +106,21 @@ def ratio(mine: Floats, theirs: Floats, k: int) -> float:
     return float(np.exp(logs[at - 1] + share * (logs[at] - logs[at - 1])) / BUDGETS[k])
 
 
-def draw(found: Found, entries: Sequence[Entry], path: Path) -> None:
-    """Regret against epochs per family, log-log; the dotted line is the hand-made config."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    names = [name for name in found if found[name]]
-    columns = 3
-    figure, axes = plt.subplots(
-        -(-len(names) // columns),
-        columns,
-        figsize=(15, 4.2 * -(-len(names) // columns)),
-        layout="constrained",
-        squeeze=False,
-    )
+def _cells(found: Found) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a cell for each family that has runs."""
+    names, columns = [name for name in found if found[name]], 3
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(15, 4.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for cell in axes.flat[len(names) :]:
         cell.set_axis_off()
-    for cell, name in zip(axes.flat, names, strict=False):
+    return figure, dict(zip(names, axes.flat, strict=False))
+
+
+def draw(found: Found, entries: Sequence[Entry], path: Path) -> None:
+    """Regret against epochs per family, log-log; the dotted line is the hand-made config."""
+    figure, cells = _cells(found)
+    for name, cell in cells.items():
         of = family(name)
         hand_made = float(of.truth(of.unit(of.spec.start[0])[None])[0]) - origin(name)[0]
         cell.axhline(hand_made, color="0.5", ls=":", lw=1, label="hand-made config")
@@ -141,32 +140,16 @@ def draw(found: Found, entries: Sequence[Entry], path: Path) -> None:
         cell.set_xticks(BUDGETS, list(map(str, BUDGETS)))
         cell.minorticks_off()
     handles: dict[str, Any] = {}
-    for cell in axes.flat[: len(names)]:
+    for cell in cells.values():
         handles |= dict(zip(*reversed(cell.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def draw_parts(found: Found, entries: Sequence[Entry], path: Path, *, budget: int = 360) -> None:
     """Where the regret arises, per family: before the best config was begun, until it was finished, by the choice."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    k, columns = BUDGETS.index(budget), 3
-    names = [name for name in found if found[name]]
-    figure, axes = plt.subplots(
-        -(-len(names) // columns),
-        columns,
-        figsize=(15, 4.2 * -(-len(names) // columns)),
-        layout="constrained",
-        squeeze=False,
-    )
-    for cell in axes.flat[len(names) :]:
-        cell.set_axis_off()
-    for cell, name in zip(axes.flat, names, strict=False):
+    k, (figure, cells) = BUDGETS.index(budget), _cells(found)
+    for name, cell in cells.items():
         there = [entry for entry in entries if len(_known(found[name].get(entry, {}), k)) >= FEWEST]
         labels = [": ".join(entry) for entry in there]
         begun, chosen = (
@@ -178,9 +161,8 @@ def draw_parts(found: Found, entries: Sequence[Entry], path: Path, *, budget: in
         cell.set(title=f"{name}, {budget} epochs", xlabel="regret")
         cell.invert_yaxis()
         cell.tick_params(axis="y", labelsize=7)
-    axes.flat[0].legend(fontsize=8)
+    next(iter(cells.values())).legend(fontsize=8)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def _known(seeds: Mapping[int, Floats], k: int) -> Floats:

@@ -9,17 +9,23 @@ MARKS = ("MARKFAMILY", "MARKGIVEN", "MARKID7", "19470203", "20190405", "MARKPHYS
 GREY = {"PhotometricInterpretation": "MONOCHROME2"}
 
 
-def dicom_dataset(pixels: np.ndarray, *, patient: str = MARKS[2], study: str = MARKS[7], **elements: Any) -> Any:
-    """An uncompressed grey or RGB picture of a marked patient; `elements` are set, and those that are None are missing."""
+def blank_dicom(kind: str) -> Any:
+    """A dataset of this SOP class with an identity of its own and nothing else, uncompressed."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    meta.MediaStorageSOPClassUID = kind
     meta.MediaStorageSOPInstanceUID = generate_uid()
     made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    return made
+
+
+def dicom_dataset(pixels: np.ndarray, *, patient: str = MARKS[2], study: str = MARKS[7], **elements: Any) -> Any:
+    """An uncompressed grey or RGB picture of a marked patient; `elements` are set, and those that are None are missing."""
+    made = blank_dicom("1.2.840.10008.5.1.4.1.1.1")
     made.PatientName, made.PatientID = f"{MARKS[0]}^{MARKS[1]}", patient
     made.PatientBirthDate, made.StudyDate, made.StudyInstanceUID = MARKS[3], MARKS[4], study
     made.ReferringPhysicianName, made.InstitutionName = MARKS[5], MARKS[6]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.dicoms import blank_dicom
+
 CHANNELS = ("flair", "t1ce")
 
 
@@ -59,17 +61,9 @@ def write_slices(
     folder: Path, voxels: np.ndarray, *, patient: str = "A", skip: Sequence[int] = (), series: Sequence[str] = ("1.2",)
 ) -> Path:
     """DICOM slices of (X, Y, Z) voxels with axes L, P, S of 2 x 1.5 x 3 mm, scaled by 0.5 less 10, in no order."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
     folder.mkdir(parents=True)
     for z in (z for z in range(voxels.shape[2]) if z not in skip):
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        part = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        part.SOPClassUID, part.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        part = blank_dicom("1.2.840.10008.5.1.4.1.1.4")
         part.Modality, part.PatientID, part.SeriesInstanceUID = "MR", patient, series[z % len(series)]
         part.Rows, part.Columns = voxels.shape[1], voxels.shape[0]
         part.PixelSpacing, part.ImageOrientationPatient = [1.5, 2.0], [1, 0, 0, 0, 1, 0]

@@ -9,9 +9,8 @@ from tune_btxrd.console import plain, tell, tell_more
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
-from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.listener import Listener
-from tune_btxrd.search.pace import repeats_known, repeats_wanted
+from tune_btxrd.search.pace import repeats_wanted, time_left
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.selection.recommendation import best_by_rule
 from tune_btxrd.search.space.spec import SearchSpec
@@ -147,10 +146,7 @@ class SearchProgress(Listener):
     def _left(self) -> str:
         """Time left as expected from the epochs of this session."""
         record = SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[])
-        ahead = forecast(self.trials.values(), self.spec, repeats=repeats_known(record, self.spec))
-        left = seconds_left(
-            ahead, self.trials.values(), self.spec, slots=self.slots, since=self.asked, measured=self.measured
-        )
+        left = time_left(record, self.spec, slots=self.slots, since=self.asked, measured=self.measured)
         return "" if left is None else f"about {minutes(left)} left"
 
 

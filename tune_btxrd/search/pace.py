@@ -97,9 +97,15 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
     slots = int(record.sessions[-1].get("slots", 1)) if record.sessions else 1
-    ahead = forecast(record.trials.values(), spec, repeats=repeats_known(record, spec))
-    left = seconds_left(ahead, record.trials.values(), spec, slots=slots, since=began, measured=_measured(record))
+    left = time_left(record, spec, slots=slots, since=began, measured=_measured(record))
     return Pace(left=left, silence=silence, is_silent=is_silent)
+
+
+def time_left(record: SearchRecord, spec: SearchSpec, *, slots: int, since: float, measured: float | None) -> float | None:
+    """Seconds until the search has ended, confirmation included; arguments as `forecast.seconds_left` has them."""
+    trials = record.trials.values()
+    ahead = forecast(trials, spec, repeats=repeats_known(record, spec))
+    return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured)
 
 
 def repeats_known(record: SearchRecord, spec: SearchSpec) -> int | None:
