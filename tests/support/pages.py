@@ -29,7 +29,8 @@ def commands(text: str) -> list[list[str]]:
 
 def _words(line: str) -> list[str]:
     try:
-        return shlex.split(line, comments=True)
+        words = shlex.split(line, comments=True)
+        return words[: words.index(">")] if ">" in words else words
     except ValueError:  # code in another language, with a quote of its own
         return []
 

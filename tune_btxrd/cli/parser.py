@@ -8,6 +8,8 @@ from tune_btxrd.cli import flags, labels
 from tune_btxrd.cli.flags import Parser
 from tune_btxrd.version import __version__
 
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+
 
 def build_parser() -> Parser:
     """Every verb with its flags."""
@@ -177,6 +179,10 @@ def _label(verb: Parser) -> None:
     flags.add_talk(verb)
 
 
+def _completion(verb: Parser) -> None:
+    verb.add_argument("shell", choices=SHELLS, help="the shell that you type in")
+
+
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "run": ("prepare, search, retrain on every split and export in one go", _run),
     "submit": ("the same as run, as a job on a Ray cluster", _submit),
@@ -195,4 +201,5 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "label": ("label the images of a label store in the browser", _label),
     "list": ("show the searches at hand", _list),
     "labels": ("make and feed a label store: init, add, import, export, status, score", labels.declare),
+    "completion": ("print the script by which a shell completes verbs and flags", _completion),
 }

@@ -321,6 +321,13 @@ def _labels(flags: argparse.Namespace) -> None:
     run(flags)
 
 
+def _completion(flags: argparse.Namespace) -> None:
+    from tune_btxrd.cli.completion import completion_script
+    from tune_btxrd.console import answer
+
+    answer(completion_script(flags.shell))
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "submit": _submit,
@@ -339,4 +346,5 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "label": _label,
     "list": _list,
     "labels": _labels,
+    "completion": _completion,
 }
