@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run train-all test test-quick check docs format lint types clean
+.PHONY: run train-all test test-quick check docs format lint types audit clean
 
 run: .venv/run.done ## the main job on the phantom
 	$(BIN)/python -m tune_btxrd run
@@ -28,6 +28,11 @@ docs: .venv/dev.done ## the site, in build/site; a broken link or reference fail
 
 types: .venv/dev.done
 	$(BIN)/mypy
+
+audit: .venv/dev.done ## weaknesses in our code (bandit) and in the pinned packages (pip-audit, which asks PyPI)
+	$(BIN)/python -m tests.support.security
+	@$(BIN)/pip-audit --strict --requirement requirements.txt --no-deps --disable-pip --progress-spinner off || { echo \
+	"pip-audit: a package above has a known weakness, or PyPI could not be asked about every one. In the second case nothing is known: run it again where PyPI answers."; exit 1; }
 
 format: .venv/dev.done
 	$(BIN)/ruff format .
