@@ -22,6 +22,7 @@ check: lint types docs test ## what CI runs
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint deploy/Dockerfile
 
 docs: .venv/dev.done ## the site, in build/site; a broken link or reference fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

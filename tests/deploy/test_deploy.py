@@ -44,7 +44,8 @@ def test_the_manifest_has_what_kuberay_and_we_need(job: dict[str, Any]) -> None:
     flags = parsed(job["spec"]["entrypoint"])
     for group in (head, workers):
         (container,) = group["template"]["spec"]["containers"]
-        assert container["image"] == "IMAGE" and container["envFrom"][0]["secretRef"]["name"] == "storage-keys"
+        assert container["image"] in (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+        assert container["envFrom"][0]["secretRef"]["name"] == "storage-keys"
         assert container["resources"]["requests"] == container["resources"]["limits"]
     size = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert size["nvidia.com/gpu"] >= float(flags.gpus_per_trial) and float(size["cpu"]) >= flags.cpus_per_trial
