@@ -35,7 +35,7 @@ class Field:
         choices: the only texts allowed; None: any text that is not empty.
         is_optional: None is allowed; is_list: a list of mappings is allowed.
         changes_prior: it changes which class frequencies or margins the model is trained for, so that val_loss compares
-            its values unfairly; a space that searches it must be monitored by macro_auc.
+            its values unfairly; a space that searches it must be monitored by macro_auc or calibrated_loss.
     """
 
     name: str

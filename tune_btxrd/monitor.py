@@ -73,6 +73,9 @@ def undefined_monitor(name: str) -> DataError:
 
 MONITORS = {
     "val_loss": Monitor(column="val_loss", label="val loss", higher_is_better=False, perfect=0.0),
+    "calibrated_loss": Monitor(
+        column="val_calibrated_loss", label="val calibrated loss", higher_is_better=False, perfect=0.0
+    ),
     "macro_f1": Monitor(column="val_macro_f1", label="val macro-F1", higher_is_better=True, perfect=1.0),
     "macro_auc": Monitor(
         column="val_macro_auc", label="val macro-AUC", higher_is_better=True, perfect=1.0, tie="val_macro_f1"

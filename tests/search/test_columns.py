@@ -18,8 +18,8 @@ from tune_btxrd.tasks.registry import TASKS, score_fields
 NAMES = ("Normal", "Benign", "Malignant")
 CONTRACT = "epoch,train_loss,val_loss,val_acc,val_recall_normal,val_recall_benign,val_recall_malignant,lr"
 LATER = (
-    "val_macro_f1,val_macro_auc,val_criterion,lr_backbone,stage,objective,improved,stop,zero_recall_epochs,skipped_steps,"
-    "fold_sd,images_per_second,train_seconds,val_seconds"
+    "val_macro_f1,val_macro_auc,val_calibrated_loss,val_criterion,lr_backbone,stage,objective,improved,stop,"
+    "zero_recall_epochs,skipped_steps,fold_sd,images_per_second,train_seconds,val_seconds"
 )
 
 

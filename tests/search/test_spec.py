@@ -163,7 +163,8 @@ def test_losses_are_compared_by_auc_alone(searched: str, start: str, monitor: st
         assert SearchSpec.from_text(text).hand_made.monitor == "macro_auc"
         return
     with pytest.raises(
-        ConfigError, match=r"searches \w+ must have `monitor: macro_auc`, but got .*natural class frequencies"
+        ConfigError,
+        match=r"searches \w+ must have `monitor: macro_auc or calibrated_loss`, but got .*natural class frequencies",
     ):
         SearchSpec.from_text(text)
 

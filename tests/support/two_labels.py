@@ -107,7 +107,7 @@ class TwoLabels(Task):
         each = -special.log_expit(np.where(targets == YES, logits_NC, -logits_NC))
         return float(each[known].sum()), (special.expit(logits_NC) - targets) * known
 
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
         return self.record.scores_of((logits_NC, targets))
 
 

@@ -2,6 +2,7 @@
 # ruff: noqa: N803, N806
 # (shape suffixes: logits_BC)
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 
 from tune_btxrd.config import CLASS_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.calibrated import class_loss, fold_numbers
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.tasks.weights import class_weights
@@ -30,6 +32,7 @@ class Validated:
 
     logits_NC: np.ndarray  # noqa: N815  # shape suffix
     targets_N: np.ndarray  # noqa: N815  # as above
+    folds_N: np.ndarray | None = None  # noqa: N815  # as above; `scores` gives it
 
     @cached_property
     def confusion_CC(self) -> np.ndarray:  # noqa: N802  # shape suffix
@@ -120,6 +123,13 @@ class MulticlassMetrics(EpochMetrics):
         lambda v: macro_auc(v.logits_NC, v.targets_N),
         better="higher",
         label="macro-AUC",
+    )
+    val_calibrated_loss: float = score(
+        "cross-entropy in nats after calibration on the validation part's other folds, mean over images",
+        lambda v: class_loss(v.logits_NC, v.targets_N, v.folds_N),
+        better="lower",
+        label="calibrated loss",
+        before=math.nan,
     )
 
 
@@ -219,10 +229,11 @@ class Multiclass(Task):
         log_p, onehot = special.log_softmax(logits_NC, axis=1), self.indicators(targets, logits_NC.shape[1])
         return -float(np.sum(log_p * onehot)), np.exp(log_p) - onehot
 
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
         """The record's formulas."""
+        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
         with np.errstate(all="ignore"):  # the caller checks `val_loss`
-            return self.record.scores_of(Validated(logits_NC, targets))
+            return self.record.scores_of(Validated(logits_NC, targets, folds_N))
 
 
 MULTICLASS = Multiclass()

@@ -2,9 +2,10 @@
 
 Unknown adds nothing: not to a loss, a weight, a metric or a mean. A probability of 0.5 is a yes.
 """
-# ruff: noqa: N802, N803, N815
+# ruff: noqa: N802, N803, N806, N815
 # (shape suffixes: logits_NL)
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 from tune_btxrd.config import LABEL_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
 from tune_btxrd.monitor import undefined_monitor
+from tune_btxrd.tasks.calibrated import fold_numbers, label_loss
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.tasks.weights import positive_weights
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 PREFIX = "label:"  # of a label's column
 YES, NO, UNKNOWN = 1, 0, -1
 CELLS = {"1": YES, "0": NO, "": UNKNOWN}
+DEFINED = ("val_loss", "calibrated_loss")  # monitored values that one known cell defines
 UNDEFINED = float("nan")  # a metric of a label without a known yes, or without a known no, where it asks for one
 
 
@@ -36,6 +39,7 @@ class Validated:
 
     logits_NL: np.ndarray
     targets_NL: np.ndarray
+    folds_N: np.ndarray | None = None  # `scores` gives it
 
     @cached_property
     def judged_L(self) -> np.ndarray:
@@ -160,6 +164,13 @@ class MultilabelMetrics(EpochMetrics):
     )
     val_macro_f1: float = score("mean of the labels' F1", lambda v: v.mean(f1s(v)), better="higher", label="macro-F1")
     val_macro_auc: float = score("mean of the labels' AUC", lambda v: v.mean(aucs(v)), better="higher", label="macro-AUC")
+    val_calibrated_loss: float = score(
+        "binary cross-entropy in nats after calibration on the validation part's other folds, mean over known cells",
+        lambda v: label_loss(v.logits_NL, v.targets_NL, v.folds_N),
+        better="lower",
+        label="calibrated loss",
+        before=math.nan,
+    )
     val_macro_ap: float = score(
         "mean of the labels' average precision", lambda v: v.mean(average_precisions(v)), better="higher", label="macro-AP"
     )
@@ -259,7 +270,7 @@ class Multilabel(Task):
 
     def require_monitored(self, monitor: str, targets: np.ndarray) -> None:
         """The means over labels need a label with a yes and a no."""
-        if monitor != "val_loss" and not judged(targets).any():
+        if monitor not in DEFINED and not judged(targets).any():
             raise undefined_monitor(monitor)
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -347,10 +358,11 @@ class Multilabel(Task):
         each = np.logaddexp(0.0, np.where(targets == YES, -logits, logits))
         return float(each[known].sum()), np.where(known, special.expit(logits) - (targets == YES), 0.0)
 
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
         """The record's formulas."""
+        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
         with np.errstate(all="ignore"):  # the caller checks `val_loss`
-            return self.record.scores_of(Validated(logits_NC, targets))
+            return self.record.scores_of(Validated(logits_NC, targets, folds_N))
 
 
 MULTILABEL = Multilabel()

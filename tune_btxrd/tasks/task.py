@@ -161,8 +161,12 @@ class Task(ABC):
         """Sum over images of the negative log-likelihood in nats, and its slope by the logits (N, C), in float64."""
 
     @abstractmethod
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-        """The record's metrics of a validation part, by name; `val_loss` is not finite where a logit is not."""
+    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
+        """The record's metrics of a validation part, by name; `val_loss` is not finite where a logit is not.
+
+        Args:
+            folds_N: as `calibrated.fold_numbers` gives them; None: those of images that stand alone.
+        """
 
     def finds(self, scores: Mapping[str, Any], class_index: int) -> bool:
         """Whether, by these scores, the model found any image of the class, or there was none to find."""

@@ -147,7 +147,7 @@ def val_batch(device: torch.device, pixels: int, *, fewest: int = 16) -> int:
 def _record(state: TrainState, seen: Seen) -> EpochMetrics:
     data, config, epoch, train_loss = state.data, state.config, state.epoch + 1, seen.train_loss
     rates = learning_rates(state.epoch, config)
-    scores = data.task.scores(seen.logits_NC, data.targets[data.val_rows])
+    scores = data.task.scores(seen.logits_NC, data.targets[data.val_rows], folds_N=data.val_folds)
     if not math.isfinite(train_loss + scores["val_loss"]):
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
     verdict = judged(config, state.history, scores, data)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tune_btxrd.errors import DataError
+from tune_btxrd.tasks.calibrated import fold_numbers
 from tune_btxrd.tasks.registry import DEFAULT
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.augment.kinds import SampleKind, kind_of
@@ -31,6 +32,7 @@ class TrainingData:
     channel_names: tuple[str, ...] = ()  # of volumes, in the order of the channels
     spacing: float | None = None  # of volumes: mm to which they were resampled; None: as they were
     window: tuple[float, float] | None = None  # of DICOM images: center and width of the view; None: the files' own
+    val_groups: np.ndarray | None = None  # equal where validation images belong together; None: all stand alone
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.targets) and 0 <= self.positive_class < self.num_classes
@@ -59,6 +61,11 @@ class TrainingData:
     def train_counts(self) -> np.ndarray:
         """What weights are made of, e.g. (C,) training images per class."""
         return self.task.train_counts(self.targets[self.train_rows], self.num_classes)
+
+    @cached_property
+    def val_folds(self) -> np.ndarray:
+        """(V,) int64 fold of each validation image, for scores that fit something on the others."""
+        return fold_numbers(self.task.answers(self.targets[self.val_rows], self.num_classes), self.val_groups)
 
 
 class Pixels:

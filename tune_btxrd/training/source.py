@@ -68,4 +68,5 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         channel_names=cache.channels,
         spacing=cache.spacing,
         window=cache.window,
+        val_groups=table.groups[table.parts == "val"],
     )

@@ -28,7 +28,10 @@ SAMPLERS = ("tpe", "gp", "random")
 SCHEDULERS = ("asha", "promote", "none")
 RECOMMENDERS = ("model", "best")
 
-FAIR_MONITOR = "macro_auc"  # asked for where loss, sampling or class weights are searched
+FAIR_MONITORS = (
+    "macro_auc",
+    "calibrated_loss",
+)  # one of them is asked for where loss, sampling or class weights are searched
 WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
     "epochs": "is a setting of the whole search: move it to the top",
     "seed": "is a setting of the whole search: move it to the top",
@@ -136,11 +139,12 @@ class SearchSpec:
     def _check_monitor(self) -> None:
         """Configs trained for other class frequencies cannot be compared by a value that rewards the natural ones."""
         unfair = [item.name for item in self.space if FIELDS[item.name].changes_prior]
-        if unfair and self.monitor != FAIR_MONITOR:
+        if unfair and self.monitor not in FAIR_MONITORS:
+            fair = " or ".join(FAIR_MONITORS)
             raise ConfigError(
-                f"A space that searches {unfair[0]} must have `monitor: {FAIR_MONITOR}`, but got {self.monitor}: "
+                f"A space that searches {unfair[0]} must have `monitor: {fair}`, but got {self.monitor}: "
                 "it favours configs that train on the natural class frequencies, whatever the others have learned; "
-                "AUC asks only for the right order."
+                "AUC asks only for the right order, and calibration takes the difference of frequencies back."
             )
 
     def _values(self, name: str, extreme: Callable[[Iterable[float]], float]) -> float:
