@@ -1,5 +1,6 @@
 """Calibrated cross-entropy: by hand, against a slow reference, and what it must not depend on."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -121,3 +122,13 @@ def test_both_tasks_report_it():
     answers = np.eye(3)[targets].astype(int)
     own = MULTILABEL.scores(logits, answers, folds_N=folds)["val_calibrated_loss"]
     assert own == label_loss(logits, answers, folds)
+
+
+def test_a_part_of_the_validation_rows_keeps_its_own_groups():
+    """The measuring of a layout trains on a few rows of the data of a split."""
+    data = toy_data()
+    grouped = dataclasses.replace(data, groups=np.arange(len(data.targets)) // 2)
+    few = dataclasses.replace(grouped, val_rows=np.sort(data.val_rows)[:9])
+    assert len(few.val_folds) == 9
+    pairs = [few.val_rows // 2 == number for number in range(len(data.targets) // 2)]
+    assert all(len(set(few.val_folds[pair])) <= 1 for pair in pairs) and any(pair.sum() == 2 for pair in pairs)

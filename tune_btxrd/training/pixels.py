@@ -32,7 +32,7 @@ class TrainingData:
     channel_names: tuple[str, ...] = ()  # of volumes, in the order of the channels
     spacing: float | None = None  # of volumes: mm to which they were resampled; None: as they were
     window: tuple[float, float] | None = None  # of DICOM images: center and width of the view; None: the files' own
-    val_groups: np.ndarray | None = None  # equal where validation images belong together; None: all stand alone
+    groups: np.ndarray | None = None  # N names, equal where images belong together; None: all stand alone
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.targets) and 0 <= self.positive_class < self.num_classes
@@ -66,6 +66,11 @@ class TrainingData:
     def val_folds(self) -> np.ndarray:
         """(V,) int64 fold of each validation image, for scores that fit something on the others."""
         return fold_numbers(self.task.answers(self.targets[self.val_rows], self.num_classes), self.val_groups)
+
+    @property
+    def val_groups(self) -> np.ndarray:
+        """(V,) equal where validation images belong together."""
+        return self.val_rows if self.groups is None else self.groups[self.val_rows]
 
 
 class Pixels:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.tasks.registry import DEFAULT, task_named
@@ -56,7 +58,8 @@ def _training_data(source: Source, split: str) -> "TrainingData":
     table = read_split(Path(source.splits), split, source.class_names, task=task, parts=("train", "val"))
     rows = cache.rows(table.ids)
     targets = task.unknown(len(cache.image_ids), len(source.class_names))
-    targets[rows] = table.targets
+    groups = np.full(len(cache.image_ids), "", dtype=table.groups.dtype)
+    targets[rows], groups[rows] = table.targets, table.groups
     return TrainingData(
         images=cache.images,
         targets=targets,
@@ -68,5 +71,5 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         channel_names=cache.channels,
         spacing=cache.spacing,
         window=cache.window,
-        val_groups=table.groups[table.parts == "val"],
+        groups=groups,
     )
