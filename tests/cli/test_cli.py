@@ -39,6 +39,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["run", "--name", "../up"], ("plain folder name",)),
         (["run", "--time-budget", "soon"], ("--time-budget", "6h")),
         (["run", "--mlflow", ""], ("--mlflow", "leave it out")),
+        (["run", "--wandb", ""], ("--wandb", "leave it out")),
         (["run", "--data", ""], ("--data", "empty", "leave it out")),
         (["search", "--split="], ("--split", "empty", "leave it out")),
         (["run", "--space", "{}/none.yaml"], ("none.yaml",)),

@@ -14,6 +14,7 @@ from tests.support.reports import StubSearch, make_settings
 from tune_btxrd.distributed.listeners.cleanup import CheckpointKeeper
 from tune_btxrd.distributed.listeners.prometheus import Gauges
 from tune_btxrd.distributed.listeners.tensorboard import EventFiles
+from tune_btxrd.distributed.listeners.wandb import WandbRuns
 from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.search.listener import Listener
@@ -29,13 +30,17 @@ LISTENERS: dict[str, Callable[[SearchRecord, SearchSpec, str], Listener]] = {
     "cleanup": lambda record, spec, recall: CheckpointKeeper(record.folder / "checkpoints", record),
     "prometheus": lambda record, spec, recall: Gauges(record, monitor=MONITORS[spec.monitor], recall=recall, slots=4),
     "tensorboard": lambda record, spec, recall: EventFiles(record),
+    "wandb": lambda record, spec, recall: WandbRuns("p", record, spec),
     "live view": lambda record, spec, recall: SearchProgress(spec, positive_class=CLASSES[-1], recall=recall, asked=0.0),
 }
 CALLS = {"start": "started", "epoch": "epoch", "note": "noted", "end": "ended"}
 
 
 @pytest.fixture(params=sorted(LISTENERS))
-def name(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "wandb":
+        pytest.importorskip("wandb", reason="W&B is an extra: pip install wandb")
+        monkeypatch.setenv("WANDB_MODE", "offline")
     return str(request.param)
 
 
@@ -67,10 +72,16 @@ def play(stub: StubSearch, make: Callable[[SearchRecord, SearchSpec, str], Liste
                 apply_event(record, {**event, "event": "note", "text": "failed, tried again from its checkpoint: [/x] $ %s"})
                 listener.noted(trial)
                 listener.started(trial)
-    close = getattr(listener, "close", None)
-    if close is not None:
-        close()
+    close(listener)
     return record
+
+
+def close(listener: Listener) -> None:
+    """Ends a listener that has something to end; trackers are told whether the search has finished."""
+    if isinstance(listener, WandbRuns):
+        listener.close(finished=True)
+    elif hasattr(listener, "close"):
+        listener.close()
 
 
 def test_it_hears_a_whole_search_and_leaves_its_record_as_it_is(name: str, stub: StubSearch) -> None:
@@ -88,10 +99,12 @@ def test_it_goes_on_with_a_search_that_is_half_done(name: str, stub: StubSearch)
     for call in ("started", "noted", "paused", "ended"):
         if (call != "noted" or last.notes) and (call != "paused" or last.epochs):
             getattr(listener, call)(last)
+    close(listener)
     assert record.trials == before
 
 
 def test_every_call_is_one_of_the_base_class(name: str, tmp_path: Path, stub: StubSearch) -> None:
     listener = LISTENERS[name](read_search(stub.folder), stub.spec, stub.recalls[-1])
     assert isinstance(listener, Listener)
+    close(listener)
     assert {"started", "epoch", "noted", "ended"} <= {item for item in dir(listener) if not item.startswith("_")}

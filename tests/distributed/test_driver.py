@@ -1,5 +1,6 @@
 """The search through a real Ray, with a stub for the training: what Optuna heard, faults, a killed driver."""
 
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.support.event_logs import mlflow_runs, read_scalars
+from tests.support.event_logs import mlflow_runs, read_scalars, wandb_runs
 from tests.support.paths import ROOT
 from tests.support.ray_stub import STUB, make_stub, run_stub
 from tests.support.searches import SPACE, make_folder
@@ -123,10 +124,16 @@ def test_faults_end_their_trial_with_a_reason_and_the_search_goes_on(ray_address
     assert "RuntimeError: no such thing" in table and "loss nan in epoch 2" in table
 
 
-def test_tensorboard_and_mlflow_hear_the_same_as_the_journal(ray_address: str, tmp_path: Path) -> None:
+def test_every_tracker_hears_the_same_as_the_journal(
+    ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow", reason="MLflow is an extra: pip install mlflow-skinny")
+    wandb = pytest.importorskip("wandb", reason="W&B is an extra: pip install wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     folder, uri = tmp_path / "logged", f"sqlite:///{tmp_path / 'mlflow.db'}"
-    record = run_stub(folder, spec_of(trials=6), logs={"tensorboard": True, "mlflow": uri}, faults={"1": "nan", "2": "die"})
+    logs = {"tensorboard": True, "mlflow": uri, "wandb": "lesions"}
+    record = run_stub(folder, spec_of(trials=6), logs=logs, faults={"1": "nan", "2": "die"})
+    wandb.teardown()
     states = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED"}
     parent, children, client = mlflow_runs(uri)
     assert (parent.data.params["trials"], parent.info.status) == ("6", "FINISHED")
@@ -141,6 +148,8 @@ def test_tensorboard_and_mlflow_hear_the_same_as_the_journal(ray_address: str, t
         assert run.data.params["lr"] == str(trial.config["lr"])
         told = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "objective")]
         assert told == [(row["epoch"], row["objective"]) for row in trial.epochs]  # a killed process told some twice
+        told = [(row["step"], row["objective"]) for row in wandb_runs(folder)[trial.label].history]
+        assert told == [(row["epoch"], row["objective"]) for row in trial.epochs if math.isfinite(row["objective"])]
         scalars = read_scalars(folder / "tensorboard" / trial.label)
         assert [(step, value) for step, value in scalars["val_loss"]] == [
             (row["epoch"], pytest.approx(row["val_loss"], rel=1e-6)) for row in trial.epochs

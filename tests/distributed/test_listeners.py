@@ -1,14 +1,16 @@
-"""What a search tells others: TensorBoard, MLflow, Ray's metrics. Made-up searches; Ray itself is in `test_driver`."""
+"""What a search tells others: TensorBoard, MLflow, W&B, Ray's metrics. Made-up searches; Ray itself is in `test_driver`."""
 
+import getpass
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.support.event_logs import mlflow_runs, read_events, read_scalars
+from tests.support.event_logs import mlflow_runs, read_events, read_scalars, wandb_runs
 from tests.support.paths import ROOT
 from tests.support.reports import StubSearch, make_search, make_settings
 from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Lanes
@@ -16,6 +18,7 @@ from tune_btxrd.distributed.listeners.tensorboard import EventFiles
 from tune_btxrd.distributed.listeners.tolerant import Tolerant
 from tune_btxrd.distributed.names import ascii_name, original_name
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline import site
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord, read_search
@@ -168,3 +171,109 @@ def test_a_store_that_fails_later_costs_a_warning_not_the_search(
     runs.close(finished=True)
     shown = capsys.readouterr().out
     assert shown.count("MLflow's runs are incomplete") == 1
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="W&B is an extra: pip install wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+
+def told_wandb(record: SearchRecord, *, finished: bool, project: str = "lesions") -> None:
+    """Every trial of the record told twice to W&B, whose service has ended afterwards, so that its files are whole."""
+    import wandb
+
+    from tune_btxrd.distributed.listeners.wandb import WandbRuns
+
+    runs = WandbRuns(project, record, SearchSettings.load(record.folder).spec(record.folder))
+    for trial in record.trials.values():
+        runs.started(trial)
+        runs.epoch(trial)
+        if trial.has_ended:
+            runs.ended(trial)
+            runs.ended(trial)
+    runs.close(finished=finished)
+    wandb.teardown()
+
+
+def test_wandb_holds_group_config_and_every_epoch_also_after_a_kill(tmp_path: Path, offline: None):
+    folder = tmp_path / "stub"
+    stub = StubSearch(folder, make_settings(folder)).search(8)
+    stub.write(lines=len(stub.lines) // 2)
+    told_wandb(read_search(folder), finished=False)
+    half = wandb_runs(folder)
+    assert half["search"].preempted and half["search"].exit_code == 1
+    assert any(run.preempted for label, run in half.items() if label != "search"), "some trial goes on later"
+
+    ended = [label for label, run in half.items() if run.exit_code == 0]
+    for label in ended:  # sent and tidied away meanwhile
+        (folder / "wandb" / half[label].folder).rename(tmp_path / label)
+    stub.write()
+    record = read_search(folder)
+    told_wandb(record, finished=True)
+    later = wandb_runs(folder)
+    assert ended and not set(ended) & set(later), "what was told to its end is not told again"
+    runs = {**{label: half[label] for label in ended}, **later}
+    search = runs.pop("search")
+    assert (search.name, search.group, search.exit_code, search.preempted) == ("stub", "stub", 0, False)
+    assert search.config["space"]["lr"] == "1e-05 .. 0.01 (log)" and search.config["dataset"] == "phantom"
+    assert search.summary["best_objective"] == min(t.objective for t in record.search_trials if t.objective)
+    assert set(runs) == set(record.trials)
+    for label, trial in record.trials.items():
+        run = runs[label]
+        assert (run.name, run.group, run.kind) == (f"trial {label}", "stub", "search")
+        assert run.config["dropout"] == trial.config["dropout"]
+        assert (run.summary["state"], run.exit_code) == (trial.state_words, int(trial.state in ("diverged", "failed")))
+        told = [(row["step"], row["val_loss"]) for row in run.history]
+        assert told == [(row["epoch"], row["val_loss"]) for row in trial.epochs]
+
+
+def test_wandb_is_told_nothing_about_the_machine(tmp_path: Path, offline: None):
+    record = read_search(make_search(tmp_path / "stub", trials=2, odd=False))
+    told_wandb(record, finished=True)
+    sent = b"".join(path.read_bytes() for path in (tmp_path / "stub" / "wandb").glob("offline-run-*/*.wandb"))
+    for run in wandb_runs(tmp_path / "stub").values():
+        assert run.host == "wandb" and not run.kinds & {
+            "environment",
+            "files",
+            "artifact",
+            "output",
+            "output_raw",
+            "stats",
+        }, run.kinds
+    files = [path for path in (tmp_path / "stub" / "wandb").glob("offline-run-*/files/*")]
+    assert len(sent) > 1000 and not files
+    for word in (getpass.getuser(), sys.executable, str(ROOT), str(tmp_path)):
+        assert word.encode() not in sent, word
+
+
+@pytest.mark.parametrize(
+    ("mode", "project", "told"),
+    [
+        ("online", "lesions", "but: No API key configured. Use `wandb login` to log in. `wandb login` logs in; WANDB_MODE="),
+        ("offline", "me/lesions", "of at most 128 signs, none of them / "),
+        ("disabled", "lesions", "WANDB_MODE=disabled lets nothing be logged"),
+    ],
+)
+def test_what_wandb_cannot_take_is_one_line(
+    mode: str, project: str, told: str, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    wandb.teardown()  # reads its environment once
+    record = read_search(make_search(tmp_path / "stub", trials=2, odd=False))
+    with pytest.raises(ConfigError, match=r"^--wandb [^\n]+$") as caught:
+        told_wandb(record, finished=True, project=project)
+    assert told in str(caught.value)
+    wandb.teardown()
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: None)
+    site.Trackers(tensorboard=True).require_installed()
+    for trackers, cure in ((site.Trackers(wandb="p"), "pip install wandb"), (site.Trackers(mlflow="x"), "mlflow-skinny")):
+        with pytest.raises(ConfigError, match=f"but it is not installed: .*{cure}"):
+            trackers.require_installed()

@@ -335,15 +335,14 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--from-search", metavar="NAME", help="begin near the winner of this earlier search")
     group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard event files into the results")
     group.add_argument("--mlflow", metavar="URI", help="also log to this MLflow store, e.g. sqlite:///mlflow.db")
+    group.add_argument("--wandb", metavar="PROJECT", help="also log to this project of Weights & Biases")
 
 
 def read_trackers(flags: argparse.Namespace) -> "Trackers":
     """Where else a search is logged."""
     from tune_btxrd.pipeline.site import Trackers
 
-    if flags.mlflow == "":
-        raise ConfigError("--mlflow must name a store, but got '': write e.g. sqlite:///mlflow.db, or leave it out.")
-    return Trackers(tensorboard=flags.tensorboard, mlflow=flags.mlflow)
+    return Trackers(tensorboard=flags.tensorboard, mlflow=flags.mlflow, wandb=flags.wandb)
 
 
 def read_seconds(text: str | None) -> float | None:

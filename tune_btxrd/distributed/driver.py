@@ -56,6 +56,7 @@ class SearchRun:
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
     tensorboard: bool = False  # also write TensorBoard event files
     mlflow: str | None = None  # also log to this MLflow tracking URI
+    wandb: str | None = None  # also log to this project of Weights & Biases
 
 
 def run_search(
@@ -99,9 +100,10 @@ def run_search(
         ends.enter_context(closing(conductor))
         files = ends.enter_context(_event_files(run, record))
         runs = ends.enter_context(_mlflow_runs(run, record, conductor))
+        wandb = ends.enter_context(_wandb_runs(run, record, conductor))
         rows = Tolerant("Ray's dashboard", lambda: DashboardRows(run.folder.name))
         gauges = Tolerant("Ray's metrics", lambda: _gauges(spec, run, record))
-        all_listeners = (TableKeeper(record), keeper, *copies, *listeners, rows, gauges, *files)
+        all_listeners = (TableKeeper(record), keeper, *copies, *listeners, rows, gauges, *files, *wandb)
         slots = NodeWatch(cluster, run.layout) if run.follows_nodes else lambda: run.layout.slots
         memory = MemoryKills(conductor, slots, retries=run.retries)
         check = None if trainable else partial(_check_source, run, spec)
@@ -213,6 +215,21 @@ def _mlflow_runs(run: SearchRun, record: SearchRecord, conductor: Conductor) -> 
     from tune_btxrd.distributed.listeners.mlflow import MlflowRuns
 
     runs = MlflowRuns(run.mlflow, record, conductor.spec)
+    try:
+        yield (runs,)
+    finally:
+        runs.close(finished=conductor.finished)
+
+
+@contextmanager
+def _wandb_runs(run: SearchRun, record: SearchRecord, conductor: Conductor) -> Iterator[tuple[Listener, ...]]:
+    """The listener that logs to Weights & Biases, if it is wanted."""
+    if not run.wandb:
+        yield ()
+        return
+    from tune_btxrd.distributed.listeners.wandb import WandbRuns
+
+    runs = WandbRuns(run.wandb, record, conductor.spec)
     try:
         yield (runs,)
     finally:

@@ -17,7 +17,7 @@ from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.site import Site, Trackers
-from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, require_mlflow
+from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, minutes, spent_seconds
@@ -46,8 +46,7 @@ def started(
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
-    if trackers.mlflow is not None:
-        require_mlflow()
+    trackers.require_installed()
     data, space = data or DataRequest(), space or SpaceRequest()
     start = go_on if resume else begin
     if resume:
@@ -131,6 +130,7 @@ def run_trials(
         ),
         tensorboard=trackers.tensorboard,
         mlflow=trackers.mlflow,
+        wandb=trackers.wandb,
     )
     view = SearchProgress(
         spec,

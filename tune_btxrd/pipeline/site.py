@@ -1,5 +1,6 @@
 """Site: where a verb's trainings run and what is kept of them, whatever happens; and what goes on with it."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from tune_btxrd.distributed.nodes import check_reachable, join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import copy_results, push
+from tune_btxrd.errors import ConfigError, flag_words
 from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.start import has_begun
@@ -30,10 +32,20 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Trackers:
-    """Where else a search is logged: TensorBoard event files in the results, an MLflow tracking URI."""
+    """Where else a search is logged: TensorBoard event files in the results, an MLflow tracking URI, a project of W&B."""
 
     tensorboard: bool = False
     mlflow: str | None = None
+    wandb: str | None = None
+
+    def require_installed(self) -> None:
+        """Raises ConfigError for a tracker whose package is not there."""
+        for flag, asked, package, wanted in (
+            ("--mlflow", self.mlflow, "mlflow", "mlflow-skinny"),
+            ("--wandb", self.wandb, "wandb", "wandb"),
+        ):
+            if asked is not None and importlib.util.find_spec(package) is None:
+                raise ConfigError(f"{flag} needs {package}, but it is not installed: pip install {wanted}")
 
 
 @contextmanager
@@ -88,4 +100,5 @@ def words_again(data: DataRequest | None, compute: Compute, trackers: Trackers |
     if trackers is not None:
         words += ["--tensorboard"] if trackers.tensorboard else []
         words += [] if trackers.mlflow is None else ["--mlflow", trackers.mlflow]
+        words += [] if trackers.wandb is None else flag_words("--wandb", trackers.wandb)
     return words

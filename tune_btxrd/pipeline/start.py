@@ -1,7 +1,6 @@
 """How a search begins or goes on: what was asked for, checked and written to `search.json` before Ray is started."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,12 +64,6 @@ def load_spec(space: SpaceRequest) -> SearchSpec:
     """A search space with what overrides it. Raises: ConfigError."""
     assert space.file is not None
     return informed(SearchSpec.load(space.file).override(space.settings, space.hyperparameters), space.knowledge)
-
-
-def require_mlflow() -> None:
-    """Raises ConfigError where MLflow is not installed."""
-    if importlib.util.find_spec("mlflow") is None:
-        raise ConfigError("--mlflow needs MLflow, but it is not installed: pip install mlflow-skinny")
 
 
 def begin(

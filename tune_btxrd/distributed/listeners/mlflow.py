@@ -9,13 +9,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-from tune_btxrd.console import warn
+from tune_btxrd.distributed.listeners.outbox import Outbox
 from tune_btxrd.errors import ConfigError, first_line
 from tune_btxrd.files import write_whole
 from tune_btxrd.search.events import EpochRow
@@ -43,7 +41,6 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
         self._runs: dict[str, str] = {}  # trial -> run
         self._sent: dict[str, int] = {}  # trial -> last epoch sent
         self._ended: set[str] = set()  # trials whose runs are complete
-        self._broken = False
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default 7 wait four minutes for no server
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -56,9 +53,9 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
             raise ConfigError(
                 f"--mlflow must name a tracking store that answers, but {uri}: {first_line(error, 200)}"
             ) from error
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
+        self._outbox = Outbox("MLflow", "--resume with --mlflow completes them")
         for trial in record.trials.values():
-            self._later(self._send, trial)
+            self._outbox.put(self._send, trial)
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Ray pickles its Tuner, and connections have no place in a pickle."""
@@ -69,21 +66,21 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
 
     def log_trial_start(self, trial: Any) -> None:
         """Starts the trial's run, or finds that of an earlier session."""
-        self._later(self._send, self._record_of(trial))
+        self._outbox.put(self._send, self._record_of(trial))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """Sends every epoch that was not sent yet."""
-        self._later(self._send, self._record_of(trial))
+        self._outbox.put(self._send, self._record_of(trial))
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
         """Ends the trial's run with its true state and the reason."""
-        self._later(self._send, self._record_of(trial))
+        self._outbox.put(self._send, self._record_of(trial))
 
     def close(self, *, finished: bool) -> None:
         """Waits until all is sent, then ends the parent run: FINISHED, or KILLED where the search was interrupted."""
-        self._later(self._send_rest, None)
-        self._later(self._end_parent, "FINISHED" if finished else "KILLED")
-        self._worker.shutdown(wait=True)
+        self._outbox.put(self._send_rest, None)
+        self._outbox.put(self._end_parent, "FINISHED" if finished else "KILLED")
+        self._outbox.close()
 
     def _send_rest(self, _: None) -> None:
         """Trials that ended without Ray: paused in an earlier session, then given up."""
@@ -94,19 +91,9 @@ class MlflowRuns(MLflowLoggerCallback):  # type: ignore[misc]  # Ray's types are
     def _record_of(self, trial: Any) -> TrialRecord:
         return self.record.trials[trial.config["trial"]]
 
-    def _later(self, work: Callable[[Any], None], what: Any) -> None:
-        if not self._broken:
-            self._worker.submit(work, what).add_done_callback(self._check)
-
-    def _check(self, done: "Future[None]") -> None:
-        """A store that fails costs the runs there, not the search: its truth is the journal."""
-        if (error := done.exception()) and not self._broken:
-            self._broken = True
-            warn(f"MLflow's runs are incomplete from here, --resume with --mlflow completes them: {first_line(error, 200)}")
-
     def _send(self, trial: TrialRecord) -> None:
         """Brings the trial's run up to date."""
-        if self._broken or trial.label in self._ended:
+        if trial.label in self._ended:
             return
         has_ended = trial.has_ended  # asked before its epochs, which the driver adds to meanwhile
         run = self._runs.get(trial.label) or self._start(trial)
