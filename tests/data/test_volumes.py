@@ -125,7 +125,7 @@ def test_the_cache_holds_cubes_with_their_channels_and_decodes_once(tmp_path: Pa
     assert cache.channels == ("flair", "t1ce") and cache.spacing == 1.0 and isinstance(cache.images, np.memmap)
     files = [file for file in manifest.volumes[3] if file is not None]
     np.testing.assert_array_equal(cache.images[3], decode_volume(files, 12, channels=cache.channels).pixels)
-    monkeypatch.setattr(volumes, "decode_volume", None)  # nothing may be decoded again
+    monkeypatch.setattr(volumes, "volume_cubes", None)  # nothing may be decoded again
     assert build(manifest, tmp_path / "cache", spacing=1.0).path == cache.path
     rest = manifest.without(["P3"])
     np.testing.assert_array_equal(build(rest, tmp_path / "cache", spacing=1.0).images[3], cache.images[4])

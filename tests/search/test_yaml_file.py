@@ -82,7 +82,8 @@ MISTAKES = {
     "gp and asha": (("trials: 6", "trials: 6\nsampler: gp"), "`sampler: gp` learns from complete trials only"),
     "searched and fixed": (("trials: 6", "trials: 6\nfixed: {dropout: 0.1}"), "'dropout' is both"),
     "epochs fixed": (("trials: 6", "trials: 6\nfixed: {epochs: 3}"), "`epochs` is a setting of the whole search"),
-    "size searched": ((DROPOUT, "  image_size: {choices: [64, 96]}"), "`image_size` is that of the image cache"),
+    "many sizes": ((DROPOUT, "  image_size: {low: 64, high: 96, step: 2}"), "64 .. 96 step 2: 17 sizes: write choices"),
+    "any size": ((DROPOUT, "  image_size: {low: 64, high: 68, log: true}"), "64 .. 68 (log): 5 sizes"),
     "min_lr above lr": (("trials: 6", "trials: 6\nfixed: {min_lr: 0.001}"), "min_lr <= lr everywhere in the space"),
     "one repeat": (("repeats: 2", "repeats: 1"), "repeats >= 2"),
     "constraint typo": (("trials: 6", 'trials: 6\nconstraint: {val_los: "<= 1"}'), "did you mean 'val_loss'"),
@@ -149,7 +150,6 @@ def test_the_schema_accepts_what_is_shipped_and_refuses_typos() -> None:
         "one choice",
         "range of names",
         "epochs fixed",
-        "size searched",
         "constraint form",
     ]:
         old, new = MISTAKES[name][0]

@@ -68,11 +68,11 @@ def build(manifest: Manifest, cache_dir: Path, **options: object) -> ImageCache:
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files decoded from now on."""
     names: list[str] = []
-    real = cache_module.decode
+    real = cache_module.decode_sizes
 
-    def counted(path: Path, image_size: int, **options: Any) -> Decoded:
+    def counted(path: Path, image_sizes: Sequence[int], **options: Any) -> tuple[Decoded, ...]:
         names.append(path.name)
-        return real(path, image_size, **options)
+        return real(path, image_sizes, **options)
 
-    monkeypatch.setattr(cache_module, "decode", counted)
+    monkeypatch.setattr(cache_module, "decode_sizes", counted)
     return names

@@ -64,6 +64,9 @@ def _prepare(verb: Parser) -> None:
     flags.add_data(verb, table_only=True)
     flags.add_splits(verb)
     verb.add_argument("--image-size", type=int, metavar="PX", help="side of the decoded images")
+    verb.add_argument(
+        "--space", type=Path, metavar="FILE", help="search space: decode at each image_size that it searches (default: one)"
+    )
     verb.add_argument("--seed", type=int, help="decides the splits")
     flags.add_talk(verb)
 

@@ -41,13 +41,18 @@ def _prepare(flags: argparse.Namespace) -> None:
     from tune_btxrd.console import say
     from tune_btxrd.files import require_writable
     from tune_btxrd.pipeline.prepare import prepare, prepared_folder, write_prepared
+    from tune_btxrd.pipeline.start import space_sizes
 
-    if flags.table_only and flags.image_size is not None:
-        raise ConfigError("--table-only decodes no image, but --image-size is the side of decoded ones: leave one out.")
+    for flag, value in (("--image-size", flags.image_size), ("--space", flags.space)):
+        if flags.table_only and value is not None:
+            raise ConfigError(f"--table-only decodes no image, but {flag} says the side of decoded ones: leave one out.")
     side = None if flags.image_size is None else checked("image_size", flags.image_size)
     data = read.read_data(flags)
+    sizes: tuple[int, ...] = ()
+    if flags.space is not None:
+        side, sizes = space_sizes(flags.space, data, side)
     require_writable(data.cache_folder, "choose another folder with --cache")  # what it finds goes there
-    prepared = prepare(data, image_size=side, splits=read.read_splits(flags), searches=False)
+    prepared = prepare(data, image_size=side, image_sizes=sizes, splits=read.read_splits(flags), searches=False)
     folder = prepared_folder(prepared)
     write_prepared(prepared, folder)
     say(f"all findings: {folder / 'audit.json'}, {folder / 'tables' / 'audit.csv'}; splits: {folder / 'splits'}")

@@ -1,7 +1,7 @@
 """Measured layout: how many trials at once, with how many threads, and what an epoch costs."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,31 +30,44 @@ def measure_layout(
     cpus: float | None,
     gpus: float | None,
     shipment: Shipment | None = None,
+    sizes: Collection[int] = (),
 ) -> Layout:
     """The layout with the most epochs per second among those that fit; `slots` leaves only one to measure.
+
+    Args:
+        sizes: where `image_size` is searched: all of them. Layouts are tried at the largest, which must fit; the one that
+            is chosen is timed at each.
 
     Raises:
         ConfigError, DataError, ResultError: what a trial would have met: weights, device, memory, images.
     """
     options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
+    largest = max((config.image_size, *sizes))
     with _probes(options, cluster, source, shipment, split, config.to_dict(), device) as sample:
-        measured, tried = try_all(options, sample)
-    option, found = choose(measured)
+        measured, tried = try_all(options, lambda option: sample(option, largest))
+        option, found = choose(measured)
+        seconds = {size: sample(option, size).seconds for size in sorted({*sizes, config.image_size}) if size != largest}
+    seconds[largest] = found.seconds
     return Layout(
         slots=option.slots,
         cpus=option.cpus,
         gpus=option.gpus,
         threads=option.threads,
-        epoch_seconds=found.seconds,
+        epoch_seconds=seconds[config.image_size],
         tried=tried,
         ran_on=found.device,
         precision=found.precision,
+        size_seconds={str(size): seconds[size] for size in sorted(seconds)} if len(seconds) > 1 else {},
     )
 
 
 @contextmanager
-def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterator[Callable[[Option], Sample]]:
-    """Processes that train side by side, as many as the largest option needs; on GPUs as many as share one."""
+def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterator[Callable[[Option, int], Sample]]:
+    """Processes that train side by side, as many as the largest option needs; on GPUs as many as share one.
+
+    Yields:
+        What measures an option at an image size.
+    """
     import ray
 
     most = max(_side_by_side(option) for option in options)
@@ -64,10 +77,10 @@ def _probes(options: list[Option], cluster: Cluster, *arguments: Any) -> Iterato
     probe = ray.remote(_Probe).options(num_cpus=0 if gpus else cpus, num_gpus=gpus)
     actors = [probe.remote(*arguments) for _ in range(most)]
 
-    def sample(option: Option) -> Sample:
+    def sample(option: Option, image_size: int) -> Sample:
         wanted = _side_by_side(option)
         busy = actors[: min(wanted, most)]
-        found = [Sample(**values) for values in ray.get([actor.sample.remote(option.threads) for actor in busy])]
+        found = [Sample(**values) for values in ray.get([actor.sample.remote(option.threads, image_size) for actor in busy])]
         worst = max(found, key=lambda item: item.seconds)
         waves = math.ceil(wanted / len(busy))  # more slots than CPUs take turns
         return replace(worst, seconds=worst.seconds * waves, memory=max(item.memory for item in found) / len(busy))
@@ -94,17 +107,19 @@ class _Probe:
     """A process that trains a few batches exactly as a slot does."""
 
     def __init__(self, source: Source, shipment: Shipment | None, split: str, config: dict[str, Any], device: str) -> None:
-        with classified():
-            self.data = local_source(source, shipment).training_data(split)
-        self.config, self.device = TrainConfig.from_dict(config), device
+        self.asked, self.device = TrainConfig.from_dict(config), device
+        self.source, self.shipment, self.split = source, shipment, split
 
-    def sample(self, threads: int) -> dict[str, Any]:
-        """Seconds of one epoch over the whole split, from a few batches, as the values of a Sample."""
+    def sample(self, threads: int, image_size: int) -> dict[str, Any]:
+        """Seconds of one epoch over the whole split at this size, from a few batches, as the values of a Sample."""
         import torch
 
         from tune_btxrd.distributed.trainable import warm_slot
         from tune_btxrd.training.device import resolve_precision
 
+        self.config = self.asked.replace(image_size=image_size)
+        with classified():
+            self.data = local_source(self.source.at(image_size), self.shipment).training_data(self.split)
         slot = warm_slot(self.device, None)
         torch.set_num_threads(threads)
         found = {"device": slot.device.type, "precision": resolve_precision(self.config.precision, slot.device)}

@@ -162,8 +162,9 @@ def _name(node: str) -> str:
 
 def _digest(source: Source) -> str:
     """What cache and splits are, as far as a node can tell without reading the pixels; "" where they are not there."""
-    files = [Path(source.cache) / INDEX, *sorted(Path(source.splits).glob("*.csv"))]
-    if not all(path.is_file() for path in files) or len(files) == 1:
+    caches, splits = [Path(cache) / INDEX for cache in source.caches], sorted(Path(source.splits).glob("*.csv"))
+    files = [*caches, *splits]
+    if not all(path.is_file() for path in files) or not splits:
         return ""
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 

@@ -84,7 +84,8 @@ def reproduce(
             raise _EnoughError
 
     with TemporaryDirectory() as aside, suppress(_EnoughError):
-        run_trial(config, source, report, device=device, threads=threads, checkpoints=Path(aside))
+        sized = source.at(config.hyperparameters.image_size)
+        run_trial(config, sized, report, device=device, threads=threads, checkpoints=Path(aside))
     recorded = tuple(trial.epochs)
     return Reproduction(trial=trial, recorded=recorded, rows=tuple(rows), differences=_differences(recorded, rows))
 

@@ -181,7 +181,8 @@ def _rows(
     from tune_btxrd.training.loop import train
 
     job = job if remote is None else replace(job, root=scratch(job.root.name))
-    slot, data = warm_slot(device, threads), local_source(source, shipment).training_data(job.stem)
+    slot, here = warm_slot(device, threads), local_source(source.at(job.config.image_size), shipment)
+    data = here.training_data(job.stem)
     _write_config(job)
     there = remote / job.folder.relative_to(job.root).as_posix() if remote else None
     store, names = TrialCheckpoint(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names

@@ -23,12 +23,13 @@ class Shipment:
     """What travels.
 
     Attributes:
-        files: Ray's reference to {"cache/images.npy": uint8 array, "splits/common.csv": ...}.
-        cache, splits: folder names on the node; each is decided by what decides its content.
+        caches: folder name of each size's cache -> Ray's reference to {"images.npy": uint8 array, "index.json": ...}.
+        tables: Ray's reference to {"common.csv": ...}; splits: their folder's name.
+        A folder's name is decided by what decides its content.
     """
 
-    files: Any
-    cache: str
+    caches: Mapping[str, Any]
+    tables: Any
     splits: str
 
 
@@ -36,24 +37,28 @@ def pack(source: Source) -> Shipment:
     """Puts cache and split tables of the driver into the object store."""
     import ray
 
-    cache, splits = Path(source.cache), sorted(Path(source.splits).glob("*.csv"))
-    files = {f"cache/{name}": _bytes(cache / name) for name in (IMAGES, INDEX)}
-    tables = {f"splits/{path.name}": _bytes(path) for path in splits}
+    caches = {
+        cache.name: ray.put({name: _bytes(cache / name) for name in (IMAGES, INDEX)}) for cache in map(Path, source.caches)
+    }
+    tables = {path.name: _bytes(path) for path in sorted(Path(source.splits).glob("*.csv"))}
     digest = hashlib.sha256(b"".join(name.encode() + content.tobytes() for name, content in tables.items())).hexdigest()
-    return Shipment(files=ray.put(files | tables), cache=cache.name, splits=f"splits-{digest[:16]}")
+    return Shipment(caches=caches, tables=ray.put(tables), splits=f"splits-{digest[:16]}")
 
 
 def local_source(source: Source, shipment: Shipment | None) -> Source:
-    """In a worker: the source with folders of this node, unpacked by the first process that needs them."""
+    """In a worker: the source with folders of this node, unpacked by the first process that needs them; of several sizes
+    (`Source.at`) the one that is asked for.
+    """
     if shipment is None:
         return source
     root = node_cache()
     root.mkdir(parents=True, exist_ok=True)
     there = Path(source.cache)  # its name is decided by its content, so a folder of this name is the right one
-    cache, splits = there if there.is_dir() else root / shipment.cache, root / shipment.splits
-    with FileLock(root / f"{shipment.cache}.unpacking"):
-        if not (cache.is_dir() and splits.is_dir()):
-            _unpack(shipment, {"cache": cache, "splits": splits})
+    cache, splits = there if there.is_dir() else root / there.name, root / shipment.splits
+    for folder, files in ((cache, shipment.caches[there.name]), (splits, shipment.tables)):
+        with FileLock(root / f"{folder.name}.unpacking"):
+            if not folder.is_dir():
+                _unpack(files, folder)
     return replace(source, cache=str(cache), splits=str(splits))
 
 
@@ -67,19 +72,14 @@ def scratch(name: str) -> Path:
     return node_cache() / "scratch" / name
 
 
-def _unpack(shipment: Shipment, folders: Mapping[str, Path]) -> None:
+def _unpack(reference: Any, folder: Path) -> None:
     import ray
 
-    files = ray.get(shipment.files)
-    for kind, folder in folders.items():
-        if folder.is_dir():
-            continue
-        aside = folder.with_name(f"{folder.name}.unpacked")
-        aside.mkdir(exist_ok=True)
-        for name, content in files.items():
-            if name.startswith(f"{kind}/"):
-                content.tofile(aside / Path(name).name)
-        aside.rename(folder)  # a folder that exists is complete
+    aside = folder.with_name(f"{folder.name}.unpacked")
+    aside.mkdir(exist_ok=True)
+    for name, content in ray.get(reference).items():
+        content.tofile(aside / name)
+    aside.rename(folder)  # a folder that exists is complete
 
 
 def _bytes(path: Path) -> np.ndarray:

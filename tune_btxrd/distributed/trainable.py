@@ -51,7 +51,7 @@ def make_trainable(
 
         with classified():
             trial = TrialConfig.from_dict(config)
-            here = local_source(Source.from_dict(values), shipment)
+            here = local_source(Source.from_dict(values).at(trial.hyperparameters.image_size), shipment)
             aside = scratch(Path(folder).parent.name) if remote else Path(folder)
             run_trial(
                 trial, here, tune.report, device=device, threads=threads, checkpoints=aside, remote=remote, pauses=rungs

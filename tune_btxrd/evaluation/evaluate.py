@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers, names_persons
 from tune_btxrd.data.splits.split_files import load_split
@@ -132,7 +131,6 @@ def seal_search(
         results=results,
         manifest=manifest,
         source=source,
-        cache=ImageCache.open(Path(source.cache)),
         numbers=group_numbers(manifest, pairs, groups),
         groups=groups,
         replicates=replicates,

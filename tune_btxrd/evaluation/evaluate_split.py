@@ -6,8 +6,8 @@ Only `evaluate` comes here.
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,14 @@ class SplitEvaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Holdout:
-    """A label store's hold-out as it is labelled now, and where its images are decoded; notes for the reader of scores."""
+    """A label store's hold-out as it is labelled now; notes for the reader of scores.
+
+    Attributes:
+        caches: size -> where its images are decoded, where they were labelled after the search began; else empty.
+    """
 
     labelled: CurrentHoldout
-    cache: ImageCache
+    caches: Mapping[int, ImageCache] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -97,7 +101,6 @@ class SplitJob:
     results: Path
     manifest: Manifest
     source: Source
-    cache: ImageCache
     numbers: np.ndarray  # (dataset,) group per image
     groups: GroupKind
     replicates: int
@@ -106,9 +109,14 @@ class SplitJob:
     advance: Callable[[int], None]
     holdout: "Holdout | None" = None  # of a label store, where its own split is evaluated
 
-    def pixels(self, split: Split, part: str) -> ImageCache:
-        """Where the images of a part are decoded: those of a hold-out may have been labelled after the search began."""
-        return self.holdout.cache if self.holdout and (split.name, part) == (HOLDOUT, "test") else self.cache
+    def pixels(self, split: Split, part: str, image_size: int) -> ImageCache:
+        """Where the images of a part are decoded: those of a hold-out may have been labelled after the search began.
+
+        Raises:
+            DataError: not at this size.
+        """
+        apart = self.holdout.caches if self.holdout and (split.name, part) == (HOLDOUT, "test") else {}
+        return apart.get(image_size) or self.source.images(image_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +168,13 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
     """
     test = split.parts["test"]
     folder, rows = item.folder / "evaluation", job.manifest.rows(test)
-    job.pixels(split, "test").rows(test)
     read_openings(folder)
     if split.name == HOLDOUT:
         LabelStore(job.manifest.root).close()  # the opening is logged there: it must be writable
     reserve(folder, BYTES + BYTES_PER_IMAGE * len(test))
     models = {name: _candidate(path, split, job) for name, path in item.models.items()}
+    for candidate in models.values():
+        job.pixels(split, "test", candidate.predictor.info.image_size).rows(test)
     winner = models[WINNER]
     groups = len(np.unique(job.numbers[rows]))
     return SealedSplit(
@@ -259,10 +268,10 @@ def reserve(folder: Path, count: int) -> None:
 def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:
     """A checkpoint with what the validation part decides. Raises: ResultError where it is of another dataset."""
     predictor, manifest = open_checkpoint(path, device=job.device), job.manifest
-    info, side = predictor.info, job.cache.image_size
-    if info.class_names != manifest.class_names or info.image_size != side:
+    info, sides = predictor.info, job.source.sides
+    if info.class_names != manifest.class_names or info.image_size not in sides:
         found = f"{', '.join(info.class_names)} at {info.image_size} px"
-        wanted = f"{', '.join(manifest.class_names)} at {side} px"
+        wanted = f"{', '.join(manifest.class_names)} at {', '.join(map(str, sides))} px"
         raise ResultError(f"A checkpoint must be of this dataset ({wanted}), but {path} is of {found}: retrain.")
     logits = _logits(predictor, split, "val", job)
     targets = manifest.targets[manifest.rows(split.parts["val"])]
@@ -287,7 +296,7 @@ def _logits(predictor: Predictor, split: Split, part: str, job: SplitJob) -> np.
         job.advance(done - before)
         before = done
 
-    cache = job.pixels(split, part)
+    cache = job.pixels(split, part, predictor.info.image_size)
     return predictor.logits(cache.images, cache.rows(split.parts[part]), progress=report)
 
 
@@ -326,7 +335,7 @@ def _explain(predictor: Predictor, split: Split, winner: Judged, folder: Path, j
     """Contact sheet and pointing game of the test part; a line for the notes where lesions are annotated."""
     from tune_btxrd.evaluation.explain import explain_part, part_of
 
-    cache = job.pixels(split, "test")
+    cache = job.pixels(split, "test", predictor.info.image_size)
     part = part_of("test", split.parts["test"], winner.logits, cache=cache, manifest=job.manifest)
     title = f"{job.manifest.dataset}, test part of {split.name}"
     found = explain_part(predictor, part, folder / "explain", split=split.name, title=title)

@@ -98,10 +98,11 @@ def explain_search(
         ResultError: no checkpoint, an unknown split, a backbone without feature maps.
         DataError: the cache is gone.
     """
-    cache, explained = ImageCache.open(Path(source.cache)), []
+    explained = []
     for item in chosen_splits(checkpoints, splits):
         split = load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name)
         predictor = open_checkpoint(item.winner, device=device)
+        cache = source.images(predictor.info.image_size)
         logits = predictor.logits(cache.images, cache.rows(split.parts["val"]))
         part = part_of("val", split.parts["val"], logits, cache=cache, manifest=manifest)
         if not manifest.task.exclusive:  # what decides each label, as `evaluate` fits it

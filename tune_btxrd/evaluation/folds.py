@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.evaluation.fold_results import SEED, FoldResult, FoldWords, ScoredFold, write_fold, write_together
@@ -72,8 +71,8 @@ def _scored(
     job: RetrainJob, *, results: Path, manifest: Manifest, source: Source, numbers: np.ndarray, device: str
 ) -> ScoredFold:
     split = load_split(results / "splits" / f"{job.stem}.csv", manifest, name=job.split)
-    ids, cache = split.parts["val"], ImageCache.open(Path(source.cache))
-    predictor, rows = open_checkpoint(job.best, device=device), manifest.rows(split.parts["val"])
+    ids, predictor = split.parts["val"], open_checkpoint(job.best, device=device)
+    cache, rows = source.images(predictor.info.image_size), manifest.rows(ids)
     logits, targets = predictor.logits(cache.images, cache.rows(ids)), manifest.targets[rows]
     decisions = fit_decisions(logits, targets, positive_class=manifest.positive_class, task=manifest.task)
     info = replace(predictor.info, decisions=decisions)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.split_files import load_split
 from tune_btxrd.evaluation.fold_results import SEED, FoldResult, FoldWords, ScoredFold, write_fold, write_together
@@ -88,8 +87,9 @@ def _scored(
     numbers: np.ndarray,
     device: str,
 ) -> ScoredFold:
-    split, cache = load_split(path, manifest, numbers=numbers, name=job.split), ImageCache.open(Path(source.cache))
+    split = load_split(path, manifest, numbers=numbers, name=job.split)
     predictor = open_checkpoint(job.best, device=device)
+    cache = source.images(predictor.info.image_size)
     rows = {part: manifest.rows(ids) for part, ids in split.parts.items()}
     logits = {part: predictor.logits(cache.images, cache.rows(split.parts[part])) for part in ("val", "test")}
     fitted = logits["val"], manifest.targets[rows["val"]]

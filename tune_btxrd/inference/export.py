@@ -141,7 +141,7 @@ def export_checkpoint(
 
 def with_decisions(predictor: Predictor, *, source: Source, split: str) -> Predictor:
     """The predictor with calibration and operating points fitted on the validation part of the split."""
-    data = source.training_data(split)
+    data = source.at(predictor.info.image_size).training_data(split)
     logits = predictor.logits(data.images, data.val_rows)
     targets = data.targets[data.val_rows]
     decisions = fit_decisions(logits, targets, positive_class=source.positive_class, task=data.task)
@@ -228,7 +228,7 @@ def _samples(original: Predictor, *, source: Source, split: str, images: Sequenc
     """Decoded images to compare on: the given files, or some of the validation part, evenly spread."""
     if images:
         return stack_samples([original.decode(path) for path in images])
-    data = source.training_data(split)
+    data = source.at(original.info.image_size).training_data(split)
     chosen = np.linspace(0, len(data.val_rows) - 1, min(COMPARED, len(data.val_rows))).astype(int)
     return np.asarray(data.images[data.val_rows[chosen]])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune_btxrd.config import TrainConfig
@@ -64,12 +65,14 @@ def measured(
     config: TrainConfig,
     device: str,
     shipment: Shipment | None = None,
+    sizes: Sequence[int] = (),
 ) -> Layout:
     """How many trials at once and what an epoch costs; measured where nothing is known that is wanted and has room here.
 
     Args:
         known: as measured before.
         split: stem of the split that is trained on; config: what is trained; device: as asked for.
+        sizes: where `image_size` is searched: all of them.
     """
     if known is not None and compute.allows(known) and cluster.room(known.cpus, known.gpus):
         return known
@@ -84,11 +87,15 @@ def measured(
         cpus=compute.cpus,
         gpus=compute.gpus,
         shipment=shipment,
+        sizes=sizes,
     )
     at_once = f"{layout.slots} trial(s) at once with {layout.threads} thread(s) each"
     tell(f"{cluster.describe()}: {at_once}, {layout.epoch_seconds:.1f} s per epoch")
     for line in layout.tried if len(layout.tried) > 1 else ():
         tell(f"  {line}")
+    if layout.size_seconds:
+        each = ", ".join(f"{seconds:.1f} s at {size} px" for size, seconds in layout.by_size.items())
+        tell(f"  an epoch: {each}; what fits was tried at {max(layout.by_size)} px")
     no_bf16 = (
         " (this GPU has no bf16; its mixed precision is --set precision=fp16)"
         if (layout.ran_on, layout.precision) == ("cuda", "fp32")

@@ -46,6 +46,11 @@ def plan_final_job(settings: SearchSettings, folder: Path, *, splits: Sequence[s
     )
 
 
+def sizes_of(jobs: Sequence[RetrainJob]) -> list[int]:
+    """Every `image_size` that is trained at, px."""
+    return sorted({job.config.image_size for job in jobs})
+
+
 def run_final_job(jobs: Sequence[RetrainJob], source: Source, site: Site, *, device: str, layout: Layout) -> None:
     """Trains all jobs that have not ended before, and draws their curves; one process at a time.
 
@@ -53,8 +58,10 @@ def run_final_job(jobs: Sequence[RetrainJob], source: Source, site: Site, *, dev
     """
     splits = dict.fromkeys(job.split for job in jobs)
     heading(f"Retrain: {len(jobs)} training(s) on {', '.join(splits)}")
-    total = sum(job.config.epochs for job in jobs)
-    with progress("retrain epochs") as advance:
+    weights = _weights(jobs, layout)
+    total = sum(job.config.epochs * weights[job.config.image_size] for job in jobs)
+    unit = f" (as at {min(weights)} px)" if len(weights) > 1 else ""
+    with progress(f"retrain epochs{unit}") as advance:
         run_jobs(
             jobs,
             source,
@@ -62,7 +69,7 @@ def run_final_job(jobs: Sequence[RetrainJob], source: Source, site: Site, *, dev
             threads=layout.threads,
             cpus=min(layout.cpus, site.cluster.cpus),
             gpus=layout.gpus if site.cluster.gpus else 0,
-            on_epoch=_RetrainProgress(lambda done: advance(done, total)),
+            on_epoch=_RetrainProgress(lambda done: advance(round(done), round(total)), weights),
             remote=site.remote / CHECKPOINTS if site.remote else None,
             shipment=site.shipment,
         )
@@ -70,22 +77,29 @@ def run_final_job(jobs: Sequence[RetrainJob], source: Source, site: Site, *, dev
         draw_curves(job, source)
 
 
-class _RetrainProgress:
-    """Says how each training ends, and what was wrong with its checkpoint."""
+def _weights(jobs: Sequence[RetrainJob], layout: Layout) -> dict[int, float]:
+    """What an epoch at each image size counts in the progress: 1 at the smallest."""
+    sizes = sizes_of(jobs)
+    return {size: layout.seconds_at(size) / layout.seconds_at(sizes[0]) for size in sizes}
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
+
+class _RetrainProgress:
+    """Says how each training ends, and what was wrong with its checkpoint; counts epochs by what they cost."""
+
+    def __init__(self, advance: Callable[[float], None], weights: Mapping[int, float]) -> None:
+        self.advance, self.weights = advance, weights
         self.done: dict[str, int] = {}
+        self.costs: dict[str, float] = {}
 
     def __call__(self, job: RetrainJob, row: EpochRow) -> None:
         if row["note"] and job.label not in self.done:
             say(f"  {job.label}: {row['note']}")
-        self.done[job.label] = row["epoch"]
+        self.done[job.label], self.costs[job.label] = row["epoch"], self.weights[job.config.image_size]
         if row["stop"]:
             shown = MONITORS[job.config.monitor].show(row["objective"])
             tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
             self.done[job.label] = job.config.epochs
-        self.advance(sum(self.done.values()))
+        self.advance(sum(epochs * self.costs[label] for label, epochs in self.done.items()))
 
 
 def close(

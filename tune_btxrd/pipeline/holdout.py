@@ -15,7 +15,7 @@ from tune_btxrd.data.splits.splits import HOLDOUT
 from tune_btxrd.evaluation.evaluate_split import Holdout
 from tune_btxrd.labels.status import small_holdout
 from tune_btxrd.labels.store import LabelStore
-from tune_btxrd.pipeline.prepare import open_cache
+from tune_btxrd.pipeline.prepare import open_caches
 from tune_btxrd.results.checkpoints import FinishedSplit
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.training.source import Source
@@ -39,12 +39,13 @@ def holdout_now(
         opened_at=openings[0].event if openings else None,
     )
     trained_on = ImageCache.open(Path(source.cache))
-    cache = trained_on
+    caches: dict[int, ImageCache] = {}
     if not set(found.ids) <= set(trained_on.image_ids):
         apart = found.manifest.without(set(found.manifest.image_ids) - set(found.ids))
-        cache = open_cache(request, apart, settings.image_size)
+        caches = open_caches(request, apart, source.sides)
+    cache = caches.get(trained_on.image_size, trained_on)
     notes = [*found.notes(), *small_holdout(len(found.groups)), *_look_alikes(found, cache, trained_on)]
-    return Holdout(labelled=found, cache=cache, notes=tuple(notes))
+    return Holdout(labelled=found, caches=caches, notes=tuple(notes))
 
 
 def _look_alikes(found: CurrentHoldout, cache: ImageCache, trained_on: ImageCache) -> Sequence[str]:

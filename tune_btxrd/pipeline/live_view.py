@@ -1,6 +1,7 @@
 """A search as a person watches it: running trials, the best so far, what is left."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class SearchProgress(Listener):
     Args:
         positive_class: its name; recall: the column of its recall.
         asked: when the command was given, seconds since 1970; the first training step is told relative to it.
-        slots: trials at once; measured: seconds of an epoch as measured before the search.
+        slots: trials at once; measured: seconds of an epoch as measured before the search; sizes: per image size.
         past: the search so far, where it goes on.
         refresh: draws the live block anew.
     """
@@ -40,11 +41,12 @@ class SearchProgress(Listener):
         asked: float,
         slots: int = 1,
         measured: float | None = None,
+        sizes: Mapping[int, float] | None = None,
         past: SearchRecord | None = None,
         refresh: Any = None,
     ) -> None:
         self.spec, self.asked = spec, asked
-        self.slots, self.measured = slots, measured
+        self.slots, self.measured, self.sizes = slots, measured, sizes
         self.recall, self.positive_class = recall, positive_class
         self.refresh = refresh or (lambda: None)
         self.trials: dict[str, TrialRecord] = dict(past.trials) if past else {}
@@ -146,7 +148,7 @@ class SearchProgress(Listener):
     def _left(self) -> str:
         """Time left as expected from the epochs of this session."""
         record = SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[])
-        left = time_left(record, self.spec, slots=self.slots, since=self.asked, measured=self.measured)
+        left = time_left(record, self.spec, slots=self.slots, since=self.asked, measured=self.measured, sizes=self.sizes)
         return "" if left is None else f"about {minutes(left)} left"
 
 

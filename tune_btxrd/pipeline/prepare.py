@@ -1,8 +1,8 @@
 """Verb `prepare`: reads, checks and audits the dataset, makes the splits, decodes once; says what it found."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit.audit import Audit, audit
-from tune_btxrd.data.cache.cache import ImageCache, build_cache
+from tune_btxrd.data.cache.cache import ImageCache, build_caches
 from tune_btxrd.data.cache.hashes import file_hashes
 from tune_btxrd.data.cache.volume_files import require_extra
 from tune_btxrd.data.manifest import Manifest
@@ -41,7 +41,8 @@ from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.files import write_whole
 from tune_btxrd.pipeline.prepare_pictures import write_pictures
 from tune_btxrd.pipeline.shipped import usual_size
-from tune_btxrd.training.source import Source
+from tune_btxrd.search.cost import pixel_costs
+from tune_btxrd.training.source import SizedCache, Source
 
 COMMON = "common"
 SPLIT_FLAG = "--split"  # what the search sees
@@ -50,7 +51,11 @@ DEFAULT_SPLITS = ("stratified", "center")
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A dataset ready for training; `cache` is None where only the table is at hand."""
+    """A dataset ready for training.
+
+    Attributes:
+        cache: None where only the table is at hand; caches: size -> cache, that one among them.
+    """
 
     request: DataRequest
     manifest: Manifest
@@ -60,16 +65,19 @@ class Prepared:
     skipped: dict[str, str]  # split -> why this dataset cannot have it
     audit: Audit
     cache: ImageCache | None
+    caches: Mapping[int, ImageCache] = field(default_factory=dict)
 
     def source(self, folder: Path) -> Source:
         """What trainings need to know, with the splits of a results folder."""
         assert self.cache is not None
+        several = self.caches.items() if len(self.caches) > 1 else ()
         return Source(
             cache=str(self.cache.path.resolve()),
             splits=str((folder / "splits").resolve()),
             class_names=self.manifest.class_names,
             positive_class=self.manifest.positive_class,
             task=self.manifest.task.name,
+            sizes=tuple(SizedCache(image_size=size, cache=str(found.path.resolve())) for size, found in several),
         )
 
 
@@ -77,6 +85,7 @@ def prepare(
     request: DataRequest | None = None,
     *,
     image_size: int | None = None,
+    image_sizes: Iterable[int] = (),
     splits: Sequence[str] | None = None,
     searched: str = COMMON,
     folds: int | None = None,
@@ -87,6 +96,7 @@ def prepare(
     Args:
         request: default: the phantom.
         image_size: side of the decoded images, px; default: of the hand-made config of the space that is shipped.
+        image_sizes: where it is searched: all of them; the audit sees `image_size`.
         splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
         folds: instead of splits: so many folds of all images, of which the search sees the first.
@@ -116,7 +126,11 @@ def prepare(
         made, skipped = _folds(manifest, request, numbers, folds), {}
         searched_split = next(iter(made.values()))
     require_own_files((*made.values(), searched_split))
-    cache = None if request.table_only else open_cache(request, manifest, image_size, hashes=hashes)
+    sizes = sorted({image_size, *image_sizes})
+    caches = {} if request.table_only else open_caches(request, manifest, sizes, hashes=hashes)
+    cache = caches.get(image_size)
+    if len(caches) > 1:
+        tell(sizes_table(caches, image_size))
     with progress("audited") as advance:
         parts = {split.name: split for split in (searched_split, *made.values())}
         found = audit(manifest, pairs=pairs, hashes=hashes or None, splits=parts, cache=cache, progress=advance)
@@ -129,6 +143,7 @@ def prepare(
         skipped=skipped,
         audit=found,
         cache=cache,
+        caches=caches,
     )
     tell(splits_table(prepared))
     for note in _part_notes(prepared):
@@ -211,27 +226,29 @@ def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str,
     return pairs
 
 
-def open_cache(
-    request: DataRequest, manifest: Manifest, image_size: int, *, hashes: dict[str, str] | None = None
-) -> ImageCache:
-    """The decoded images; what is not there yet is decoded. Raises: DataError."""
+def open_caches(
+    request: DataRequest, manifest: Manifest, image_sizes: Sequence[int], *, hashes: dict[str, str] | None = None
+) -> dict[int, ImageCache]:
+    """The decoded images of each size; what is not there yet is decoded, for all sizes together. Raises: DataError."""
     hashes = hashes if hashes is not None else _hashes(request, manifest)
     with progress("decoded") as advance:
-        cache = build_cache(
+        caches = build_caches(
             manifest,
-            image_size=image_size,
+            image_sizes=image_sizes,
             cache_dir=request.cache_folder,
             hashes=hashes,
             spacing=request.spacing,
             window=request.view,
             progress=advance,
         )
-    tell(f"decoded to {image_size} px: {cache.path}")
+    for image_size, cache in caches.items():
+        tell(f"decoded to {image_size} px: {cache.path}")
+    cache = caches[image_sizes[0]]  # their notes are alike
     for note in dict.fromkeys(cache.notes.values()):
         told = [image_id for image_id, found in cache.notes.items() if found == note]
         noun = "volume" if manifest.channels else "image"
         tell(f"  {len(told)} {noun}(s), {examples(told)}: {note}")
-    return cache
+    return caches
 
 
 def write_prepared(prepared: Prepared, folder: Path, *, partitions: Sequence[Split] = ()) -> None:
@@ -248,6 +265,13 @@ def write_prepared(prepared: Prepared, folder: Path, *, partitions: Sequence[Spl
     if prepared.cache is not None:
         ids, part = prepared.searched.parts["train"], f"train of {prepared.searched.name}"
         write_pictures(prepared.cache, prepared.manifest, folder / "figures", ids=ids, part=part)
+
+
+def sizes_table(caches: Mapping[int, ImageCache], base: int) -> Table:
+    """What each size of the images costs: on the disk, and an epoch at it relative to one at `base`."""
+    costs = pixel_costs(caches, base=base, dimensions=3 if next(iter(caches.values())).channels else 2)
+    rows = [(f"{size} px", f"{cache.images.nbytes / 1e6:,.1f} MB", f"{costs[size]:.2f}") for size, cache in caches.items()]
+    return make_table("Image sizes", ("size", "on the disk", f"an epoch, relative to {base} px, by pixels"), rows)
 
 
 def splits_table(prepared: Prepared) -> Table:

@@ -9,7 +9,7 @@ from tune_btxrd.console import say
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.distributed.connect import check_address
 from tune_btxrd.pipeline.compute import Compute
-from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job
+from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job, sizes_of
 from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, planned_jobs, score_if_folds
 from tune_btxrd.pipeline.nested import check_nested, make_outer_splits, run_nested
@@ -205,7 +205,7 @@ def retrain(
         if folds is not None and folds != settings.flags.folds:
             make_retrain_folds(settings, place, request, folds)
         with joined(place, settings, compute) as site:
-            layout = layout_of(settings, compute, site, config=jobs[0].config)
+            layout = layout_of(settings, compute, site, config=jobs[0].config, sizes=sizes_of(jobs))
             run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
         score_if_folds(jobs, settings, place)
         close(place, settings, jobs, resume=again, following="report")

@@ -22,6 +22,7 @@ from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.budget import confirm_epochs, deadline, minutes, spent_seconds
 from tune_btxrd.search.columns import watched_column
+from tune_btxrd.search.cost import epoch_costs
 from tune_btxrd.search.forecast import OVERHEAD, forecast
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.selection.confirmation import fitting_size, smallest_total
@@ -100,7 +101,7 @@ def run_trials(
 ) -> SearchSettings:
     """Runs the search of a results folder to its end, confirmation included; the settings with the layout it ran in."""
     folder, spec = place.folder, settings.spec(place.folder)
-    layout = layout_of(settings, compute, site, config=spec.hand_made)
+    layout = layout_of(settings, compute, site, config=spec.hand_made, sizes=spec.image_sizes)
     if layout != settings.layout:
         settings = dataclasses.replace(settings, layout=layout)
         settings.save(folder)
@@ -125,7 +126,7 @@ def run_trials(
         follows_nodes=compute.address is not None and compute.slots is None,
         deadline=deadline(
             settings.flags.search_budget,
-            reserve=later * layout.epoch_seconds / layout.slots,
+            reserve=later * _dearest_epoch(spec, layout) / layout.slots,
             spent=spent_seconds(past),
         ),
         tensorboard=trackers.tensorboard,
@@ -138,6 +139,7 @@ def run_trials(
         recall=watched_column(settings.source),
         slots=layout.slots,
         measured=layout.epoch_seconds,
+        sizes=layout.by_size,
         past=past,
         asked=asked or time.time(),
     )
@@ -160,7 +162,7 @@ def fitted(settings: SearchSettings, folder: Path, *, seeds: int) -> SearchSetti
     if read_search(folder).confirmations:
         return settings
     retrain = _retrain_epochs(spec, len(settings.splits), seeds)
-    epoch = layout.epoch_seconds / layout.slots
+    epoch = _dearest_epoch(spec, layout) / layout.slots
     size = fitting_size(spec, budget / epoch - retrain)
     if not size.configs:
         least = (smallest_total(spec) + retrain) * epoch
@@ -174,8 +176,14 @@ def fitted(settings: SearchSettings, folder: Path, *, seeds: int) -> SearchSetti
     return settings
 
 
-def layout_of(settings: SearchSettings, compute: Compute, site: Site, *, config: TrainConfig) -> Layout:
-    """Trials at once and what each gets, measured where nothing fitting is known."""
+def layout_of(
+    settings: SearchSettings, compute: Compute, site: Site, *, config: TrainConfig, sizes: Sequence[int] = ()
+) -> Layout:
+    """Trials at once and what each gets, measured where nothing fitting is known.
+
+    Args:
+        sizes: every `image_size` that is trained at, where there are several.
+    """
     return measured(
         settings.layout,
         compute,
@@ -185,6 +193,7 @@ def layout_of(settings: SearchSettings, compute: Compute, site: Site, *, config:
         config=config,
         device=compute.device or settings.device,
         shipment=site.shipment,
+        sizes=sizes,
     )
 
 
@@ -209,11 +218,18 @@ def _retrain_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:
     return 2 * splits * seeds * spec.epochs * 1.3  # the full splits hold about a third more images
 
 
+def _dearest_epoch(spec: SearchSpec, layout: Layout) -> float:
+    """Seconds of an epoch at the image size that costs most: what nobody knows yet is planned for at this size."""
+    return layout.epoch_seconds * epoch_costs(spec, measured=layout.by_size).largest
+
+
 def _say_cost(spec: SearchSpec, layout: Layout, retrained: float) -> None:
     """The forecast before the first epoch; `retrained`: epochs of the final job, at most."""
-    rate, ahead = layout.epoch_seconds * OVERHEAD / layout.slots, forecast((), spec)
+    costs, overhead = epoch_costs(spec, measured=layout.by_size), OVERHEAD / layout.slots
+    rate, ahead = layout.epoch_seconds * overhead, forecast((), spec, costs=costs)
+    at = f" at {costs.base} px" if len(costs.by_size) > 1 else ""
     tell(
         f"It will take about {minutes(ahead.search * rate)} here for the search, {minutes(ahead.confirmation * rate)} for "
-        f"confirmation, and at most {minutes(retrained * rate)} for retrain "
-        f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot; --trials and --time-budget change it)."
+        f"confirmation, and at most {minutes(retrained * rate * costs.largest)} for retrain "
+        f"(measured: {layout.epoch_seconds:.1f} s per epoch and slot{at}; --trials and --time-budget change it)."
     )

@@ -17,7 +17,7 @@ from tune_btxrd.pipeline.prepare import (
     COMMON,
     Prepared,
     check_same_data,
-    open_cache,
+    open_caches,
     prepare,
     read_manifest,
     require_weights_allowed,
@@ -37,7 +37,7 @@ from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
 from tune_btxrd.search.space.knowledge import informed
 from tune_btxrd.search.space.spec import SearchSpec
-from tune_btxrd.training.source import Source
+from tune_btxrd.training.source import SizedCache, Source
 
 GROWING = ("trials", "confirm")  # settings that a search which goes on may have otherwise
 
@@ -64,6 +64,20 @@ def load_spec(space: SpaceRequest) -> SearchSpec:
     """A search space with what overrides it. Raises: ConfigError."""
     assert space.file is not None
     return informed(SearchSpec.load(space.file).override(space.settings, space.hyperparameters), space.knowledge)
+
+
+def space_sizes(file: Path, data: DataRequest, image_size: int | None) -> tuple[int, tuple[int, ...]]:
+    """Side of the images of the hand-made config of a search space, and every one that it searches.
+
+    Args:
+        image_size: as a flag says it, or None.
+
+    Raises:
+        ConfigError: no space for such data, or one that searches what the flag says.
+    """
+    spec = SearchSpec.load(file).override({}, {} if image_size is None else {"image_size": image_size})
+    check_kind(spec, volumes=are_volumes(data))
+    return spec.hand_made.image_size, spec.image_sizes
 
 
 def begin(
@@ -104,7 +118,15 @@ def begin(
     check_kind(config or spec, volumes=are_volumes(data))
     check_models(config or spec)
     size = (config or spec.hand_made).image_size
-    prepared = prepare(data, image_size=size, splits=splits, searched=split or COMMON, searches=config is None, folds=folds)
+    prepared = prepare(
+        data,
+        image_size=size,
+        image_sizes=() if config else spec.image_sizes,
+        splits=splits,
+        searched=split or COMMON,
+        searches=config is None,
+        folds=folds,
+    )
     trial_folds = [] if config else make_trial_folds(prepared, spec)
     check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values(), *trial_folds))
     counts = prepared.searched.counts(prepared.manifest)["train"]
@@ -263,13 +285,18 @@ def pixels(settings: SearchSettings, *, data: Path | None = None, cache: Path | 
         request = dataclasses.replace(request, data=data)
     if cache is not None:
         request = dataclasses.replace(request, cache=cache)
-    known = Path(settings.source.cache)
-    if known.is_dir() and data is None and (cache is None or known.parent == cache.resolve()):
+    known = [Path(path) for path in settings.source.caches]
+    at_hand = all(path.is_dir() and (cache is None or path.parent == cache.resolve()) for path in known)
+    if at_hand and data is None:
         return settings.source, request
     manifest = same_manifest(settings, request)
-    made = open_cache(request, manifest, settings.image_size)
-    _require_same_files(known, made.path, request)
-    return dataclasses.replace(settings.source, cache=str(made.path.resolve())), request
+    sizes = [item.image_size for item in settings.source.sizes] or [settings.image_size]
+    made = open_caches(request, manifest, sizes)
+    for path, found in zip(known, made.values(), strict=True):
+        _require_same_files(path, found.path, request)
+    paths = {size: str(found.path.resolve()) for size, found in made.items()}
+    several = tuple(SizedCache(image_size=size, cache=path) for size, path in paths.items() if settings.source.sizes)
+    return dataclasses.replace(settings.source, cache=paths[settings.image_size], sizes=several), request
 
 
 def _require_same_splits(settings: SearchSettings) -> None:

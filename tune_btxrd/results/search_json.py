@@ -68,6 +68,7 @@ class Layout:
     Attributes:
         slots: trials at once; cpus, gpus: of each, as Ray counts them; threads: torch's CPU threads in each.
         epoch_seconds: of one trial when all slots are busy (training and validation of the search's split).
+        size_seconds: the same at each image size, where several are searched; `epoch_seconds` is of the hand-made config's.
         tried: one line per layout that was measured.
         ran_on, precision: what the trials that were measured ran on and in, e.g. "cpu" and "fp32".
     """
@@ -80,6 +81,16 @@ class Layout:
     tried: tuple[str, ...] = ()
     ran_on: str = ""
     precision: str = ""
+    size_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def seconds_at(self, image_size: int) -> float:
+        """Of an epoch at this image size, as measured."""
+        return self.size_seconds.get(str(image_size), self.epoch_seconds)
+
+    @property
+    def by_size(self) -> dict[int, float]:
+        """`size_seconds` by whole numbers."""
+        return {int(size): seconds for size, seconds in self.size_seconds.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

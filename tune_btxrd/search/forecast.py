@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from tune_btxrd.search.cost import Costs, epoch_costs
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.rungs import rung_epochs
 from tune_btxrd.search.space.spec import SearchSpec
@@ -23,7 +24,8 @@ RECENT = 100  # epochs whose seconds count: a machine may become slower or faste
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Epochs that are still to come; one of a trial over several folds counts once per fold.
+    """Epochs that are still to come; one of a trial over several folds counts once per fold, one at another image size than
+    that of the hand-made config as many times as it costs.
 
     Attributes:
         search, confirmation: of either; tail: epochs that one slot works on alone at the end, on average.
@@ -34,12 +36,16 @@ class Forecast:
     tail: float
 
 
-def forecast(trials: Collection[TrialRecord], spec: SearchSpec, *, repeats: int | None = None) -> Forecast:
+def forecast(
+    trials: Collection[TrialRecord], spec: SearchSpec, *, repeats: int | None = None, costs: Costs | None = None
+) -> Forecast:
     """What is still to come after these trials.
 
     Args:
         repeats: confirmation trials that there will be in all; None while the search still chooses them.
+        costs: of an epoch at each image size; None: by pixels.
     """
+    costs = costs or epoch_costs(spec)
     searched = [trial for trial in trials if trial.role == "search"]
     confirmed = [trial for trial in trials if trial.role == "confirm"]
     stops = patience_share(trials, spec)
@@ -47,13 +53,23 @@ def forecast(trials: Collection[TrialRecord], spec: SearchSpec, *, repeats: int 
     cuts = rung_shares(searched, spec)
     cut = remaining(spec, stops, cuts)
     to_come = max(0, spec.trials - len(searched))
-    search = to_come * cut[0] + sum(cut[_done(trial, spec)] for trial in searched if not trial.has_ended)
+    search = to_come * cut[0] * costs.proposed(searched)
+    search += sum(cut[_done(trial, spec)] * costs.of(trial) for trial in searched if not trial.has_ended)
     search *= spec.folds_per_trial
-    running = sum(whole[_done(trial, spec)] for trial in confirmed if not trial.has_ended)
+    running = sum(whole[_done(trial, spec)] * costs.of(trial) for trial in confirmed if not trial.has_ended)
     wanted = expected_repeats(spec, cuts) if repeats is None else repeats
-    confirmation = max(0.0, wanted - len(confirmed)) * whole[0] + running
-    tail = whole[0] if wanted else cut[0] * spec.folds_per_trial
+    each = _repeat_cost(searched, spec, costs)
+    confirmation = max(0.0, wanted - len(confirmed)) * whole[0] * each + running
+    tail = whole[0] * each if wanted else cut[0] * spec.folds_per_trial * costs.proposed(searched)
     return Forecast(search=search, confirmation=confirmation, tail=tail / 2)
+
+
+def _repeat_cost(searched: Sequence[TrialRecord], spec: SearchSpec, costs: Costs) -> float:
+    """Expected cost of an epoch of the confirmation: of the hand-made config and the best trials so far."""
+    best = sorted((trial for trial in searched if trial.objective is not None), key=lambda trial: trial.rank)
+    known = [costs.of(trial) for trial in best[: spec.confirm]]
+    unknown = max(0, spec.confirm - len(known))
+    return (1.0 + sum(known) + unknown * costs.mean) / (1 + len(known) + unknown)
 
 
 def remaining(spec: SearchSpec, stops: float, cuts: Mapping[int, float]) -> list[float]:
@@ -109,27 +125,32 @@ def seconds_left(
     slots: int,
     since: float,
     measured: float | None,
+    costs: Costs | None = None,
 ) -> float | None:
     """Seconds until all has ended; None before the first epoch.
 
     Args:
         since: seconds since 1970 at which the present session began; epochs before it say nothing of its speed.
         measured: seconds of an epoch as measured before the search (`Layout.epoch_seconds`); it counts as one epoch more.
+        costs: as in `forecast`.
     """
-    pairs = [(row, _folds(trial, spec)) for trial in trials for row in trial.epochs if row["time"] >= since]
+    costs = costs or epoch_costs(spec)
+    pairs = [
+        (row, _folds(trial, spec) * costs.of(trial)) for trial in trials for row in trial.epochs if row["time"] >= since
+    ]
     if not pairs:
         return None
-    rows, folds = zip(*sorted(pairs, key=lambda pair: float(pair[0]["time"])), strict=True)
+    rows, work = zip(*sorted(pairs, key=lambda pair: float(pair[0]["time"])), strict=True)
     lasted = [float(row["train_seconds"]) + float(row["val_seconds"]) for row in rows]
-    each = [seconds / count for seconds, count in zip(lasted, folds, strict=True)]
+    each = [seconds / units for seconds, units in zip(lasted, work, strict=True)]
     warm = each[slots:] if len(each) > 2 * slots else [seconds / FIRST for seconds in each]
     epoch = statistics.fmean([*warm[-RECENT:], *([measured] if measured else [])])
     begun = rows[0]["time"] - lasted[0]
     taken = slots * (rows[-1]["time"] - begun) - slots * epoch / 2  # what runs now is half done, on average
     known, prior = sum(lasted), OVERHEAD_EPOCHS * slots * epoch
     overhead = (max(taken, known) + OVERHEAD * prior) / (known + prior) if known else 1.0
-    work = (ahead.search + ahead.confirmation) / slots + ahead.tail * (1 - 1 / slots)
-    return work * epoch * overhead if ahead.search + ahead.confirmation else 0.0
+    left = (ahead.search + ahead.confirmation) / slots + ahead.tail * (1 - 1 / slots)
+    return left * epoch * overhead if ahead.search + ahead.confirmation else 0.0
 
 
 def _folds(trial: TrialRecord, spec: SearchSpec) -> int:

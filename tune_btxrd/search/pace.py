@@ -1,12 +1,14 @@
 """Pace: a search followed through its journal, whether it has finished, how fast it goes. Neither Ray nor torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.cost import epoch_costs
 from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.journal import JournalReader
 from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, new_record, read_on
@@ -97,15 +99,29 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
     slots = int(record.sessions[-1].get("slots", 1)) if record.sessions else 1
-    left = time_left(record, spec, slots=slots, since=began, measured=_measured(record))
+    known = _measured(record)
+    left = time_left(record, spec, slots=slots, since=began, measured=known, sizes=_size_seconds(record))
     return Pace(left=left, silence=silence, is_silent=is_silent)
 
 
-def time_left(record: SearchRecord, spec: SearchSpec, *, slots: int, since: float, measured: float | None) -> float | None:
-    """Seconds until the search has ended, confirmation included; arguments as `forecast.seconds_left` has them."""
+def time_left(
+    record: SearchRecord,
+    spec: SearchSpec,
+    *,
+    slots: int,
+    since: float,
+    measured: float | None,
+    sizes: Mapping[int, float] | None = None,
+) -> float | None:
+    """Seconds until the search has ended, confirmation included; arguments as `forecast.seconds_left` has them.
+
+    Args:
+        sizes: image size -> seconds of an epoch as measured before the search, where several are searched.
+    """
     trials = record.trials.values()
-    ahead = forecast(trials, spec, repeats=repeats_known(record, spec))
-    return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured)
+    costs = epoch_costs(spec, trials, measured=sizes, since=since)
+    ahead = forecast(trials, spec, repeats=repeats_known(record, spec), costs=costs)
+    return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured, costs=costs)
 
 
 def repeats_known(record: SearchRecord, spec: SearchSpec) -> int | None:
@@ -122,6 +138,13 @@ def _measured(record: SearchRecord) -> float | None:
     layout = record.settings.get("layout")
     seconds = layout.get("epoch_seconds") if isinstance(layout, dict) else None
     return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0 else None
+
+
+def _size_seconds(record: SearchRecord) -> dict[int, float]:
+    """Seconds of an epoch per image size as measured before the search; empty where `search.json` has none."""
+    layout = record.settings.get("layout")
+    found = layout.get("size_seconds") if isinstance(layout, dict) else None
+    return {int(size): float(seconds) for size, seconds in found.items()} if isinstance(found, dict) else {}
 
 
 def _written(folder: Path) -> float:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,12 @@ from filelock import FileLock, Timeout
 from PIL import Image, features
 
 from tune_btxrd.data.cache.checks import check_pixels, read_index
-from tune_btxrd.data.cache.decode import Decoded, UnreadableError, decode, pixel_version
+from tune_btxrd.data.cache.decode import Decoded, UnreadableError, decode_sizes, pixel_version
 from tune_btxrd.data.cache.dicom_files import VERSION as DICOM_VERSION
 from tune_btxrd.data.cache.dicom_files import dicom_versions
 from tune_btxrd.data.cache.dicom_picture import Window
 from tune_btxrd.data.cache.volumes import VolumeJob, volume_cache_name
-from tune_btxrd.data.cache.writer import IMAGES, INDEX, SUMS, PartialCache, count_done, user_mistakes
+from tune_btxrd.data.cache.writer import IMAGES, INDEX, SUMS, PartialCache, count_done, require_space, user_mistakes
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.errors import DataError
 
@@ -135,8 +135,35 @@ def build_cache(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> ImageCache:
-    """The cache of all images of `manifest` without `exclude`; decodes what is not there yet, in parallel.
+    """`build_caches` for one size."""
+    return build_caches(
+        manifest,
+        image_sizes=(image_size,),
+        cache_dir=cache_dir,
+        hashes=hashes,
+        exclude=exclude,
+        spacing=spacing,
+        window=window,
+        progress=progress,
+        workers=workers,
+    )[image_size]
 
+
+def build_caches(
+    manifest: Manifest,
+    *,
+    image_sizes: Sequence[int],
+    cache_dir: Path,
+    hashes: Mapping[str, str],
+    exclude: Collection[str] = (),
+    spacing: float | None = None,
+    window: Window | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> dict[int, ImageCache]:
+    """Per size the cache of all images of `manifest` without `exclude`; decodes what is not there yet, in parallel.
+
+    A file that several sizes lack is read and decoded once for all of them; each size's bytes are those that it has alone.
     `hashes` is the SHA-256 of each file by image id. An interrupted build goes on where it was; of two processes
     building the same cache one decodes and the other waits. `workers` (default: one per core) are threads: Pillow
     decodes without holding the interpreter lock; of many volumes processes. `spacing`: mm to which volumes are resampled;
@@ -150,18 +177,21 @@ def build_cache(
     jobs = [job for job in _jobs(manifest, hashes, spacing, window=window) if job.image_id not in exclude]
     if not jobs:
         raise DataError(f"A cache must hold images, but all {len(manifest)} are left out: shorten the list of --exclude.")
-    path = cache_dir / _name(manifest, jobs, image_size, spacing, window=window)
+    sizes = sorted(set(image_sizes))
+    paths = {size: cache_dir / _name(manifest, jobs, size, spacing, window=window) for size in sizes}
     facts: dict[str, object] = {} if window is None else {"window": window}
     facts |= {"channels": list(manifest.channels), "spacing": spacing} if manifest.channels else {}
-    with user_mistakes(cache_dir):
-        if not _is_finished(path):
+    with user_mistakes(cache_dir), ExitStack() as locks:
+        if missing := [size for size in sizes if not _is_finished(paths[size])]:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            with _only_writer(path, len(jobs), progress):
-                if not _is_finished(path):  # else another process finished it while this one waited
-                    _build(path, jobs, image_size, progress, workers or usable_cores(), facts=facts)
+            for size in missing:  # from the smallest on, in every process: none waits for one that waits for it
+                locks.enter_context(_only_writer(paths[size], len(jobs), progress))
+            left = {size: paths[size] for size in missing if not _is_finished(paths[size])}
+            if left:  # else another process finished them while this one waited
+                _build(left, jobs, progress, workers or usable_cores(), facts=facts)
     if progress is not None:
         progress(len(jobs), len(jobs))
-    return ImageCache.open(path)
+    return {size: ImageCache.open(paths[size]) for size in dict.fromkeys(image_sizes)}
 
 
 def _is_finished(path: Path) -> bool:
@@ -200,12 +230,12 @@ class _Job:
     sha256: str | None
     window: Window | None = None
 
-    def decode(self, image_size: int) -> "Decoded | str":
-        """The picture, or the reason why there is none."""
+    def decode(self, image_sizes: Sequence[int]) -> "tuple[Decoded, ...] | str":
+        """The picture at each size, or the reason why there is none."""
         if self.file is None or self.sha256 is None:
             return "has no file"
         try:
-            return decode(self.file, image_size, sha256=self.sha256, window=self.window)
+            return decode_sizes(self.file, image_sizes, sha256=self.sha256, window=self.window)
         except UnreadableError as error:
             return error.reason
 
@@ -259,44 +289,64 @@ def _only_writer(path: Path, total: int, progress: Progress | None) -> AbstractC
 
 
 def _build(
-    path: Path,
+    paths: Mapping[int, Path],
     jobs: "Sequence[_Job | VolumeJob]",
-    image_size: int,
     progress: Progress | None,
     workers: int,
     *,
     facts: Mapping[str, object],
 ) -> None:
+    """Writes the caches of some sizes, whose locks are held, side by side."""
+    if len(paths) > 1:
+        require_space(paths, {size: len(jobs) * int(np.prod(_shape(jobs[0], size))) for size in paths})
     unreadable: dict[str, str] = {}
-    first = jobs[0]
-    volume = (image_size,) * 3 + (len(first.channels),) if isinstance(first, VolumeJob) else None
-    sha256_of = {job.image_id: job.sha256 for job in jobs}
-    with PartialCache(path, sha256_of, image_size, facts=facts, volume=volume) as partial:
-        partial.borrow()
-        wanted = partial.missing()
+    with ExitStack() as files:
+        partials = {size: files.enter_context(_partial(path, jobs, size, facts)) for size, path in paths.items()}
+        wanted: dict[int, list[int]] = {}  # row -> the sizes that lack it
+        for size, partial in partials.items():
+            partial.borrow()
+            for row in partial.missing():
+                wanted.setdefault(row, []).append(size)
         done = len(jobs) - len(wanted)
-        for row, found in _decoded(jobs, wanted, image_size, workers):
+        for row, found in _decoded(jobs, dict(sorted(wanted.items())), workers):
             if isinstance(found, str):
                 unreadable[jobs[row].image_id] = found
             else:
-                partial.put(row, found.pixels, note=found.note)
+                for size, picture in zip(wanted[row], found, strict=True):
+                    partials[size].put(row, picture.pixels, note=picture.note)
             done += 1
             if progress is not None:
                 progress(done, len(jobs))
         if unreadable:
-            raise _unreadable_error(path, unreadable, len(jobs))
-        partial.finish()
+            raise _unreadable_error(next(iter(paths.values())), unreadable, len(jobs))
+        for partial in partials.values():
+            partial.finish()
+
+
+def _partial(path: Path, jobs: "Sequence[_Job | VolumeJob]", image_size: int, facts: Mapping[str, object]) -> PartialCache:
+    volume = _shape(jobs[0], image_size) if isinstance(jobs[0], VolumeJob) else None
+    return PartialCache(path, {job.image_id: job.sha256 for job in jobs}, image_size, facts=facts, volume=volume)
+
+
+def _shape(job: "_Job | VolumeJob", image_size: int) -> tuple[int, ...]:
+    """Of a volume's cube, or a grey picture."""
+    return (image_size,) * 3 + (len(job.channels),) if isinstance(job, VolumeJob) else (image_size,) * 2
 
 
 def _decoded(
-    jobs: "Sequence[_Job | VolumeJob]", rows: Sequence[int], image_size: int, workers: int
-) -> Iterator[tuple[int, "Decoded | str"]]:
-    """(row, picture or reason) in order. Few images are ahead of the reader, so memory does not grow with their number."""
-    pending: deque[tuple[int, Future[Decoded | str]]] = deque()
-    with warnings.catch_warnings(), _pool(jobs, rows, workers) as pool, _ended_workers():
+    jobs: "Sequence[_Job | VolumeJob]", rows: Mapping[int, Sequence[int]], workers: int
+) -> Iterator[tuple[int, "tuple[Decoded, ...] | str"]]:
+    """(row, picture per size or reason) in order. Few images are ahead of the reader, so memory does not grow with their
+    number.
+
+    Args:
+        rows: row -> sizes.
+    """
+    pending: deque[tuple[int, Future[tuple[Decoded, ...] | str]]] = deque()
+    with warnings.catch_warnings(), _pool(jobs, len(rows), workers) as pool, _ended_workers():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for row in rows:
-            pending.append((row, pool.submit(jobs[row].decode, image_size)))
+        for row, sizes in rows.items():
+            pending.append((row, pool.submit(jobs[row].decode, tuple(sizes))))
             if len(pending) >= 4 * workers:
                 first, future = pending.popleft()
                 yield first, future.result()
@@ -304,9 +354,9 @@ def _decoded(
             yield row, future.result()
 
 
-def _pool(jobs: "Sequence[_Job | VolumeJob]", rows: Sequence[int], workers: int) -> Executor:
+def _pool(jobs: "Sequence[_Job | VolumeJob]", rows: int, workers: int) -> Executor:
     """Threads; for many volumes processes, since turning and resampling hold the interpreter lock."""
-    if isinstance(jobs[0], VolumeJob) and len(rows) > ALONE and workers > 1:
+    if isinstance(jobs[0], VolumeJob) and rows > ALONE and workers > 1:
         return ProcessPoolExecutor(min(workers, MOST_PROCESSES), mp_context=multiprocessing.get_context("spawn"))
     return ThreadPoolExecutor(workers)
 

@@ -6,6 +6,7 @@ The pixels depend on the file's bytes, the size, `pixel_version` and the Pillow 
 import hashlib
 import io
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,18 +74,30 @@ def decode(path: Path, image_size: int, *, sha256: str | None = None, window: Wi
         DataError: a DICOM file, and pydicom is not installed.
         UnreadableError: no regular file, empty, damaged, not a single picture, too large, or not of the given `sha256`.
     """
+    return decode_sizes(path, (image_size,), sha256=sha256, window=window)[0]
+
+
+def decode_sizes(
+    path: Path, image_sizes: Sequence[int], *, sha256: str | None = None, window: Window | None = None
+) -> tuple[Decoded, ...]:
+    """`decode` at each of several sizes, with the pixels that each has alone: the file is read, hashed and decoded once.
+
+    A JPEG is decoded once per scale that its decoder has for them (1, 1/2, 1/4 or 1/8): one for all would change pixels.
+
+    Raises: as `decode`.
+    """
     data = _read(path)
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise UnreadableError(path.name, "has changed since it was hashed")
     if is_dicom(data):
-        return _dicom(path, data, image_size, window)
+        return _dicom(path, data, image_sizes, window)
     try:
         try:
-            return _decoded(path.name, data, image_size)
+            return _decoded(path.name, data, image_sizes)
         except ValueError:
             if (shorter := png_without_text(data) if data.startswith(PNG) else data) == data:
                 raise
-            return _decoded(path.name, shorter, image_size)
+            return _decoded(path.name, shorter, image_sizes)
     except UnreadableError:
         raise
     except UnknownPixelsError as error:
@@ -93,13 +106,14 @@ def decode(path: Path, image_size: int, *, sha256: str | None = None, window: Wi
         raise UnreadableError(path.name, f"is damaged ({_one_line(error)})") from error
 
 
-def _dicom(path: Path, data: bytes, image_size: int, window: Window | None) -> Decoded:
+def _dicom(path: Path, data: bytes, image_sizes: Sequence[int], window: Window | None) -> tuple[Decoded, ...]:
     require_dicom(path)
     try:
         found = dicom_picture(data, window=window)
     except NotAPictureError as error:
         raise UnreadableError(path.name, str(error)) from None
-    return Decoded(_square(found.image, image_size, orientation=1), "; ".join(found.notes))
+    squares = _squares(lambda: found.image, image_sizes, orientation=1)
+    return tuple(Decoded(square, "; ".join(found.notes)) for square in squares)
 
 
 def pixel_version(path: Path) -> int:
@@ -204,17 +218,19 @@ def _is_known(data: bytes) -> bool:
     return True
 
 
-def _decoded(name: str, data: bytes, image_size: int) -> Decoded:
+def _decoded(name: str, data: bytes, image_sizes: Sequence[int]) -> tuple[Decoded, ...]:
     if is_tiff(data) and not _is_known(data):
         orientation = _tiff_size(name, data).orientation
         made = to_eight_bits(read_tiff(data))
-        return Decoded(_square(made.image, image_size, orientation=orientation), made.note)
-    image = _open(name, data)
-    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    if (reader := deep_reader(image, data)) is None:
-        return Decoded(_square(image, image_size, orientation=orientation))
-    made = to_eight_bits(reader(data))
-    return Decoded(_square(made.image, image_size, orientation=orientation), made.note)
+    else:
+        image = _open(name, data)
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        if (reader := deep_reader(image, data)) is None:
+            squares = _squares(lambda: _open(name, data), image_sizes, orientation=orientation)
+            return tuple(map(Decoded, squares))
+        made = to_eight_bits(reader(data))
+    squares = _squares(lambda: made.image, image_sizes, orientation=orientation)
+    return tuple(Decoded(square, made.note) for square in squares)
 
 
 def _tiff_size(name: str, data: bytes) -> ImageSize:
@@ -232,17 +248,25 @@ def _tiff_size(name: str, data: bytes) -> ImageSize:
     return ImageSize(width, height, 1 if turned is None else int(turned.value))
 
 
-def _square(image: Image.Image, image_size: int, *, orientation: int) -> np.ndarray:
-    """Shrink first (cheaply inside the JPEG decoder, exactly by bicubic), then do everything else on few pixels."""
-    longest = max(image.size)
-    size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
-    draft = image.draft(None, size)  # the decoder may stop at 1/2, 1/4 or 1/8 scale, never below `size`
-    box = draft[1] if draft else None
-    small = _eight_bit(image).resize(size, Image.Resampling.BICUBIC, box=box)
-    turn = UPRIGHT.get(orientation)
-    if turn is not None:
-        small = small.transpose(turn)
-    return _on_black(small, image_size)
+def _squares(opened: Callable[[], Image.Image], image_sizes: Sequence[int], *, orientation: int) -> list[np.ndarray]:
+    """Shrink first (cheaply inside the JPEG decoder, exactly by bicubic), then do everything else on few pixels.
+
+    Args:
+        opened: opens the image, whose pixels may be undecoded; sizes of one scale of the decoder share what it decodes.
+    """
+    squares: dict[int, np.ndarray] = {}
+    decoded: tuple[tuple[int, int], Image.Image] | None = None
+    for image_size in sorted(set(image_sizes)):
+        image = opened()
+        longest = max(image.size)
+        size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
+        draft = image.draft(None, size)  # the decoder may stop at 1/2, 1/4 or 1/8 scale, never below `size`
+        if decoded is None or decoded[0] != image.size:
+            decoded = (image.size, _eight_bit(image))
+        small = decoded[1].resize(size, Image.Resampling.BICUBIC, box=draft[1] if draft else None)
+        turn = UPRIGHT.get(orientation)
+        squares[image_size] = _on_black(small if turn is None else small.transpose(turn), image_size)
+    return [squares[image_size] for image_size in image_sizes]
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

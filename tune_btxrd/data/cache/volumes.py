@@ -39,14 +39,15 @@ class VolumeJob:
     channels: tuple[str, ...]
     spacing: float | None
 
-    def decode(self, image_size: int) -> "Decoded | str":
-        """The cube, or the reason why there is none."""
+    def decode(self, image_sizes: Sequence[int]) -> "tuple[Decoded, ...] | str":
+        """The cube at each size, or the reason why there is none."""
         if self.sha256 is None:
             return "has no file"
         try:
             if sample_sha256(self.files) != self.sha256:
                 return "has changed since it was hashed"
-            return decode_volume(self.files, image_size, channels=self.channels, spacing=self.spacing)
+            cubes, notes = volume_cubes(self.files, image_sizes, channels=self.channels, spacing=self.spacing)
+            return tuple(_rounded(levels, notes) for levels in cubes)
         except UnreadableError as error:
             return str(error.reason)
         except OSError as error:
@@ -78,7 +79,10 @@ def decode_volume(
     Raises:
         UnreadableError: a file is unreadable or shows nothing; its name is in the reason where there are several.
     """
-    levels, notes = volume_levels(files, image_size, channels=channels, spacing=spacing)
+    return _rounded(*volume_levels(files, image_size, channels=channels, spacing=spacing))
+
+
+def _rounded(levels: np.ndarray, notes: Sequence[str]) -> Decoded:
     return Decoded(np.rint(levels).astype(np.uint8), "; ".join(notes))
 
 
@@ -94,12 +98,22 @@ def volume_levels(
     Raises:
         UnreadableError: as `decode_volume`.
     """
+    cubes, notes = volume_cubes(files, (image_size,), channels=channels, spacing=spacing)
+    return cubes[0], notes
+
+
+def volume_cubes(
+    files: Sequence[Path | None], image_sizes: Sequence[int], *, channels: Sequence[str], spacing: float | None = None
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """`volume_levels` at each of several sizes; the files are read once."""
     parts, box, notes = _cropped(files, channels, spacing)
-    cube = np.zeros((image_size,) * 3 + (len(channels),), dtype=np.float32)
+    cubes = [np.zeros((image_size,) * 3 + (len(channels),), dtype=np.float32) for image_size in image_sizes]
     for index, part in enumerate(parts):
         if part is not None:
-            _place(cube[..., index], _resized(_scored(part.voxels[box]), image_size))
-    return cube, notes
+            scored = _scored(part.voxels[box])
+            for cube, image_size in zip(cubes, image_sizes, strict=True):
+                _place(cube[..., index], _resized(scored, image_size))
+    return cubes, notes
 
 
 def cube_affine(

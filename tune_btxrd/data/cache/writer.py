@@ -24,6 +24,7 @@ SUMS = "crc32"  # the index's key for the checksums of the pixels
 PARTIAL = ".partial"
 TODO, GREY, COLOUR = 0, 1, 2  # state of a row
 CRC = np.dtype("<u4")
+BLOCK = 512  # bytes that `st_blocks` counts in
 FLUSH_EVERY = 64  # rows; a power cut costs at most these
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -185,6 +186,21 @@ class PartialCache:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"{needed / 1e9:.3f} GB needed, {free / 1e9:.3f} GB free")
+
+
+def require_space(paths: Mapping[int, Path], pixels: Mapping[int, int]) -> None:
+    """Raises OSError where caches of several sizes that are to be written do not fit on their disk together.
+
+    Args:
+        paths: size -> cache; what its partial folder holds already is there. All lie in one folder.
+        pixels: size -> bytes.
+    """
+    files = [partial_folder(path) / IMAGES for path in paths.values()]
+    there = sum(file.stat().st_blocks * BLOCK for file in files if file.is_file())
+    missing, free = sum(pixels.values()) - there, shutil.disk_usage(next(iter(paths.values())).parent).free
+    if free < missing:
+        sizes = " and ".join(map(str, paths))
+        raise OSError(errno.ENOSPC, f"{missing / 1e9:.3f} GB needed at {sizes} px, {free / 1e9:.3f} GB free")
 
 
 def partial_folder(path: Path) -> Path:

@@ -27,14 +27,12 @@ def schema() -> Schema:
     properties: Schema = {
         "space": _space() | {"description": "searched hyperparameters, in order"},
         "start": configs | {"description": "first trials; trial 0 is the hand-made config"},
-        "fixed": _record([*PER_TRIAL, "image_size"])
-        | {"description": "hyperparameters of every trial that differ from their defaults"},
+        "fixed": _record(PER_TRIAL) | {"description": "hyperparameters of every trial that differ from their defaults"},
         **{name: _value(field) for name, field in SETTINGS.items()},
         "constraint": _constraint() | {"description": "demands on values of the best epoch"},
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tune_btxrd search space"} | (
-        _object(properties)
-        | {"required": ["space", "start"], "$defs": {name: _value(FIELDS[name]) for name in [*PER_TRIAL, "image_size"]}}
+        _object(properties) | {"required": ["space", "start"], "$defs": {name: _value(FIELDS[name]) for name in PER_TRIAL}}
     )
 
 

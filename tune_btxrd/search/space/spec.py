@@ -36,8 +36,8 @@ WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
     "epochs": "is a setting of the whole search: move it to the top",
     "seed": "is a setting of the whole search: move it to the top",
     "monitor": "is a setting of the whole search: move it to the top",
-    "image_size": "is that of the image cache, which all trials share: put it under `fixed:`",
 }
+MOST_SIZES = 12  # each has an image cache of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ class SearchSpec:
                 "would change nothing: leave it out, or set sampler: tpe."
             )
         self._check_names()
+        self._check_sizes()
         self._check_lr()
         self._check_monitor()
         for config in self.start:
@@ -110,7 +111,7 @@ class SearchSpec:
         by_name = {dimension.name: dimension for dimension in self.space}
         for name in [*by_name, *self.fixed]:
             check_name(name)
-            if name in WHOLE_SEARCH and (name in by_name or name != "image_size"):
+            if name in WHOLE_SEARCH:
                 raise ConfigError(f"`{name}` {WHOLE_SEARCH[name]}.")
         if both := sorted(set(by_name) & set(self.fixed)):
             raise ConfigError(f"A name is either searched or fixed, but {shown(both[0])} is both: remove one.")
@@ -130,6 +131,16 @@ class SearchSpec:
                 raise ConfigError(
                     f"`when` names values that can occur, but {dimension.name} waits for {name} = {shown(never[0])}, "
                     f"which is not in {earlier[name].describe()}: correct one of the two."
+                )
+
+    def _check_sizes(self) -> None:
+        """Images are decoded once per size, so that there must be few."""
+        for dimension in self.space:
+            if dimension.name == "image_size" and (dimension.log or len(self.image_sizes) > MOST_SIZES):
+                found = f"{dimension.describe()}: {len(self.image_sizes)} sizes"
+                raise ConfigError(
+                    f"`image_size` is searched among at most {MOST_SIZES} sizes, since images are decoded once for each, "
+                    f"but got {found}: write choices: [224, 320], or a range with a larger step."
                 )
 
     def _check_lr(self) -> None:
@@ -177,6 +188,16 @@ class SearchSpec:
     def config(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of searched values: defaults, then fixed, then the values."""
         return TrainConfig.from_dict({**self.fixed, **self.whole_search, **values})
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Every side of the images that a trial can have, px, from the smallest on."""
+        for dimension in self.space:
+            if dimension.name == "image_size":
+                low, high = (0, -1) if dimension.choices else map(int, dimension.bounds)
+                sizes = dimension.choices or range(low, high + 1, int(dimension.step or 1))
+                return tuple(sorted({*sizes, *([FIELDS["image_size"].default] if dimension.when else [])}))
+        return (int(self.fixed.get("image_size", FIELDS["image_size"].default)),)
 
     def trial_splits(self, split: str) -> tuple[str, ...]:
         """What each search trial trains and validates on; `split` is the search's own."""
@@ -235,7 +256,7 @@ class SearchSpec:
                     f"A flag may set what the space leaves open, but {name}={value} is searched there "
                     f"({searched[name].describe()}): edit the YAML, or leave the flag out."
                 )
-        whole = {name for name in hyperparameters if name in WHOLE_SEARCH and name != "image_size"}
+        whole = {name for name in hyperparameters if name in WHOLE_SEARCH}
         settings = {**settings, **{name: hyperparameters[name] for name in whole}}
         hyperparameters = {name: value for name, value in hyperparameters.items() if name not in whole}
         drawn = {"grace_period": min(self.grace_period, settings["epochs"])} if "epochs" in settings else {}
