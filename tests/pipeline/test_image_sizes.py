@@ -1,6 +1,5 @@
 """A search over image sizes begins, is found again, and is refused where it cannot be, all before Ray is started."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tune_btxrd.cli.main import main
+from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.pipeline.place import Place
@@ -23,7 +23,7 @@ SMALL = ("--phantom-count", "90", "--phantom-size", "96")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> SearchSettings:
     """A search over 32 and 48 px before its first trial."""
     root = tmp_path_factory.mktemp("sizes")
-    data = DataRequest(cache=root / "cache", phantom_count=90, phantom_size=96)
+    data = DataRequest(cache=root / "cache", phantom=PhantomSpec(count=90, size=96))
     place = Place(name="sizes", storage=str(root), checkpoints=root / "checkpoints")
     hyperparameters = {"backbone": "test_efficientnet"}
     space = complete_space(SpaceRequest(file=SPACE, hyperparameters=hyperparameters), data)
@@ -91,9 +91,9 @@ def test_what_contradicts_the_sizes_is_one_line(
 
 
 def test_a_size_that_a_backbone_does_not_take_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
-    data = DataRequest(cache=tmp_path / "cache", phantom_count=90, phantom_size=96)
+    data = DataRequest(cache=tmp_path / "cache", phantom=PhantomSpec(count=90, size=96))
     place = Place(name="x", storage=str(tmp_path), checkpoints=tmp_path / "checkpoints")
     space = SpaceRequest(file=SPACE, hyperparameters={"backbone": "vit_tiny_patch16_224"})
     with pytest.raises(ConfigError, match="takes 224 px and got image_size=32"):
-        begin(place, data, dataclasses.replace(complete_space(space, data)), splits=("stratified",))
+        begin(place, data, complete_space(space, data), splits=("stratified",))
     assert not (tmp_path / "cache").exists()
