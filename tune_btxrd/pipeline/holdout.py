@@ -15,7 +15,7 @@ from tune_btxrd.data.splits.splits import HOLDOUT
 from tune_btxrd.evaluation.evaluate_split import Holdout
 from tune_btxrd.labels.status import small_holdout
 from tune_btxrd.labels.store import LabelStore
-from tune_btxrd.pipeline.prepare import open_caches
+from tune_btxrd.pipeline.decoded import open_caches
 from tune_btxrd.results.checkpoints import FinishedSplit
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.training.source import Source

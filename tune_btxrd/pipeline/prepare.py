@@ -10,8 +10,7 @@ from rich.table import Table
 
 from tune_btxrd.console import heading, make_table, progress, tell
 from tune_btxrd.data.audit.audit import Audit, audit
-from tune_btxrd.data.cache.cache import ImageCache, build_caches
-from tune_btxrd.data.cache.hashes import file_hashes
+from tune_btxrd.data.cache.cache import ImageCache
 from tune_btxrd.data.cache.volume_files import require_extra
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.phantom import make_phantom
@@ -39,9 +38,9 @@ from tune_btxrd.data.splits.splits import (
 )
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.files import write_whole
+from tune_btxrd.pipeline.decoded import image_hashes, make_cache_folder, open_caches, sizes_table
 from tune_btxrd.pipeline.prepare_pictures import write_pictures
 from tune_btxrd.pipeline.shipped import usual_size
-from tune_btxrd.search.cost import pixel_costs
 from tune_btxrd.training.source import SizedCache, Source
 
 COMMON = "common"
@@ -116,7 +115,7 @@ def prepare(
     tell(f"{len(manifest)} {noun} in {manifest.root}: {manifest.task.count_words(manifest.targets, manifest.class_names)}")
     for note in manifest.notes:
         tell(f"  {note}")
-    hashes = _hashes(request, manifest)
+    hashes = image_hashes(request, manifest)
     pairs = duplicates_of(request, manifest, hashes=hashes)
     numbers = group_numbers(manifest, pairs, request.kept_together)
     if folds is None:
@@ -188,7 +187,7 @@ def read_manifest(request: DataRequest) -> Manifest:
         raise DataError(f"The dataset folder must exist, but there is none at {root}: check --data.")
     if root is None:
         spec = request.drawn
-        _make_cache_folder(request.cache_folder)
+        make_cache_folder(request.cache_folder)
         root = request.cache_folder / spec.name
         with progress("phantom drawn") as advance:
             make_phantom(root, spec, progress=advance)
@@ -214,7 +213,7 @@ def read_manifest(request: DataRequest) -> Manifest:
 def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str, str] | None = None) -> list[Pair]:
     """Pairs of identical images: as given (--duplicates FILE), or found by their bytes. Raises: DataError."""
     if request.duplicates is None:
-        return duplicate_pairs(hashes if hashes is not None else _hashes(request, manifest), manifest.image_ids)
+        return duplicate_pairs(hashes if hashes is not None else image_hashes(request, manifest), manifest.image_ids)
     known = set(manifest.image_ids)
     left_out = {same_spelling(image_id) for image_id in read_ids(request.exclude)} if request.exclude else set()
     given = [pair for pair in read_pairs(request.duplicates) if left_out.isdisjoint(map(same_spelling, pair))]
@@ -224,31 +223,6 @@ def duplicates_of(request: DataRequest, manifest: Manifest, *, hashes: dict[str,
             f"Duplicate pairs must name images of the dataset, but {request.duplicates} has {unknown[0]!r}: remove it."
         )
     return pairs
-
-
-def open_caches(
-    request: DataRequest, manifest: Manifest, image_sizes: Sequence[int], *, hashes: dict[str, str] | None = None
-) -> dict[int, ImageCache]:
-    """The decoded images of each size; what is not there yet is decoded, for all sizes together. Raises: DataError."""
-    hashes = hashes if hashes is not None else _hashes(request, manifest)
-    with progress("decoded") as advance:
-        caches = build_caches(
-            manifest,
-            image_sizes=image_sizes,
-            cache_dir=request.cache_folder,
-            hashes=hashes,
-            spacing=request.spacing,
-            window=request.view,
-            progress=advance,
-        )
-    for image_size, cache in caches.items():
-        tell(f"decoded to {image_size} px: {cache.path}")
-    cache = caches[image_sizes[0]]  # their notes are alike
-    for note in dict.fromkeys(cache.notes.values()):
-        told = [image_id for image_id, found in cache.notes.items() if found == note]
-        noun = "volume" if manifest.channels else "image"
-        tell(f"  {len(told)} {noun}(s), {examples(told)}: {note}")
-    return caches
 
 
 def write_prepared(prepared: Prepared, folder: Path, *, partitions: Sequence[Split] = ()) -> None:
@@ -265,13 +239,6 @@ def write_prepared(prepared: Prepared, folder: Path, *, partitions: Sequence[Spl
     if prepared.cache is not None:
         ids, part = prepared.searched.parts["train"], f"train of {prepared.searched.name}"
         write_pictures(prepared.cache, prepared.manifest, folder / "figures", ids=ids, part=part)
-
-
-def sizes_table(caches: Mapping[int, ImageCache], base: int) -> Table:
-    """What each size of the images costs: on the disk, and an epoch at it relative to one at `base`."""
-    costs = pixel_costs(caches, base=base, dimensions=3 if next(iter(caches.values())).channels else 2)
-    rows = [(f"{size} px", f"{cache.images.nbytes / 1e6:,.1f} MB", f"{costs[size]:.2f}") for size, cache in caches.items()]
-    return make_table("Image sizes", ("size", "on the disk", f"an epoch, relative to {base} px, by pixels"), rows)
 
 
 def splits_table(prepared: Prepared) -> Table:
@@ -311,23 +278,6 @@ def _across_holdout(manifest: Manifest, found: Audit) -> list[str]:
     pairs = [pair for pair in found.near_duplicates if (pair.first in held) != (pair.second in held)]
     told = examples([f"{pair.first} and {pair.second}" for pair in pairs])
     return [f"near-duplicates across the hold-out: {len(pairs)} pairs ({told}): its scores may be too good"] if pairs else []
-
-
-def _hashes(request: DataRequest, manifest: Manifest) -> dict[str, str]:
-    if request.table_only:
-        return {}
-    _make_cache_folder(request.cache_folder)
-    with progress("files checked") as advance:
-        return file_hashes(manifest, cache_dir=request.cache_folder, progress=advance)
-
-
-def _make_cache_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"Decoded images need a folder that can be written, but {folder}: {error.strerror}. Choose one with --cache."
-        ) from error
 
 
 def _splits(

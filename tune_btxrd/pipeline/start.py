@@ -11,13 +11,13 @@ from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.split_files import asked_name, split_stem
 from tune_btxrd.errors import ConfigError, DataError, ResultError, shell_word
 from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.pipeline.decoded import open_caches
 from tune_btxrd.pipeline.partitions import make_repeats, make_trial_folds
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
     COMMON,
     Prepared,
     check_same_data,
-    open_caches,
     prepare,
     read_manifest,
     require_weights_allowed,
