@@ -31,7 +31,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([""], set(VERBS)),
         (["expl"], {"explain"}),
         (["labels", "ex"], {"extend", "export"}),
-        (["export", "first", "--ca"], {"--cache"}),
+        (["export", "first", "--pu"], {"--push-to-hub", "--public"}),
         (["run", "--groups", ""], {"duplicates", "patients", "none"}),
         (["run", "--space", "{}/a"], {"{}/a.yaml", "{}/afolder"}),
         (["run", "--data", "{}/a"], {"{}/afolder"}),

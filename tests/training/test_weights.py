@@ -140,7 +140,7 @@ def test_no_network_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch):
 def test_the_hub_s_cache_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = write(tmp_path / "model.safetensors", source(num_classes=1000))
     monkeypatch.setattr(weights, "_cached", lambda _: file)
-    monkeypatch.setattr(weights, "_online", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr(weights, "hub_answers", lambda: pytest.fail("the network was asked"))
     state = Slot(device="cpu").start(toy_config(pretrained=True), toy_data(), keep_best=False)
     assert torch.equal(state.model.state_dict()["conv_stem.weight"], source(num_classes=1000)["conv_stem.weight"])
 

@@ -97,6 +97,14 @@ def _train(verb: Parser) -> None:
 
 
 def _export(verb: Parser) -> None:
+    _on_finished(verb)
+    verb.add_argument(
+        "--push-to-hub", metavar="REPO", help="also send them to this repository of Hugging Face, e.g. anna/bone"
+    )
+    verb.add_argument("--public", action="store_true", help="with --push-to-hub: everybody may read it (default: private)")
+
+
+def _on_finished(verb: Parser) -> None:
     flags.add_name(verb)
     flags.add_moved_data(verb)
     flags.add_storage(verb)
@@ -110,7 +118,7 @@ def _evaluate(verb: Parser) -> None:
 
 
 def _explain(verb: Parser) -> None:
-    _export(verb)
+    _on_finished(verb)
     flags.add_splits(verb, "which splits (default: all that were retrained)")
     flags.add_device(verb)
 

@@ -154,6 +154,8 @@ def _export(flags: argparse.Namespace) -> None:
         checkpoints=flags.checkpoints,
         data=flags.data,
         cache=flags.cache,
+        push_to_hub=flags.push_to_hub,
+        public=flags.public,
     )
     for item in made:
         say(f"{item.split}: {item.folder}")

@@ -31,6 +31,7 @@ BTXRD = (
     "Scientific Data 12:88, 2025), licence CC BY-NC-ND 4.0: **not for commercial use**, cite the authors, do not pass the "
     "images on in changed form"
 )
+BTXRD_LICENCE = "https://creativecommons.org/licenses/by-nc-nd/4.0/"
 TAGS = {"btxrd": ("radiograph", "bone-tumor"), "phantom": ("synthetic",)}  # of a dataset that we know
 PHANTOM = "the phantom: {} drawn by tune_btxrd itself in {}'s layout. Scores on it say nothing about patients"
 
@@ -106,6 +107,7 @@ def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
     terms = "non-commercial-research" if dataset == "btxrd" else "that-of-the-data"
     library = "monai" if facts.info.channels else "timm"
     lines = [f"library_name: {library}", "pipeline_tag: image-classification", "license: other", f"license_name: {terms}"]
+    lines += [f"license_link: {BTXRD_LICENCE}"] if dataset == "btxrd" else []
     about = TAGS.get(dataset, ())
     lines += ["tags:", *(f"- {tag}" for tag in (*about, "not-for-clinical-use")), f"datasets:\n- {json.dumps(dataset)}"]
     if not facts.info.channels:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tune_btxrd.console import heading, progress, say, tell
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
-from tune_btxrd.errors import ResultError
+from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.files import held_alone, require_writable
 from tune_btxrd.pipeline.holdout import holdout_now
 from tune_btxrd.pipeline.place import STORAGE, Place
@@ -122,16 +122,30 @@ def export(
     checkpoints: Path | None = None,
     data: Path | None = None,
     cache: Path | None = None,
+    push_to_hub: str | None = None,
+    public: bool = False,
 ) -> "list[Exported]":
     """The winning checkpoint of each split in portable formats, each loaded back and compared.
 
-    Raises: as `evaluate`.
+    Args:
+        push_to_hub: a repository of Hugging Face's hub where they go too; public: whether everybody may read it.
+
+    Raises: as `evaluate`; ConfigError where the hub cannot be reached or the repository be written.
     """
+    from tune_btxrd.inference.hub import reach_repo
+
+    if public and push_to_hub is None:
+        raise ConfigError("--public is about a repository on the hub, but --push-to-hub names none: leave it out.")
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
     settings = place.settings()
     chosen_splits(settings.checkpoints, None)  # before pixels are decoded
     require_writable(settings.checkpoints, "choose other --checkpoints")
-    return export_place(place, settings, pixels(settings, data=data, cache=cache)[0])
+    repo = None if push_to_hub is None else reach_repo(push_to_hub, public=public)
+    made = export_place(place, settings, pixels(settings, data=data, cache=cache)[0])
+    if repo is not None:
+        heading("Hub")
+        say(f"  {repo.push(made)} ({'public' if public else 'private'})")
+    return made
 
 
 def export_place(place: Place, settings: SearchSettings, source: Source) -> "list[Exported]":

@@ -144,7 +144,7 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     """timm's own loading; a file that the hub's cache holds is used without asking the network."""
     config = timm.models.get_pretrained_cfg(backbone)
     cached = _cached(config.hf_hub_id) if config is not None and config.hf_hub_id else None
-    if cached is None and not _online():
+    if cached is None and not hub_answers():
         raise ConfigError(_no_network(backbone))
     overlay = {"file": cached} if cached else None
     try:
@@ -165,8 +165,8 @@ def _cached(hub_id: str) -> str | None:
     return None
 
 
-def _online() -> bool:
-    """Whether the hub answers within PROBE_SECONDS. A thread, because looking a name up knows no time limit."""
+def hub_answers() -> bool:
+    """Whether Hugging Face's hub answers within PROBE_SECONDS. A thread, because looking a name up knows no time limit."""
     answers: list[bool] = []
     probe = threading.Thread(target=lambda: answers.append(_answers(constants.ENDPOINT)), daemon=True)
     if not constants.HF_HUB_OFFLINE:
