@@ -215,12 +215,16 @@ class TrainConfig:
     brightness: float = number(0.2, "largest relative change", at_least=0, at_most=1)
     contrast: float = number(0.2, "largest relative change", at_least=0, at_most=1)
     intensity_shift: float = number(0.0, "volumes: largest shift of a channel, standard deviations", at_least=0, at_most=5)
-    gamma: float = number(0.0, "volumes: exponents of intensities lie within 1 / (1 + gamma) and 1 + gamma", at_least=0)
+    gamma: float = number(0.0, "exponents of intensities lie within 1 / (1 + gamma) and 1 + gamma", at_least=0)
     noise: float = number(0.0, "volumes: Gaussian noise, standard deviations", at_least=0)
     saturation: float = number(0.0, "largest relative change; colour images only", at_least=0, at_most=1)
     hue: float = number(0.0, "largest turn of the colour circle, degrees; colour images only", at_least=0, at_most=180)
     crop_min: float = number(1.0, "random resized crop: smallest share of the area; 1 crops nothing", above=0, at_most=1)
     erasing: float = number(0.0, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
+    border: float = number(0.0, "images: largest share of the side that is cut off at each edge", at_least=0, at_most=0.45)
+    blur: float = number(0.0, "images: largest sd of a Gaussian blur, share of the side", at_least=0, at_most=0.05)
+    equalize: float = number(0.0, "images: probability that the histogram is equalised", at_least=0, at_most=1)
+    invert: float = number(0.0, "images: probability that black and white change places", at_least=0, at_most=1)
     loss: str = choice(
         "weighted_ce",
         "what training minimises; for several labels a bce, focal or asymmetric",

@@ -18,12 +18,14 @@ from tests.support.reports import make_search
 from tune_btxrd.cli.flags import read_data, read_space, read_splits
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import parse_words
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
 from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.open_search import open_search
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
+from tune_btxrd.pipeline.together import check_kind
 from tune_btxrd.results.search_json import SearchSettings, SpaceRequest
 
 WORDS = [
@@ -302,3 +304,11 @@ def test_results_of_0_1_0_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(old.trials) and set(old.curves()) <= set(old.trials["trial"]) and old.winner.image_size == 32
     go_on(Place(name="old"), DataRequest(cache=tmp_path / "cache"), said(tmp_path)["space"])
     assert json.loads((tmp_path / "ray_results" / "old" / "search.json").read_text())["resumed"]
+
+
+@pytest.mark.parametrize("name", ["border", "blur", "equalize", "invert"])
+def test_scanners_of_radiographs_are_refused_for_volumes(name: str) -> None:
+    config = TrainConfig(backbone="resnet3d_10", pretrained=False, **{name: 0.01})
+    with pytest.raises(ConfigError, match=f"`{name}` imitates scanners of radiographs, but the dataset holds volumes"):
+        check_kind(config, volumes=True)
+    check_kind(TrainConfig(backbone="resnet3d_10", pretrained=False, gamma=0.1), volumes=True)

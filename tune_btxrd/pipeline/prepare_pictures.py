@@ -11,6 +11,16 @@ from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.sheets import contact_sheet
 from tune_btxrd.data.volume_sheets import volume_sheet
 
+EPOCHS = 5
+SCANNERS = {
+    "border": 0.2,
+    "blur": 0.03,
+    "gamma": 1.0,
+    "equalize": 1.0,
+    "invert": 1.0,
+}  # each alone, strong enough to be seen
+STILL = {"flip": 0.0, "rotation": 0.0, "scale_min": 1.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}
+
 
 def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: tuple[str, ...], part: str) -> None:
     """Contact sheets of the images of a part, as `part` calls it: by class and center, and before and after augmentation.
@@ -30,7 +40,7 @@ def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: 
 
 
 def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> None:
-    """A sheet with each image as it is (left) and as five epochs see it."""
+    """A sheet with each image as it is (left), as five epochs see it, and as each kind that is off by default makes it."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -42,16 +52,20 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
 
     cache = ImageCache.open(cache_path)
     images = to_float(torch.from_numpy(cache.images[cache.rows(ids)].copy()))
-    columns = [images, *(augment(images, torch.Generator().manual_seed(epoch), TrainConfig()) for epoch in range(1, 6))]
+    columns = {"as decoded": images}
+    for epoch in range(1, EPOCHS + 1):
+        columns[f"epoch {epoch}"] = augment(images, torch.Generator().manual_seed(epoch), TrainConfig())
+    for name, strength in SCANNERS.items():
+        config = TrainConfig.from_dict({**STILL, name: strength})
+        columns[f"{name} {strength:g}"] = augment(images, torch.Generator().manual_seed(0), config)
     figure, axes = plt.subplots(len(ids), len(columns), figsize=(1.5 * len(columns), 1.5 * len(ids) + 0.4), squeeze=False)
-    for row, image_id in enumerate(ids):
-        for column, batch in enumerate(columns):
-            axis = axes[row, column]
-            axis.imshow(batch[row].permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
+    for column, (title, batch) in enumerate(columns.items()):
+        for axis, pixels in zip(axes[:, column], batch, strict=True):
+            axis.imshow(pixels.permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
-            if row == 0:
-                axis.set_title("as decoded" if column == 0 else f"epoch {column}", fontsize=9, pad=12)
-        axes[row, 0].text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
+        axes[0, column].set_title(title, fontsize=9, pad=12)
+    for axis, image_id in zip(axes[:, 0], ids, strict=True):
+        axis.text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=130)
     plt.close(figure)

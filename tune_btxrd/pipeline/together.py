@@ -27,6 +27,7 @@ from tune_btxrd.training.models.names import (
 )
 
 MODEL_NAMES = ("backbone", "head", "image_size", "weights", "stem_stride")
+OF_IMAGES = ("border", "blur", "equalize", "invert")
 STAGING = ("stages", "backbone_share", "epochs")
 
 
@@ -71,7 +72,11 @@ def _values(trained: SearchSpec | TrainConfig) -> list[dict[str, Any]]:
 
 
 def check_kind(trained: SearchSpec | TrainConfig, *, volumes: bool) -> None:
-    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, or the reverse."""
+    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, or the reverse, or would
+    imitate scanners of radiographs on volumes.
+    """
+    if volumes and (said := [name for name in OF_IMAGES if _is_said(trained, name)]):
+        raise ConfigError(f"`{said[0]}` imitates scanners of radiographs, but the dataset holds volumes: leave it out.")
     values = combinations(trained, ["backbone"]) if isinstance(trained, SearchSpec) else [asdict(trained)]
     for config in values:
         require_serving(config["backbone"], volumes=volumes)

@@ -54,11 +54,11 @@ NEEDS: Mapping[str, Need] = {
     "min_epochs": Need(words="min_epochs < epochs", holds=lambda c: c.min_epochs < c.epochs),
     **{
         name: Need(words="a backbone of volumes", holds=lambda c: is_volume_backbone(c.backbone))
-        for name in ("stem_stride", "flip_front", "flip_up", "intensity_shift", "gamma", "noise")
+        for name in ("stem_stride", "flip_front", "flip_up", "intensity_shift", "noise")
     },
     **{
         name: Need(words="a backbone of images", holds=lambda c: not is_volume_backbone(c.backbone))
-        for name in ("saturation", "hue", "crop_min", "erasing")
+        for name in ("saturation", "hue", "crop_min", "erasing", "border", "blur", "equalize", "invert")
     },
     "pretrained": Need(words="no file of weights: `weights` wins", holds=lambda c: c.weights is None),
 }

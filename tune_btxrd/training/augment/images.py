@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.training.augment.scanners import DRAWS, as_scanned, edges_cut, scans, windowed
 
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # RGB -> brightness and two axes of colour
 
@@ -30,29 +31,36 @@ def normalise(images_BKHW: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator, config: TrainConfig) -> Tensor:
-    """The augmented batch: mirror; rotation, scale, shift, crop in one resampling; brightness, contrast; colour; erasing.
+    """The augmented batch: mirror; rotation, scale, shift, crop, cut edges in one resampling; the look of another scanner;
+    brightness, contrast; colour; erasing.
 
-    Every image always draws the same numbers (seven, and eleven more where crop, colour or erasing asks for them), so
-    switching one kind off leaves the others of the batch as they were. A kind of range (or probability) 0 is skipped and
-    leaves every bit as it was; flip = 1 alone is the exact mirror.
+    Every image always draws the same numbers (seven, eleven more where crop, colour, erasing or a scanner asks for them, and
+    DRAWS more for a scanner), so switching one kind off leaves the others of the batch as they were. A kind of range (or
+    probability) 0 is skipped and leaves every bit as it was; flip = 1 alone is the exact mirror.
 
     Args:
         images: float (B,K,S,S) in [0, 1]; not changed.
         generator: on the same device; the only source of randomness.
-        config: flip, rotation, scale_min, shift, crop_min, brightness, contrast, saturation, hue and erasing are read.
+        config: flip, rotation, scale_min, shift, crop_min, border, blur, gamma, equalize, invert, brightness, contrast,
+            saturation, hue and erasing are read.
     """
     drawn_7B = torch.rand(7, len(images), generator=generator, device=images.device)
     signed_7B = 2 * drawn_7B - 1
-    crops, colours = config.crop_min < 1, config.saturation > 0 or config.hue > 0
-    more_11B = drawn_7B.new_zeros(11, len(images))
-    if crops or colours or config.erasing:
+    crops, colours, scanned = config.crop_min < 1, config.saturation > 0 or config.hue > 0, scans(config)
+    more_11B, scanner_8B = (drawn_7B.new_zeros(count, len(images)) for count in (11, DRAWS))
+    if crops or colours or config.erasing or scanned:
         more_11B = torch.rand(11, len(images), generator=generator, device=images.device)
+    if scanned:
+        scanner_8B = torch.rand(DRAWS, len(images), generator=generator, device=images.device)
     if config.flip:
         images = torch.where((drawn_7B[0] < config.flip).view(-1, 1, 1, 1), images.flip(-1), images)
-    if config.rotation or config.shift or config.scale_min < 1 or crops:
+    if config.rotation or config.shift or config.scale_min < 1 or crops or config.border:
         scale = 1 - (1 - config.scale_min) * drawn_7B[2]
         theta = affine(signed_7B[1] * config.rotation, scale, signed_7B[3:5] * config.shift)
+        theta = edges_cut(theta, scanner_8B[:4] * config.border) if config.border else theta
         images = resample(images, cropped(theta, more_11B[:4], smallest=config.crop_min) if crops else theta)
+    if scanned:
+        images = as_scanned(images, scanner_8B[4:], config)
     if config.brightness or config.contrast:
         images = jitter(images, 1 + signed_7B[5] * config.brightness, 1 + signed_7B[6] * config.contrast)
     if colours and images.shape[1] == 3:
@@ -103,9 +111,7 @@ def cropped(theta: Tensor, drawn_4B: Tensor, *, smallest: float) -> Tensor:
     half = torch.exp((2 * drawn_4B[1] - 1) * math.log(4 / 3)).sqrt()
     sides = torch.stack([area.sqrt() * half, area.sqrt() / half]).clamp_max(1)  # width, height: shares of the side
     centre = (2 * drawn_4B[2:] - 1) * (1 - sides)  # in [-1, 1], so that the crop stays inside
-    turned = theta[:, :, :2] * sides.T.unsqueeze(1)
-    moved = torch.einsum("bij,jb->bi", theta[:, :, :2], centre) + theta[:, :, 2]
-    return torch.cat([turned, moved.unsqueeze(2)], dim=2)
+    return windowed(theta, sides, centre)
 
 
 def recolour(images: Tensor, saturation: Tensor, degrees: Tensor) -> Tensor:
