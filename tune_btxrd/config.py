@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.monitor import ALL_IMAGES, MONITORS, OBJECTIVES, Monitor, monitor_of
 from tune_btxrd.stages import RECIPES, Stage, stages_of
 
 CLASS_LOSSES = ("weighted_ce", "ce", "focal", "ldam", "logit_adjusted")  # each a function of tasks/losses.py
@@ -206,6 +206,11 @@ class TrainConfig:
     min_delta: float = number(0.0, "smallest gain of the monitor that improves", at_least=0)
     min_epochs: int = number(1, "patience stops no training before this epoch", at_least=1)
     monitor: str = choice("val_loss", "value that names the best epoch and stops the training", choices=tuple(MONITORS))
+    objective: str = choice(
+        ALL_IMAGES,
+        "images that the monitor is computed on: all, or those of the center where it is worst",
+        choices=OBJECTIVES,
+    )
     flip: float = number(0.5, "probability of a left-right mirror", at_least=0, at_most=1)
     flip_front: float = number(0.0, "volumes: probability of a front-back mirror", at_least=0, at_most=1)
     flip_up: float = number(0.0, "volumes: probability of a head-foot mirror", at_least=0, at_most=1)
@@ -268,6 +273,11 @@ class TrainConfig:
         if self.min_lr > self.lr:
             raise ConfigError(f"`min_lr <= lr` must hold, but got min_lr={self.min_lr!r}, lr={self.lr!r}.")
         stages_of(self.stages, self.epochs)  # says what is wrong with them
+
+    @property
+    def monitored(self) -> Monitor:
+        """What names the best epoch and stops the training."""
+        return monitor_of(self.monitor, self.objective)
 
     @property
     def stage_list(self) -> list[Stage]:

@@ -5,10 +5,13 @@ best so far never rises; everything that is read by a person shows the *score*, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tune_btxrd.errors import DataError
+
+ALL_IMAGES, WORST_CENTER = OBJECTIVES = ("all_images", "worst_center")
+WORST, GAP = "val_worst_center", "center_gap"  # columns: the value at the worst center, and how far the best one is from it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,24 @@ class Monitor:
         """Whether the values of one epoch beat those of the best epoch before it by more than `min_delta`."""
         new, old = (self.objective(values[self.column]) for values in (row, best))
         return new < old - min_delta or (self.tie is not None and new == old and row[self.tie] > best[self.tie])
+
+
+def monitor_of(name: str, objective: str) -> "Monitor":
+    """The value that a training or a search is judged by.
+
+    Args:
+        name: one of MONITORS; objective: one of OBJECTIVES, the images that it is computed on.
+    """
+    known = MONITORS[name]
+    return known if objective == ALL_IMAGES else replace(known, column=WORST, label=f"{known.label} of the worst center")
+
+
+def undefined_worst_center(name: str) -> DataError:
+    """The error where no center of a validation part has the images that a monitored value needs."""
+    return DataError(
+        f"`objective: {WORST_CENTER}` needs a center with enough validation images for monitor {name}, but there is none: "
+        f"use `objective: {ALL_IMAGES}`."
+    )
 
 
 def undefined_monitor(name: str) -> DataError:

@@ -18,8 +18,8 @@ from tune_btxrd.tasks.registry import TASKS, score_fields
 NAMES = ("Normal", "Benign", "Malignant")
 CONTRACT = "epoch,train_loss,val_loss,val_acc,val_recall_normal,val_recall_benign,val_recall_malignant,lr"
 LATER = (
-    "val_macro_f1,val_macro_auc,val_calibrated_loss,val_criterion,lr_backbone,stage,objective,improved,stop,"
-    "zero_recall_epochs,skipped_steps,fold_sd,images_per_second,train_seconds,val_seconds"
+    "val_macro_f1,val_macro_auc,val_calibrated_loss,val_worst_center,center_gap,val_criterion,lr_backbone,stage,objective,"
+    "improved,stop,zero_recall_epochs,skipped_steps,fold_sd,images_per_second,train_seconds,val_seconds"
 )
 
 
@@ -31,7 +31,10 @@ class WithKappa(MulticlassMetrics):
 
 
 def epoch(kind: type[MulticlassMetrics] = MulticlassMetrics, classes: int = 3) -> MulticlassMetrics:
-    values = {item.name: 0.5 for item in dataclasses.fields(kind)} | {"val_recall": tuple(map(float, range(classes)))}
+    values = {item.name: 0.5 for item in dataclasses.fields(kind)} | {
+        "val_recall": tuple(map(float, range(classes))),
+        "val_center": (),
+    }
     return kind(**values)
 
 
@@ -63,7 +66,7 @@ def test_every_monitor_is_a_score_with_its_direction_and_name() -> None:
 def test_every_field_of_the_record_is_described() -> None:
     for name, item in MulticlassMetrics.columns().items():
         assert item.meaning, name
-        assert (item.kind == "score") == bool(item.better and item.formula), name
+        assert (item.kind == "score") == bool((item.better and item.formula) or item.of_centers), name
 
 
 def test_names_that_differ_in_punctuation_keep_apart() -> None:

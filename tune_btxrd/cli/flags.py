@@ -292,8 +292,8 @@ def read_space(flags: argparse.Namespace) -> "SpaceRequest":
     for text in given.get("set") or ():
         name, value = parse_setting(text)
         value = str(Path(value).resolve()) if name == "weights" and value is not None else value
-        if name == "monitor":
-            raise ConfigError("monitor is a setting of the whole search: write it at the top of the YAML (--space FILE).")
+        if name in ("monitor", "objective"):
+            raise ConfigError(f"{name} is a setting of the whole search: write it at the top of the YAML (--space FILE).")
         known = settings if name in SETTINGS else values
         if name in known and known[name] != value:
             raise ConfigError(f"A value is said once, but {name} is {known[name]} and {value}: leave one out.")

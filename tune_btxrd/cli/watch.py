@@ -19,7 +19,6 @@ from rich.table import Table
 
 from tune_btxrd.console import OUT, live_block, plain, prints, say, show
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.live_view import repeats_line
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.results.search_json import SearchSettings
@@ -130,7 +129,7 @@ class View:
         for column in ("epoch", "next rung"):
             table.add_column(column, justify="right")
         table.add_column("val loss", no_wrap=True)
-        label = MONITORS[self.spec.monitor].label.removeprefix("val ")
+        label = self.spec.monitored.label.removeprefix("val ")
         for column in ("best" if label == "loss" else f"best {label}", f"{self.positive} recall"):
             table.add_column(plain(column), justify="right")
         for trial in shown_trials(record):

@@ -24,7 +24,6 @@ from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
 from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, Rungs, make_scheduler
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.columns import score_columns, watched_column
 from tune_btxrd.search.conductor import Conductor
@@ -174,7 +173,7 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
 
 def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:
     watched = watched_column(run.source)
-    return Gauges(record, monitor=MONITORS[spec.monitor], recall=watched, slots=run.layout.slots)
+    return Gauges(record, monitor=spec.monitored, recall=watched, slots=run.layout.slots)
 
 
 @contextmanager

@@ -188,11 +188,11 @@ def _rows(
     store, names = TrialCheckpoint(job.folder / "last.pt", class_names=source.class_names, remote=there), source.class_names
     saved = store.load(job.config.to_dict())
     state = slot.start(job.config, data, keep_best=True) if saved is None else restore(slot, saved, data)
-    rows = [named_row(metrics, names) for metrics in state.history]
+    rows = [named_row(metrics, names, centers=source.centers) for metrics in state.history]
     try:
         yield from (row | {"note": store.note} for row in rows)
         for metrics in train(state):
-            rows.append(named_row(metrics, names))
+            rows.append(named_row(metrics, names, centers=source.centers))
             store.save(state)
             write_log(job.folder / LOG, rows)
             yield rows[-1] | {"note": store.note}

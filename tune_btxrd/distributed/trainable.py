@@ -81,7 +81,7 @@ def run_trial(
     from tune_btxrd.search.columns import named_row
     from tune_btxrd.training.state import Diverged
 
-    names = source.class_names
+    names, centers = source.class_names, source.centers
     with ExitStack() as ends:
         stores = [TrialCheckpoint(checkpoints / file, class_names=names, remote=remote) for file in _files(config)]
         for store in stores:
@@ -91,14 +91,14 @@ def run_trial(
         place = {"slot": f"{os.uname().nodename}:{os.getpid()}", "note": note}
         try:
             for metrics in list(state.history):
-                report(named_row(metrics, names) | place)
+                report(named_row(metrics, names, centers=centers) | place)
             for metrics in _epochs(state):
                 _settle(stores)  # no more than this epoch can be lost
                 may_pause = metrics.epoch in pauses and not metrics.stop
                 if may_pause:
                     _save(state, stores)
                     _settle(stores)
-                report(named_row(metrics, names) | place)  # ends the trial here where it is stopped
+                report(named_row(metrics, names, centers=centers) | place)  # ends the trial here where it is stopped
                 if not metrics.stop and not may_pause:
                     _save(state, stores)
         except Diverged as error:

@@ -8,7 +8,6 @@ from tune_btxrd.console import heading, progress, say, show, tell, warn
 from tune_btxrd.data.splits.split_files import asked_name
 from tune_btxrd.distributed.retrain import run_jobs
 from tune_btxrd.errors import ConfigError, ResultError
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.site import CHECKPOINTS, Site
 from tune_btxrd.report.training_curves import draw_curves
@@ -96,7 +95,7 @@ class _RetrainProgress:
             say(f"  {job.label}: {row['note']}")
         self.done[job.label], self.costs[job.label] = row["epoch"], self.weights[job.config.image_size]
         if row["stop"]:
-            shown = MONITORS[job.config.monitor].show(row["objective"])
+            shown = job.config.monitored.show(row["objective"])
             tell(f"  {job.label}: {row['epoch']} epochs ({row['stop']}), {shown}")
             self.done[job.label] = job.config.epochs
         self.advance(sum(epochs * self.costs[label] for label, epochs in self.done.items()))

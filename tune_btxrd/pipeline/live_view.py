@@ -7,7 +7,6 @@ from typing import Any
 
 from tune_btxrd import console
 from tune_btxrd.console import plain, tell, tell_more
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.budget import minutes
 from tune_btxrd.search.events import EpochRow
 from tune_btxrd.search.listener import Listener
@@ -110,7 +109,7 @@ class SearchProgress(Listener):
             "epoch",
             "val loss",
             f"{self.positive_class} recall",
-            f"best {MONITORS[self.spec.monitor].label}",
+            f"best {self.spec.monitored.label}",
         ):
             table.add_column(plain(column), justify="right")
         running = [self.trials[label] for label in self.trials if label in self.running]

@@ -77,6 +77,7 @@ class Prepared:
             positive_class=self.manifest.positive_class,
             task=self.manifest.task.name,
             sizes=tuple(SizedCache(image_size=size, cache=str(found.path.resolve())) for size, found in several),
+            centers=tuple(sorted(set(self.manifest.centers or ()))),
         )
 
 

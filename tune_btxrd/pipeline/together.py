@@ -72,8 +72,8 @@ def _values(trained: SearchSpec | TrainConfig) -> list[dict[str, Any]]:
 
 
 def check_kind(trained: SearchSpec | TrainConfig, *, volumes: bool) -> None:
-    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, or the reverse, or would
-    imitate scanners of radiographs on volumes.
+    """Raises ConfigError where a search, or one config, could train a backbone of images on volumes, or the reverse, or
+    would do to volumes what scanners do to radiographs.
     """
     if volumes and (said := [name for name in OF_IMAGES if _is_said(trained, name)]):
         raise ConfigError(f"`{said[0]}` imitates scanners of radiographs, but the dataset holds volumes: leave it out.")

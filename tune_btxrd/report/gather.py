@@ -118,7 +118,7 @@ class Material:
     @property
     def monitor(self) -> Monitor:
         """What the search is judged by."""
-        return MONITORS[self.spec.monitor if self.spec else "val_loss"]
+        return self.spec.monitored if self.spec else MONITORS["val_loss"]
 
     @property
     def positive_class(self) -> str:

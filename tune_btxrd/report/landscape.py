@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import griddata
 from scipy.spatial import QhullError
 
-from tune_btxrd.monitor import MONITORS, Monitor
+from tune_btxrd.monitor import Monitor
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
 from tune_btxrd.search.space.spec import SearchSpec
@@ -52,7 +52,7 @@ def landscape(record: SearchRecord, spec: SearchSpec) -> Landscape | None:
         z = griddata(points, [t.score for t in scored], tuple(np.meshgrid(sides, sides)), method="linear")
     except QhullError:  # all trials on one line span no surface
         return None
-    return Landscape(x=x, y=y, xs=_values(x, sides), ys=_values(y, sides), z=np.asarray(z), monitor=MONITORS[spec.monitor])
+    return Landscape(x=x, y=y, xs=_values(x, sides), ys=_values(y, sides), z=np.asarray(z), monitor=spec.monitored)
 
 
 def scored_trials(record: SearchRecord) -> list[TrialRecord]:

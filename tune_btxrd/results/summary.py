@@ -14,7 +14,6 @@ from rich.table import Table
 
 from tune_btxrd.console import make_table
 from tune_btxrd.files import write_whole
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import class_columns
@@ -33,7 +32,7 @@ WIDTH = 80  # columns of a terminal, at least
 
 def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
     """Which config won, by how much it beats the hand-made one, and how much luck its search score held."""
-    winner, standing, monitor = selection.winner, selection.standing, MONITORS[spec.monitor]
+    winner, standing, monitor = selection.winner, selection.standing, spec.monitored
     values = ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in winner.params.items()
     )
@@ -126,7 +125,7 @@ class _Training:
         columns = class_columns(task_named(source.task).watched, names)
         self.recalls = {name: float(self.best[column]) for column, name in columns.items()}
         self.positive = names[source.positive_class]
-        monitor = MONITORS[job.config.monitor]
+        monitor = job.config.monitored
         shown = {monitor.label: (float(self.best[monitor.column]), 4), "val macro-F1": (float(self.best["val_macro_f1"]), 2)}
         self.values = {name if name == "val loss" else name.removeprefix("val "): value for name, value in shown.items()}
 

@@ -4,6 +4,7 @@ All of it derives from the fields of the epoch's record (`tasks/record.py`): a n
 classes become parts of column names; the map is one to one for the classes of a dataset, whatever they are called.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,16 +17,27 @@ from tune_btxrd.training.source import Source
 ADDED = ("slot",)  # by the process that trains
 
 
-def named_row(metrics: EpochMetrics, class_names: Sequence[str]) -> EpochRow:
-    """The record with one column per class where a field has one number per class, in the order of `training_log.csv`."""
+def named_row(metrics: EpochMetrics, class_names: Sequence[str], *, centers: Sequence[str] = ()) -> EpochRow:
+    """The record with one column per class where a field has one number per class, in the order of `training_log.csv`.
+
+    `centers` are the dataset's, which have columns of their own; none where it names none.
+    """
     keys, row = class_keys(class_names), EpochRow()
     for name, item in metrics.columns().items():
         value = getattr(metrics, name)
         if item.per_class:
             row |= {f"{name}_{key}": number for key, number in zip(keys, value, strict=True)}
+        elif item.per_center:
+            numbers = map(_number, value) if centers else ()
+            row |= dict(zip(class_columns(name, centers if value else ()), numbers, strict=True))
         else:
-            row[name] = value
+            row[name] = _number(value)
     return row
+
+
+def _number(value: Any) -> Any:
+    """What a table has for it: nan where a record says that it is not defined."""
+    return math.nan if value is None else value
 
 
 def class_keys(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -62,8 +74,9 @@ def column_of(name: str) -> Column | None:
     """What is known of a column; None for one that is not ours. A column of one class is known as its field."""
     fields = _fields()
     if name in fields:
-        return None if fields[name].per_class else fields[name]
-    return next((item for field, item in fields.items() if item.per_class and name.startswith(f"{field}_")), None)
+        return None if fields[name].per_class or fields[name].per_center else fields[name]
+    several = {field: item for field, item in fields.items() if item.per_class or item.per_center}
+    return next((item for field, item in several.items() if name.startswith(f"{field}_")), None)
 
 
 def own_columns(result: Mapping[str, Any]) -> EpochRow:

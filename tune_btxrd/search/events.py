@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.monitor import ALL_IMAGES, MONITORS, OBJECTIVES
 
 Event = dict[str, Any]  # one line of the journal, as JSON holds it
 EpochRow = dict[str, Any]  # one epoch of a trial, with the names of `epochs.csv`
@@ -45,7 +45,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_config(value: object) -> bool:
-    return isinstance(value, dict) and value.get("monitor", "val_loss") in tuple(MONITORS)
+    if not isinstance(value, dict):
+        return False
+    return value.get("monitor", "val_loss") in tuple(MONITORS) and value.get("objective", ALL_IMAGES) in OBJECTIVES
 
 
 Rule = tuple[str, Callable[[object], bool]]
@@ -74,7 +76,7 @@ REQUIRED: Mapping[str, Mapping[str, Rule]] = {
         "trial": TRIAL,
         "number": WHOLE,
         "role": _one_of(*ROLES),
-        "config": ("a mapping with a known monitor", _is_config),
+        "config": ("a mapping with a known monitor and objective", _is_config),
         "params": MAPPING,
     },
     "epoch": {

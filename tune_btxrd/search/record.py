@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
-from tune_btxrd.monitor import MONITORS, Monitor
+from tune_btxrd.monitor import ALL_IMAGES, Monitor, monitor_of
 from tune_btxrd.search.events import END_STATES, EpochRow, Event, EventError, check_event
 from tune_btxrd.search.journal import JournalReader, damaged_line
 
@@ -76,7 +76,8 @@ class TrialRecord:
     @property
     def monitor(self) -> Monitor:
         """What this trial is judged by."""
-        return MONITORS[self.config.get("monitor", "val_loss")]  # searches of before there was a choice
+        asked = self.config  # that of a search of before there was a choice has neither
+        return monitor_of(asked.get("monitor", "val_loss"), asked.get("objective", ALL_IMAGES))
 
     @property
     def score(self) -> float | None:

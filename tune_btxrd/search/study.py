@@ -22,7 +22,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
-from tune_btxrd.monitor import MONITORS
 from tune_btxrd.search.prior import believed, believed_trials, is_believed
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
@@ -64,7 +63,7 @@ class TrialStudy:
         start: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.spec, self.monitor = spec, MONITORS[spec.monitor]
+        self.spec, self.monitor = spec, spec.monitored
         self.study = optuna.create_study(study_name=name, direction=self.monitor.direction)
         self._running: dict[int, Trial] = {}
         self._paused = {record.number: record for record in past if record.state == "paused"}

@@ -273,6 +273,11 @@ class Multilabel(Task):
         if monitor not in DEFINED and not judged(targets).any():
             raise undefined_monitor(monitor)
 
+    def rarest_count(self, targets: np.ndarray, whole: np.ndarray, classes: int) -> int:
+        """Known answers yes, or no, of the label that has fewest, of those with both in `whole`; 0 where none has."""
+        found = [(targets[:, index] == answer).sum() for index in np.flatnonzero(judged(whole)) for answer in (YES, NO)]
+        return int(min(found, default=0))
+
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """No label has a yes in one and a no in the other; what is unknown contradicts nothing."""
         return np.asarray(((first == second) | (first == UNKNOWN) | (second == UNKNOWN)).all(axis=1))

@@ -16,6 +16,7 @@ from tune_btxrd.errors import ResultError
 Better = Literal["higher", "lower"]
 Kind = Literal["score", "state", "clock"]
 OverFolds = Literal["mean", "sum", "same"]
+NEVER = object()
 UNDEFINED = "-"  # what a person reads of a number that cannot be computed
 FIRST, NEXT, RATE, SCORE, LATER = range(5)  # places in a row: the contract's order of `training_log.csv`
 
@@ -29,9 +30,10 @@ class Column:
         kind: "score": measured on validation, may be constrained; "state": of the training; "clock": never the same again.
         label: the name for people, e.g. "macro-F1".
         better: the direction; None where there is none.
-        per_class: a tuple with one number per class or label, hence one column each.
+        per_class: a tuple with one number per class or label, hence one column each; per_center: the same of centers.
+        of_centers: from the values of a validation part's centers that are known, best first, to the value.
         formula: from the task's `Validated` images to the value; None where the loop knows the value.
-        before: the value in a record that was written before the field was there; None: such a record is refused.
+        before: the value in a record that was written before the field was there; NEVER: such a record is refused.
         place: where the column stands in a row; among equals the order of declaration decides.
         over_folds: what a trial over several folds reports; "same": equal in all, or told by the trial itself. None: the
             mean of a score, else "same".
@@ -42,8 +44,10 @@ class Column:
     label: str = ""
     better: Better | None = None
     per_class: bool = False
+    per_center: bool = False
+    of_centers: Callable[[Sequence[float]], float | None] | None = None
     formula: Callable[[Any], Any] | None = None
-    before: Any = None
+    before: Any = NEVER
     place: int = LATER
     over_folds: OverFolds | None = None
 
@@ -63,6 +67,12 @@ def _mean(numbers: Sequence[float]) -> float:
     """Of those that are defined; NaN where none is."""
     known = [number for number in numbers if not math.isnan(number)]
     return statistics.fmean(known) if known else math.nan
+
+
+def _known_mean(numbers: Sequence[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [number for number in numbers if number is not None]
+    return statistics.fmean(known) if known else None
 
 
 OVER_FOLDS: Mapping[OverFolds, Callable[[Sequence[Any]], Any]] = {"mean": _mean, "sum": sum, "same": itemgetter(0)}
@@ -87,6 +97,28 @@ class EpochMetrics:
     val_loss: float = column(
         "unweighted, mean over images", kind="score", label="val loss", better="lower", place=FIRST
     )  # the task's record has its formula
+    val_center: tuple[float | None, ...] = column(
+        "monitored value of a center's validation images; undefined for a center with too few of them",
+        before=(),
+        per_center=True,
+    )
+    val_worst_center: float | None = column(
+        "monitored value of the validation center where it is worst; undefined where no center counts",
+        kind="score",
+        label="worst center",
+        over_folds="same",
+        of_centers=lambda values: values[-1] if values else None,
+        before=None,
+    )
+    center_gap: float | None = column(
+        "distance of the monitored value between its best and its worst validation center; undefined below two centers",
+        kind="score",
+        label="center gap",
+        over_folds="same",
+        of_centers=lambda values: abs(values[-1] - values[0]) if len(values) > 1 else None,
+        better="lower",
+        before=None,
+    )
     val_criterion: float = column(
         "what training minimises, on validation images as they are, dropout off",
         label="val criterion",
@@ -118,7 +150,7 @@ class EpochMetrics:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`, also of an earlier version's. Raises: ResultError where the values are another one's."""
-        earlier = {name: item.before for name, item in cls.columns().items() if item.before is not None}
+        earlier = {name: item.before for name, item in cls.columns().items() if item.before is not NEVER}
         names, values = {item.name for item in dataclasses.fields(cls)}, {**earlier, **values}
         if odd := sorted(names ^ values.keys()):
             what = f"{'has no' if odd[0] in names else 'also has'} {odd[0]!r}"
@@ -138,7 +170,9 @@ class EpochMetrics:
         for name, item in cls.columns().items():
             own = [getattr(row, name) for row in rows]
             how = item.over_folds or ("mean" if item.kind == "score" else "same")
-            if how == "mean" and item.per_class:
+            if item.per_center:
+                values[name] = tuple(map(_known_mean, zip(*own, strict=True)))
+            elif how == "mean" and item.per_class:
                 values[name] = tuple(_mean(numbers) for numbers in zip(*own, strict=True))
             else:
                 values[name] = OVER_FOLDS[how](own)
@@ -149,6 +183,11 @@ class EpochMetrics:
         """Field -> what is known of it, in the order of a row."""
         known = {item.name: item.metadata["column"] for item in dataclasses.fields(cls)}
         return dict(sorted(known.items(), key=lambda item: item[1].place))
+
+    @classmethod
+    def scores_of_centers(cls, values: Sequence[float]) -> dict[str, float | None]:
+        """Every score of the known values of centers, best first."""
+        return {name: item.of_centers(values) for name, item in cls.columns().items() if item.of_centers is not None}
 
     @classmethod
     def scores_of(cls, validated: Any) -> dict[str, Any]:

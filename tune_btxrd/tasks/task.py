@@ -84,6 +84,11 @@ class Task(ABC):
             absent = int(np.flatnonzero(train_counts == 0)[0])
             raise DataError(f"Every class must have a training image, but class {absent} has none: check labels and split.")
 
+    def rarest_count(self, targets: np.ndarray, whole: np.ndarray, classes: int) -> int:
+        """Images among `targets` of the class that has fewest, of those that occur in `whole`; 0 where none does."""
+        counts = self.counts(targets, classes)[self.counts(whole, classes) > 0]
+        return int(counts.min(initial=len(targets))) if len(counts) else 0
+
     def count_words(self, targets: np.ndarray, class_names: Sequence[str]) -> str:
         """How many images have each class or label, in words."""
         counts = self.counts(targets, len(class_names)).tolist()

@@ -6,11 +6,12 @@ there. Patience judges the mean; a fold has none of its own.
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.tasks.centers import over_centers
 from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.checkpoint import Checkpoint, checkpoint_dict, restore
 from tune_btxrd.training.loop import train_epoch
@@ -74,13 +75,15 @@ class FoldStates:
         data, at = self.parts[0], len(self.history)
         record = data.task.record
         rows = [record.from_dict(known["history"][at]) for known in self.checkpoints if known is not None]
-        column = MONITORS[self.config.monitor].column
+        own = [getattr(row, self.config.monitored.column) for row in rows]
+        known = [value for value in own if value is not None and not math.isnan(value)]
         seconds = sum(row.train_seconds for row in rows)
         mean = record.over_folds(
             rows,
-            fold_sd=statistics.stdev(getattr(row, column) for row in rows),
+            fold_sd=statistics.stdev(known) if len(known) > 1 else 0.0,
             images_per_second=sum(row.images_per_second * row.train_seconds for row in rows) / seconds,
         )
+        mean = dataclasses.replace(mean, **over_centers(record, mean.val_center, self.config.monitor))
         verdict = judged(self.config, self.history, vars(mean), data)
         self.history.append(dataclasses.replace(mean, **vars(verdict)))
         return self.history[-1]

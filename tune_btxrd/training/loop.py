@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.stages import stage_at
+from tune_btxrd.tasks.centers import center_scores
 from tune_btxrd.tasks.losses import Terms
 from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.device import Clock, autocast, derive_seed, seeded
@@ -147,9 +148,11 @@ def val_batch(device: torch.device, pixels: int, *, fewest: int = 16) -> int:
 def _record(state: TrainState, seen: Seen) -> EpochMetrics:
     data, config, epoch, train_loss = state.data, state.config, state.epoch + 1, seen.train_loss
     rates = learning_rates(state.epoch, config)
-    scores = data.task.scores(seen.logits_NC, data.targets[data.val_rows], folds_N=data.val_folds)
+    validated = seen.logits_NC, data.targets[data.val_rows]
+    scores = data.task.scores(*validated, folds_N=data.val_folds)
     if not math.isfinite(train_loss + scores["val_loss"]):
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
+    scores |= center_scores(data.task, config.monitor, *validated, centers_N=data.val_centers, count=data.num_centers)
     verdict = judged(config, state.history, scores, data)
     return data.task.record(
         epoch=epoch,

@@ -31,6 +31,8 @@ class TrainingData:
     task: Task = DEFAULT
     channel_names: tuple[str, ...] = ()  # of volumes, in the order of the channels
     spacing: float | None = None  # of volumes: mm to which they were resampled; None: as they were
+    centers: np.ndarray | None = None  # int64 (N,), index of each image's center, -1 for none; None: none are known
+    num_centers: int = 0  # of the dataset
     window: tuple[float, float] | None = None  # of DICOM images: center and width of the view; None: the files' own
     groups: np.ndarray | None = None  # N names, equal where images belong together; None: all stand alone
 
@@ -41,6 +43,11 @@ class TrainingData:
             found = f"{len(self.train_rows)} and {len(self.val_rows)}"
             raise DataError(f"Training needs 2 images and validation 1, but the parts hold {found}: use more images.")
         self.task.require_trainable(self.train_counts)
+
+    @property
+    def val_centers(self) -> np.ndarray:
+        """Index of each validation image's center, -1 where it is not known."""
+        return np.full(len(self.val_rows), -1) if self.centers is None else self.centers[self.val_rows]
 
     @cached_property
     def kind(self) -> SampleKind:

@@ -32,6 +32,7 @@ class Source:
     Attributes:
         cache: the image cache; splits: the folder of `<split>.csv` files and of `targets.csv`.
         sizes: where `image_size` is searched: the cache of each size, that of `cache` among them; else empty.
+        centers: of the dataset, as its tables of splits name them; empty where none are known.
     """
 
     cache: str
@@ -40,16 +41,19 @@ class Source:
     positive_class: int
     task: str = DEFAULT.name
     sizes: tuple[SizedCache, ...] = ()
+    centers: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
-        return asdict(self) | {"class_names": list(self.class_names), "sizes": [asdict(item) for item in self.sizes]}
+        lists = {"class_names": list(self.class_names), "centers": list(self.centers)}
+        return asdict(self) | lists | {"sizes": [asdict(item) for item in self.sizes]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Source":
         """The inverse of `to_dict`."""
         sizes = tuple(SizedCache(**item) for item in values.get("sizes", ()))
-        return cls(**{**values, "class_names": tuple(values["class_names"]), "sizes": sizes})
+        names = {name: tuple(values.get(name, ())) for name in ("class_names", "centers")}
+        return cls(**{**values, **names, "sizes": sizes})
 
     def at(self, image_size: int) -> "Source":
         """The same with the cache of this size; unchanged where there is one size alone. Raises: DataError."""
@@ -105,6 +109,8 @@ def _training_data(source: Source, split: str) -> "TrainingData":
     targets = task.unknown(len(cache.image_ids), len(source.class_names))
     groups = np.full(len(cache.image_ids), "", dtype=table.groups.dtype)
     targets[rows], groups[rows] = table.targets, table.groups
+    centers = np.full(len(cache.image_ids), -1, dtype=np.int64)
+    centers[rows] = [source.centers.index(name) if name in source.centers else -1 for name in table.centers]
     return TrainingData(
         images=cache.images,
         targets=targets,
@@ -113,6 +119,8 @@ def _training_data(source: Source, split: str) -> "TrainingData":
         num_classes=len(source.class_names),
         positive_class=source.positive_class,
         task=task,
+        centers=centers if source.centers else None,
+        num_centers=len(source.centers),
         channel_names=cache.channels,
         spacing=cache.spacing,
         window=cache.window,

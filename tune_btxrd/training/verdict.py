@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_btxrd.config import TrainConfig
-from tune_btxrd.monitor import MONITORS, undefined_monitor
+from tune_btxrd.monitor import ALL_IMAGES, undefined_monitor, undefined_worst_center
 from tune_btxrd.stages import stage_at
 from tune_btxrd.tasks.record import EpochMetrics
 from tune_btxrd.training.pixels import TrainingData
@@ -30,9 +30,10 @@ def best_epoch(history: Sequence[EpochMetrics]) -> int:
 def judged(config: TrainConfig, history: Sequence[EpochMetrics], scores: Mapping[str, Any], data: TrainingData) -> Verdict:
     """The verdict on the epoch that follows `history`. Raises: ConfigError where the monitored value is undefined."""
     before, epoch, best = history[-1] if history else None, len(history) + 1, best_epoch(history)
-    monitor = MONITORS[config.monitor]
-    if math.isnan(scores[monitor.column]):
-        raise undefined_monitor(config.monitor)
+    monitor = config.monitored
+    if scores[monitor.column] is None or math.isnan(scores[monitor.column]):
+        undefined = undefined_monitor if config.objective == ALL_IMAGES else undefined_worst_center
+        raise undefined(config.monitor)
     improved = before is None or monitor.improves(scores, vars(history[best - 1]), min_delta=config.min_delta)
     found = data.task.finds(scores, data.positive_class)
     _, stage_began, _ = stage_at(config.stage_list, epoch)

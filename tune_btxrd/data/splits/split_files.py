@@ -41,13 +41,15 @@ class SplitTable:
     ids: tuple[str, ...]
     parts: np.ndarray  # (N,) text
     groups: np.ndarray  # (N,) text
+    centers: np.ndarray  # (N,) text; empty where the dataset names none
     targets: np.ndarray  # N rows, as the task has them
 
 
 def save_splits(splits: Iterable[Split], folder: Path, *, manifest: Manifest, numbers: np.ndarray) -> None:
     """Writes `<split>.csv` (image_id, part, group) of each, and the targets of all images once, beside them.
 
-    All in table order, each file whole or not at all. `numbers` is (N,), the group numbers.
+    A dataset with centers has them in a column more. All in table order, each file whole or not at all. `numbers` is (N,),
+    the group numbers.
 
     Raises:
         DataError: two splits would share a file.
@@ -63,6 +65,8 @@ def save_splits(splits: Iterable[Split], folder: Path, *, manifest: Manifest, nu
         rows = np.sort(manifest.rows(part_of))
         ids = [manifest.image_ids[row] for row in rows]
         columns = {"image_id": ids, "part": [part_of[i] for i in ids], "group": numbers[rows]}
+        if manifest.centers is not None:
+            columns["center"] = [manifest.centers[row] for row in rows]
         _write(folder / f"{split_stem(split.name)}.csv", columns)
 
 
@@ -101,6 +105,7 @@ def read_split(
         ids=tuple(table["image_id"]),
         parts=table["part"].to_numpy(dtype=str),
         groups=table["group"].to_numpy(dtype=str),
+        centers=table["center"].to_numpy(dtype=str) if "center" in table else np.full(len(table), "", dtype=str),
         targets=task.read(columns, class_names),
     )
 

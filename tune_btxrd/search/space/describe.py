@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tune_btxrd.config import FIELDS, TrainConfig
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.monitor import WORST_CENTER
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
 from tune_btxrd.search.record import HAND_MADE_NUMBER
 from tune_btxrd.search.rungs import paused_at_most, rung_epochs
@@ -51,7 +51,7 @@ def _plan(spec: SearchSpec) -> list[str]:
     return [
         f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
         *([f"folds         {spec.judged_by}; an epoch counts once per fold"] if spec.judged_by else []),
-        f"objective     best {spec.monitor} so far, {MONITORS[spec.monitor].better} is better",
+        f"objective     best {spec.monitor} so far{_of_worst(spec)}, {spec.monitored.better} is better",
         f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}{_random_share(spec)}",
         f"scheduler     {scheduler}",
         f"confirmation  {confirmed}",
@@ -59,6 +59,10 @@ def _plan(spec: SearchSpec) -> list[str]:
         *[f"constraint    {item}" for item in spec.constraint],
         f"seed          {spec.seed}",
     ]
+
+
+def _of_worst(spec: SearchSpec) -> str:
+    return " at the validation center where it is worst" if spec.objective == WORST_CENTER else ""
 
 
 def _random_share(spec: SearchSpec) -> str:

@@ -20,7 +20,7 @@ from tune_btxrd.config import (
 )
 from tune_btxrd.data.splits.partition_names import trial_folds
 from tune_btxrd.errors import ConfigError
-from tune_btxrd.monitor import MONITORS
+from tune_btxrd.monitor import ALL_IMAGES, MONITORS, OBJECTIVES, Monitor, monitor_of
 from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingTrial
 from tune_btxrd.search.space.yaml_file import parse, read_file, rule
 
@@ -36,6 +36,7 @@ WHOLE_SEARCH = {  # hyperparameters that no single trial can have for itself
     "epochs": "is a setting of the whole search: move it to the top",
     "seed": "is a setting of the whole search: move it to the top",
     "monitor": "is a setting of the whole search: move it to the top",
+    "objective": "is a setting of the whole search: move it to the top",
 }
 MOST_SIZES = 12  # each has an image cache of its own
 
@@ -61,6 +62,11 @@ class SearchSpec:
     epochs: int = number(30, "epoch budget of a trial; its cosine ends here", at_least=1)
     seed: int = number(42, "of proposals and of all search trials' training", at_least=0, at_most=LARGEST_SEED)
     monitor: str = choice("val_loss", "value whose best so far is the objective", choices=tuple(MONITORS))
+    objective: str = choice(
+        ALL_IMAGES,
+        "images that the monitor is computed on: all, or those of the center where it is worst",
+        choices=OBJECTIVES,
+    )
     sampler: str = choice("tpe", "who proposes configs", choices=SAMPLERS)
     startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
     random_share: float = number(0.0, "share of proposals that stay random, evenly spread", at_least=0.0, at_most=1.0)
@@ -204,6 +210,11 @@ class SearchSpec:
         return (split,) if self.folds_per_trial == 1 else trial_folds(self.folds_per_trial)
 
     @property
+    def monitored(self) -> Monitor:
+        """What every trial is judged by."""
+        return monitor_of(self.monitor, self.objective)
+
+    @property
     def judged_by(self) -> str:
         """What a trial's score is, in words, where it is a mean over folds; else empty."""
         return f"each judged by its mean over {self.folds_per_trial} folds" if self.folds_per_trial > 1 else ""
@@ -211,7 +222,7 @@ class SearchSpec:
     @property
     def whole_search(self) -> dict[str, int | str]:
         """Hyperparameters that are settings of the search: the same for all its trials."""
-        return {"epochs": self.epochs, "seed": self.seed, "monitor": self.monitor}
+        return {"epochs": self.epochs, "seed": self.seed, "monitor": self.monitor, "objective": self.objective}
 
     def complete(self, values: Mapping[str, Any]) -> TrainConfig:
         """The complete config of a start config, which must name every active dimension within its range and no other."""

@@ -1,6 +1,6 @@
 """What another scanner would have made of an image: cut edges, blur, tone curve, equalised histogram, inverted grey.
 
-Pure functions of a batch and of numbers that were drawn for it. Shapes: B = batch, K = 1 (grey) or 3 channels, S = side in px.
+Pure functions of a batch and of numbers that were drawn for it. Shapes: B = batch, K = 1 (grey) or 3 channels, S = side.
 """
 # ruff: noqa: N803
 # (shape suffixes: drawn_4B)
@@ -43,8 +43,9 @@ def as_scanned(images: Tensor, drawn_4B: Tensor, config: TrainConfig) -> Tensor:
 
 
 def edges_cut(theta: Tensor, share_4B: Tensor) -> Tensor:
-    """The (B,2,3) maps of `affine`, followed by a cut of these shares of the side at the left, right, top and bottom; what is
-    left fills the image.
+    """The (B,2,3) maps of `affine`, followed by a cut of these shares of the side at the left, right, top and bottom.
+
+    What is left fills the image.
     """
     left, right, top, bottom = share_4B
     sides = torch.stack([1 - left - right, 1 - top - bottom])
@@ -75,6 +76,7 @@ def blurred(images: Tensor, deviation_B: Tensor, *, reach: int) -> Tensor:
 
 def equalized(images: Tensor) -> Tensor:
     """Every grey as common as any other, channel by channel, in 256 steps (torchvision's, which gives Pillow's numbers)."""
-    from torchvision.transforms.v2.functional import equalize_image
+    from torchvision.transforms.v2 import functional
 
-    return equalize_image(images)
+    equal: Tensor = functional.equalize_image(images)
+    return equal
