@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from tune_btxrd.config import FIELDS
 from tune_btxrd.distributed.remote_storage import RemoteFolder
 from tune_btxrd.training.checkpoint import Checkpoint, UnusableError, checkpoint_dict, load, save
 from tune_btxrd.training.state import TrainState
@@ -65,7 +66,7 @@ class TrialCheckpoint:
             except UnusableError:
                 damaged.append(path.name)
                 continue
-            if saved["config"] == dict(config):
+            if _complete(saved["config"]) == dict(config):
                 self.note = _note(damaged, saved["epoch"])
                 return saved
         self.note = _note(damaged, 0)
@@ -103,6 +104,11 @@ class TrialCheckpoint:
 def before(path: Path) -> Path:
     """Where the checkpoint before the last one lies: `7.before.pt` beside `7.pt`."""
     return path.with_name(f"{path.stem}.before.pt")
+
+
+def _complete(config: Mapping[str, object]) -> Mapping[str, object]:
+    """With the default of every hyperparameter that the version which wrote it did not know."""
+    return {**{name: field.default for name, field in FIELDS.items()}, **config}
 
 
 def _note(damaged: list[str], epoch: int) -> str:

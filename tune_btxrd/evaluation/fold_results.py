@@ -62,7 +62,7 @@ class ScoredFold:
     """A training and the part that it is scored on.
 
     Attributes:
-        number: "2/5"; folder: where its files go.
+        number: "2/5", or "center 2"; folder: where its files go.
         images: part -> how many; learned: those that training and choosing saw.
         rows: (N,) of the part in the dataset's table; judged: on them.
         fitted: logits and targets that calibration and operating points were fitted on.

@@ -44,6 +44,7 @@ def score_folds(
     source: Source,
     numbers: np.ndarray,
     is_chosen: bool,
+    centers: Sequence[str] = (),
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> FoldResult:
@@ -53,22 +54,33 @@ def score_folds(
         jobs: the finished trainings, one per fold, in order.
         results: `ray_results/<name>`, with the folds' splits; numbers: (N,) group of every image of the dataset.
         is_chosen: the config is the winner of a search that saw these images.
+        centers: of center folds the center that each leaves out, which is what tables call the fold.
 
     Raises:
         ResultError: a damaged checkpoint, or a folder that cannot be written. DataError: an image is not in the cache.
     """
     notes = (*([CHOSEN_HERE] if is_chosen else []), BEST_HERE)
-    scored, words = list[ScoredFold](), FoldWords(part="validation part", all_parts="folds", notes=notes)
-    for done, job in enumerate(jobs, start=1):
-        scored.append(_scored(job, results=results, manifest=manifest, source=source, numbers=numbers, device=device))
+    words = FoldWords(part="left-out center" if centers else "validation part", all_parts="folds", notes=notes)
+    scored = list[ScoredFold]()
+    for done, (job, number) in enumerate(zip(jobs, fold_labels(jobs, centers), strict=True), start=1):
+        scored.append(
+            _scored(job, number, results=results, manifest=manifest, source=source, numbers=numbers, device=device)
+        )
         write_fold(scored[-1], manifest, words)
         if progress is not None:
             progress(done, len(jobs))
     return write_together(scored, jobs[0].root, manifest=manifest, numbers=numbers, words=words)
 
 
+def fold_labels(jobs: Sequence[RetrainJob], centers: Sequence[str]) -> list[str]:
+    """What tables call each fold: "2/5", or "center 2" where it leaves that one out."""
+    if centers:
+        return [f"center {name}" for name in centers]
+    return [job.split.removeprefix("fold ") for job in jobs]
+
+
 def _scored(
-    job: RetrainJob, *, results: Path, manifest: Manifest, source: Source, numbers: np.ndarray, device: str
+    job: RetrainJob, number: str, *, results: Path, manifest: Manifest, source: Source, numbers: np.ndarray, device: str
 ) -> ScoredFold:
     split = load_split(results / "splits" / f"{job.stem}.csv", manifest, name=job.split)
     ids, predictor = split.parts["val"], open_checkpoint(job.best, device=device)
@@ -81,7 +93,7 @@ def _scored(
     learned = len(split.parts["train"])
     return ScoredFold(
         job=job,
-        number=job.split.removeprefix("fold "),
+        number=number,
         folder=job.folder,
         images={"train": learned, "val": len(rows)},
         learned=learned,

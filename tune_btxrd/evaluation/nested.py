@@ -37,6 +37,7 @@ def score_nested(
     manifest: Manifest,
     source: Source,
     numbers: np.ndarray,
+    centers: Sequence[str] = (),
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> FoldResult:
@@ -45,13 +46,14 @@ def score_nested(
     Args:
         jobs: the winners' finished trainings, in order; splits: the file of each, whose test part is the outer part.
         folder: where the results go; numbers: (N,) group of every image of the dataset.
+        centers: of center folds the one that each search did not see.
 
     Raises:
         ResultError: a damaged checkpoint, or a folder that cannot be written. DataError: an image is not in the cache.
     """
     scored = list[ScoredFold]()
     for done, (job, path) in enumerate(zip(jobs, splits, strict=True), start=1):
-        number = f"{done}/{len(jobs)}"
+        number = f"center {centers[done - 1]}" if centers else f"{done}/{len(jobs)}"
         item = _scored(job, path, number, folder, manifest=manifest, source=source, numbers=numbers, device=device)
         write_fold(item, manifest, WORDS)
         scored.append(item)

@@ -6,10 +6,12 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, progress, say, tell, warn
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.center_folds import left_in, make_center_folds
 from tune_btxrd.data.splits.folds import fold_names, make_folds
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import load_split, save_splits, split_stem
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.pipeline.centers import check_centers
 from tune_btxrd.pipeline.final_job import chosen, plan_final_job
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.prepare import duplicates_of
@@ -19,14 +21,21 @@ from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.training.source import Source
 
 
-def check_folds(folds: int | None, *, splits: Sequence[str] | None, seeds: int, split: str | None = None) -> None:
-    """Raises ConfigError for too few or too many folds, and for flags that folds leave without a meaning."""
+def check_folds(folds: int | str | None, *, splits: Sequence[str] | None, seeds: int, split: str | None = None) -> None:
+    """Raises ConfigError for too few or too many folds, and for flags that folds leave without a meaning.
+
+    A search may train on center folds where they are its result too.
+    """
     if folds is None:
         return
-    fold_names(folds)
-    for name, is_said in (("splits", splits is not None), ("split", split is not None), ("seeds", seeds != 1)):
+    said, other = "--folds", split is not None
+    if isinstance(folds, str):
+        said, other = f"--splits {folds}", split not in (None, folds)
+    else:
+        fold_names(folds)
+    for name, is_said in (("splits", splits is not None), ("split", other), ("seeds", seeds != 1)):
         if is_said:
-            raise ConfigError(f"--folds says on which images to train and how often, but got --{name} too: leave one out.")
+            raise ConfigError(f"{said} says on which images to train and how often, but got --{name} too: leave one out.")
 
 
 def planned_jobs(
@@ -63,8 +72,16 @@ def plan_folds(settings: SearchSettings, place: Place, count: int) -> list[Retra
     return plan_jobs(settings.checkpoints, splits, config, None, seeds=1, is_alone=only is not None, is_fold=True)
 
 
-def make_retrain_folds(settings: SearchSettings, place: Place, request: DataRequest, count: int) -> None:
+def make_retrain_folds(
+    settings: SearchSettings, place: Place, request: DataRequest, count: int | str
+) -> tuple[int, tuple[str, ...]]:
     """Writes the folds of a search beside its splits: of all images that it saw, so that its test parts stay closed.
+
+    Args:
+        count: of folds, or CENTER_FOLDS.
+
+    Returns:
+        How many folds, and of center folds the center that each leaves out.
 
     Raises:
         ConfigError, DataError: too many folds for these images. ResultError: a split of that name is another one.
@@ -73,7 +90,16 @@ def make_retrain_folds(settings: SearchSettings, place: Place, request: DataRequ
     numbers = group_numbers(manifest, duplicates_of(request, manifest), request.kept_together)
     searched = load_split(folder / f"{settings.searched}.csv", manifest)
     ids = (*searched.parts["train"], *searched.parts["val"])
-    folds = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
+    centers: tuple[str, ...] = ()
+    if isinstance(count, str):
+        by_center = make_center_folds(manifest, ids, numbers=numbers, flag=f"--splits {count}")
+        folds, centers = list(by_center.values()), tuple(by_center)
+        if note := left_in(manifest, ids, centers):
+            tell(note)
+    else:
+        folds = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
+        if settings.kind == "search":
+            check_centers(TrainConfig.from_dict(chosen(place.folder, settings).winner.config), manifest, folds)
     for fold in folds:
         path = folder / f"{split_stem(fold.name)}.csv"
         if path.is_file() and load_split(path, manifest, name=fold.name).parts != fold.parts:
@@ -81,7 +107,9 @@ def make_retrain_folds(settings: SearchSettings, place: Place, request: DataRequ
                 f"A split is never overwritten, but {path} is another one of the same name: choose another number of folds."
             )
     save_splits(folds, folder, manifest=manifest, numbers=numbers)
-    tell(f"{count} folds of the {len(ids)} images that the search saw; the test parts stay closed")
+    told = f", each without one center ({', '.join(centers)})" if centers else ""
+    tell(f"{len(folds)} folds of the {len(ids)} images that the search saw{told}; the test parts stay closed")
+    return len(folds), centers
 
 
 def score_place_folds(
@@ -101,6 +129,7 @@ def score_place_folds(
             source=source,
             numbers=numbers,
             is_chosen=settings.kind == "search",
+            centers=settings.flags.fold_centers,
             device=settings.device,
             progress=advance,
         )

@@ -40,10 +40,12 @@ class InnerSearch:
     job: RetrainJob
 
 
-def check_nested(folds: int | None, *, nested: bool, resume: bool) -> None:
+def check_nested(folds: int | str | None, *, nested: bool, resume: bool) -> None:
     """Raises ConfigError for nested folds without folds; what goes on knows its folds itself."""
     if nested and folds is None and not resume:
-        raise ConfigError("--nested searches inside each of K outer folds, but --folds K is missing: add it.")
+        raise ConfigError(
+            "--nested searches inside each of K outer folds, but there are none: add --folds K or --splits center_folds."
+        )
 
 
 def make_outer_splits(settings: SearchSettings, place: Place) -> None:
@@ -173,6 +175,7 @@ def _score(settings: SearchSettings, inner: Sequence[InnerSearch], folder: Path)
             manifest=manifest,
             source=settings.source,
             numbers=numbers,
+            centers=settings.flags.fold_centers,
             device=settings.device,
             progress=advance,
         )

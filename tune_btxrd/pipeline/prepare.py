@@ -21,6 +21,7 @@ from tune_btxrd.data.readers.names import examples, same_spelling
 from tune_btxrd.data.readers.registry import read_dataset, require_class
 from tune_btxrd.data.readers.spreadsheet import read_ids
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.center_folds import CENTER_FOLDS, left_in, make_center_folds
 from tune_btxrd.data.splits.folds import closed_rows, make_folds
 from tune_btxrd.data.splits.groups import Pair, duplicate_pairs, group_numbers, read_pairs
 from tune_btxrd.data.splits.split_files import asked_name, load_split, require_own_files, require_whole_groups, save_splits
@@ -65,6 +66,7 @@ class Prepared:
     audit: Audit
     cache: ImageCache | None
     caches: Mapping[int, ImageCache] = field(default_factory=dict)
+    fold_centers: tuple[str, ...] = ()  # where the splits are center folds: the one that each leaves out
 
     def source(self, folder: Path) -> Source:
         """What trainings need to know, with the splits of a results folder."""
@@ -88,7 +90,7 @@ def prepare(
     image_sizes: Iterable[int] = (),
     splits: Sequence[str] | None = None,
     searched: str = COMMON,
-    folds: int | None = None,
+    folds: int | str | None = None,
     searches: bool = True,
 ) -> Prepared:
     """Reads, checks, splits, audits and decodes; prints what it found.
@@ -99,7 +101,7 @@ def prepare(
         image_sizes: where it is searched: all of them; the audit sees `image_size`.
         splits: those to be retrained; None: the dataset's own, else stratified, and center where it has centers.
         searched: the split that the search sees; `common` leaves out every test part of `splits`.
-        folds: instead of splits: so many folds of all images, of which the search sees the first.
+        folds: instead of splits: so many folds of all images, of which the search sees the first; or CENTER_FOLDS.
         searches: False: no search follows, so where `common` cannot be made, the table says why and the first split stands
             in for it.
 
@@ -119,11 +121,12 @@ def prepare(
     hashes = image_hashes(request, manifest)
     pairs = duplicates_of(request, manifest, hashes=hashes)
     numbers = group_numbers(manifest, pairs, request.kept_together)
+    fold_centers: tuple[str, ...] = ()
     if folds is None:
         made, skipped = _splits(manifest, request, pairs, splits)
         searched_split, skipped = _searched(searched, manifest, request, pairs, made, skipped=skipped, searches=searches)
     else:
-        made, skipped = _folds(manifest, request, numbers, folds), {}
+        (made, fold_centers), skipped = _folds(manifest, request, numbers, folds), {}
         searched_split = next(iter(made.values()))
     require_own_files((*made.values(), searched_split))
     sizes = sorted({image_size, *image_sizes})
@@ -144,6 +147,7 @@ def prepare(
         audit=found,
         cache=cache,
         caches=caches,
+        fold_centers=fold_centers,
     )
     tell(splits_table(prepared))
     for note in _part_notes(prepared):
@@ -166,7 +170,7 @@ def require_readable(request: DataRequest, splits: Sequence[str], *, searched: s
         flag, path = absent[0]
         raise DataError(f"{flag} must name a file, but there is none at {path}: check the path.")
     for _, name in asked:
-        if not name.endswith(".csv"):
+        if not name.endswith(".csv") and name != CENTER_FOLDS:
             require_known_split(name)
     if request.is_phantom:
         drawn = request.drawn.kind == "volumes"
@@ -294,14 +298,21 @@ def _splits(
     return {split.name: split for split in made}, skipped
 
 
-def _folds(manifest: Manifest, request: DataRequest, numbers: np.ndarray, count: int) -> dict[str, Split]:
-    """Folds of all images but the dataset's own test part."""
+def _folds(
+    manifest: Manifest, request: DataRequest, numbers: np.ndarray, count: int | str
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Folds of all images but the dataset's own test part; of center folds also the center that each leaves out."""
     closed = closed_rows(manifest, numbers)
     if closed.any():
         tell(f"  {int(closed.sum())} images are in no fold: the dataset's own test part, which stays closed")
     ids = [manifest.image_ids[row] for row in np.flatnonzero(manifest.is_labelled & ~closed)]
+    if isinstance(count, str):
+        by_center = make_center_folds(manifest, ids, numbers=numbers, flag=f"{SPLITS_FLAG} {count}")
+        if note := left_in(manifest, ids, by_center):
+            tell(f"  {note}")
+        return {fold.name: fold for fold in by_center.values()}, tuple(by_center)
     made = make_folds(manifest, ids, numbers=numbers, count=count, seed=request.split_seed)
-    return {fold.name: fold for fold in made}
+    return {fold.name: fold for fold in made}, ()
 
 
 def _split(name: str, manifest: Manifest, request: DataRequest, pairs: list[Pair], *, flag: str = SPLITS_FLAG) -> Split:

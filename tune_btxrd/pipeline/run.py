@@ -8,6 +8,7 @@ from pathlib import Path
 from tune_btxrd.console import say
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.distributed.connect import check_address
+from tune_btxrd.pipeline.centers import asked_folds, refuse_center_folds
 from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job, sizes_of
 from tune_btxrd.pipeline.finished import export_place, report_place
@@ -55,8 +56,9 @@ def run(
     """
     began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
     place = place_of(name, data, storage, checkpoints, resume=resume)
-    check_folds(folds, splits=splits, seeds=seeds, split=split)
-    check_nested(folds, nested=nested, resume=resume)
+    splits, asked_for = asked_folds(splits, folds)
+    check_folds(asked_for, splits=splits, seeds=seeds, split=split)
+    check_nested(asked_for, nested=nested, resume=resume)
     words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
     again = place.command("run", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
@@ -72,7 +74,7 @@ def run(
             time_budget=time_budget,
             trackers=trackers,
             resume=resume,
-            folds=folds,
+            folds=asked_for,
             nested=nested,
             from_search=from_search,
         )
@@ -143,6 +145,7 @@ def search(
         KeyboardInterrupt: interrupted; everything reported is saved.
     """
     compute, trackers = compute or Compute(), trackers or Trackers()
+    refuse_center_folds(splits)
     place = place_of(name, data, storage, checkpoints, resume=resume)
     with saved(place, place.command("search", *words_again(data, compute, trackers))):
         settings = started(
@@ -191,18 +194,25 @@ def retrain(
     words += [] if seeds == 1 else ["--seeds", str(seeds)]
     words += [] if splits is None else ["--splits", ",".join(splits)]
     words += [] if folds is None else ["--folds", str(folds)]
-    check_folds(folds, splits=splits, seeds=seeds)
+    splits, asked_for = asked_folds(splits, folds)
+    check_folds(asked_for, splits=splits, seeds=seeds)
     again = place.command("retrain", *words)
     with saved(place, again):
         check_address(compute.address)
         settings = place.settings()
         place.require_writable(settings.checkpoints)
-        folds = settings.flags.folds if folds is None else folds
-        jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
+        if not isinstance(asked_for, str):
+            folds = settings.flags.folds if folds is None else folds
+            jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
         source, request = pixels(settings, data=data, cache=cache)
         settings = dataclasses.replace(settings, source=source, request=request.complete()).continued()
         settings.save(place.folder)  # later verbs look for pixels and checkpoints there
-        if folds is not None and folds != settings.flags.folds:
+        if isinstance(asked_for, str):
+            folds, centers = make_retrain_folds(settings, place, request, asked_for)
+            settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, fold_centers=centers))
+            jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)
+            settings.save(place.folder)
+        elif folds is not None and folds != settings.flags.folds:
             make_retrain_folds(settings, place, request, folds)
         with joined(place, settings, compute) as site:
             layout = layout_of(settings, compute, site, config=jobs[0].config, sizes=sizes_of(jobs))
@@ -242,7 +252,8 @@ def train(
     again = place.command("train", *words, *([] if score else ["--no-score"]))
     require_seeds(seeds)
     check_score(data, score=score, resume=resume)
-    check_folds(folds, splits=splits, seeds=seeds)
+    splits, asked_for = asked_folds(splits, folds)
+    check_folds(asked_for, splits=splits, seeds=seeds)
     with saved(place, again):
         settings = started_training(
             place,
@@ -252,7 +263,7 @@ def train(
             splits=splits,
             compute=compute,
             resume=resume,
-            folds=folds,
+            folds=asked_for,
         )
         jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
         with joined(place, settings, compute) as site:

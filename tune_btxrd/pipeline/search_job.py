@@ -41,7 +41,7 @@ def started(
     time_budget: float | None,
     trackers: Trackers,
     resume: bool,
-    folds: int | None = None,
+    folds: int | str | None = None,
     nested: bool = False,
     from_search: str | None = None,
 ) -> SearchSettings:
@@ -77,7 +77,7 @@ def started_training(
     splits: Sequence[str] | None,
     compute: Compute,
     resume: bool,
-    folds: int | None,
+    folds: int | str | None,
 ) -> SearchSettings:
     """The results folder of verb `train`, new or one that goes on."""
     check_address(compute.address)

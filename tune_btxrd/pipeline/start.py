@@ -8,11 +8,15 @@ from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import warn
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.center_folds import CENTER_FOLDS
 from tune_btxrd.data.splits.split_files import asked_name, split_stem
+from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.errors import ConfigError, DataError, ResultError, shell_word
 from tune_btxrd.files import file_sha256, write_whole
+from tune_btxrd.monitor import WORST_CENTER
+from tune_btxrd.pipeline.centers import check_center_split, check_center_trials, check_centers
 from tune_btxrd.pipeline.decoded import open_caches
-from tune_btxrd.pipeline.partitions import make_repeats, make_trial_folds
+from tune_btxrd.pipeline.partitions import make_repeats, make_trial_centers, make_trial_folds
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
     COMMON,
@@ -90,7 +94,7 @@ def begin(
     device: str | None = None,
     time_budget: float | None = None,
     config: TrainConfig | None = None,
-    folds: int | None = None,
+    folds: int | str | None = None,
     nested: bool = False,
 ) -> SearchSettings:
     """Starts a results folder; without Ray, so that a mistake costs no start.
@@ -99,7 +103,7 @@ def begin(
         space: complete (see `complete_space`).
         split: what the search sees; splits: what is retrained.
         config: the one config of verb `train`; None for a search.
-        folds: instead of splits: so many folds of all images; nested: a search of its own inside each.
+        folds: instead of splits: so many folds of all images, or CENTER_FOLDS; nested: a search of its own inside each.
 
     Raises:
         ConfigError, DataError, ResultError: the user's mistakes, each in one line, before anything is overwritten.
@@ -117,27 +121,41 @@ def begin(
     check_losses(config or spec, task_of_request(data))
     check_kind(config or spec, volumes=are_volumes(data))
     check_models(config or spec)
+    check_center_split(split, spec, nested=nested)
     size = (config or spec.hand_made).image_size
     prepared = prepare(
         data,
         image_size=size,
         image_sizes=() if config else spec.image_sizes,
         splits=splits,
-        searched=split or COMMON,
+        searched=COMMON if split in (None, CENTER_FOLDS) else split,
         searches=config is None,
         folds=folds,
     )
-    trial_folds = [] if config else make_trial_folds(prepared, spec)
+    by_center = make_trial_centers(prepared) if split == CENTER_FOLDS else {}
+    if by_center:
+        space = dataclasses.replace(space, settings={**space.settings, "folds_per_trial": len(by_center)})
+        spec = load_spec(space)
+    trial_folds = list(by_center.values()) or ([] if config else make_trial_folds(prepared, spec))
     check_monitor(config or spec, prepared.manifest, (prepared.searched, *prepared.splits.values(), *trial_folds))
+    repeats = [] if config else make_repeats(prepared, spec, centers=list(by_center.values()))
+    _check_centers(config or spec, prepared, trial_folds, [] if by_center else repeats)
     counts = prepared.searched.counts(prepared.manifest)["train"]
     images, names = len(prepared.searched.parts["train"]), prepared.manifest.class_names
     tell_notes(config or spec, counts, names, images=images, task=prepared.manifest.task)
-    write_prepared(prepared, folder, partitions=[] if config else [*trial_folds, *make_repeats(prepared, spec)])
+    write_prepared(prepared, folder, partitions=[*trial_folds, *repeats])
     settings = dataclasses.replace(
         _settings(place, prepared, space, config=config, image_size=size),
         device=device or "auto",
     )
-    flags = dataclasses.replace(settings.flags, time_budget=time_budget, folds=folds, nested=nested)
+    flags = dataclasses.replace(
+        settings.flags,
+        time_budget=time_budget,
+        folds=None if folds is None else len(prepared.splits),
+        nested=nested,
+        fold_centers=prepared.fold_centers,
+        trial_centers=tuple(by_center),
+    )
     settings = dataclasses.replace(settings, flags=flags)
     sums = {path.stem: file_sha256(path) for path in sorted(Path(settings.source.splits).glob("*.csv"))}
     settings = dataclasses.replace(settings, split_sha256=sums)
@@ -146,6 +164,20 @@ def begin(
     (folder / JOURNAL).touch()
     settings.save(folder)  # last: a folder that has it is whole
     return settings
+
+
+def _check_centers(
+    trained: SearchSpec | TrainConfig, prepared: Prepared, trial_folds: Sequence[Split], repeats: Sequence[Split]
+) -> None:
+    """Raises DataError where a value by center is asked for and a part cannot give it; a center fold is one center."""
+    manifest = prepared.manifest
+    if isinstance(trained, SearchSpec):
+        check_center_trials(trained, manifest, trial_folds)
+        check_centers(trained, manifest, [] if trial_folds else [prepared.searched])
+        more = "more images of the rarest class would mend it, or --confirm 0"
+        check_centers(trained, manifest, repeats, cure=more)
+    if trained.objective == WORST_CENTER:  # a constraint asks nothing of the final job
+        check_centers(trained, manifest, [] if prepared.fold_centers else list(prepared.splits.values()))
 
 
 def _settings(
@@ -183,7 +215,7 @@ def go_on(
     device: str | None = None,
     time_budget: float | None = None,
     config: Mapping[str, object] | None = None,
-    folds: int | None = None,
+    folds: int | str | None = None,
     nested: bool = False,
 ) -> SearchSettings:
     """Opens the results folder that goes on. What is said again must be what it began with; more trials, another device
@@ -200,12 +232,14 @@ def go_on(
     place.require_writable(settings.checkpoints)
     for name, (began, now) in data.contradictions(settings.request).items():
         _refuse(name, began, now)
-    if split is not None and split_stem(asked_name(split)) != settings.searched:
-        _refuse("split", settings.searched, split)
+    searched = CENTER_FOLDS if settings.flags.trial_centers else settings.searched
+    if split is not None and split_stem(asked_name(split)) != searched:
+        _refuse("split", searched, split)
     if splits is not None and set(map(asked_name, splits)) != set(settings.splits):
         _refuse("splits", ",".join(settings.splits), ",".join(splits))
-    if folds is not None and folds != settings.flags.folds:
-        _refuse("folds", settings.flags.folds, folds)
+    began = CENTER_FOLDS if settings.flags.fold_centers else settings.flags.folds
+    if folds is not None and folds != began:
+        _refuse("splits" if CENTER_FOLDS in (folds, began) else "folds", began, folds)
     if nested and settings.flags.folds is None:
         raise ConfigError(
             f"--nested searches inside each of K folds, but {settings.name} began without --folds: leave it out."

@@ -103,6 +103,8 @@ class SearchFlags:
         leak: split -> images of its test part that the search saw.
         folds: so many folds of all images instead of splits with a test part, or None.
         nested: a search of its own inside each of them.
+        fold_centers: of center folds the center that each leaves out; trial_centers: the same of the folds that each trial
+            trains on in step. Empty where folds are dealt at random.
         confirmation: `confirm` and `repeats` that fit the time budget, where they are not those of the space.
     """
 
@@ -111,6 +113,8 @@ class SearchFlags:
     leak: Mapping[str, int] = field(default_factory=dict)
     folds: int | None = None
     nested: bool = False
+    fold_centers: tuple[str, ...] = ()
+    trial_centers: tuple[str, ...] = ()
     confirmation: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -189,6 +189,11 @@ class EpochMetrics:
         """Every score of the known values of centers, best first."""
         return {name: item.of_centers(values) for name, item in cls.columns().items() if item.of_centers is not None}
 
+    def with_centers(self, scores: Mapping[str, float | None]) -> Self:
+        """The same with other scores of centers."""
+        changes: dict[str, Any] = dict(scores)
+        return dataclasses.replace(self, **changes)
+
     @classmethod
     def scores_of(cls, validated: Any) -> dict[str, Any]:
         """Every score, by its formula."""

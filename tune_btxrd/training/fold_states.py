@@ -83,7 +83,7 @@ class FoldStates:
             fold_sd=statistics.stdev(known) if len(known) > 1 else 0.0,
             images_per_second=sum(row.images_per_second * row.train_seconds for row in rows) / seconds,
         )
-        mean = dataclasses.replace(mean, **over_centers(record, mean.val_center, self.config.monitor))
+        mean = mean.with_centers(over_centers(record, mean.val_center, self.config.monitor))
         verdict = judged(self.config, self.history, vars(mean), data)
         self.history.append(dataclasses.replace(mean, **vars(verdict)))
         return self.history[-1]

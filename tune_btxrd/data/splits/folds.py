@@ -25,8 +25,11 @@ def closed_rows(manifest: Manifest, numbers: np.ndarray) -> np.ndarray:
     return np.isin(numbers, numbers[np.asarray(manifest.table["part"] == "test")])
 
 
-def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, count: int, seed: int) -> list[Split]:
-    """The folds of these images: groups stay whole, and each fold's validation part has the classes of all.
+def make_folds(
+    manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, count: int, seed: int, even_centers: bool = False
+) -> list[Split]:
+    """The folds of these images: groups stay whole, and each fold's validation part has the classes of all (and, where asked
+    for, the centers).
 
     Args:
         numbers: (N,) group number of every image of the dataset; seed: decides who goes where.
@@ -35,7 +38,7 @@ def make_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray,
         ConfigError: too few or too many folds. DataError: a class that a fold would lack.
     """
     names, rows = fold_names(count), np.sort(manifest.rows(ids))
-    block = partitioned(manifest, numbers, rows, shares=(1 / count,) * count, seed=seed)
+    block = partitioned(manifest, numbers, rows, shares=(1 / count,) * count, seed=seed, even_centers=even_centers)
     folds = []
     for number, name in enumerate(names):
         parts = {

@@ -101,9 +101,9 @@ def require_known_split(name: str) -> None:
         if not (3 <= int(fold[2]) <= 50 and 1 <= int(fold[1]) <= int(fold[2])):
             raise DataError(f"`3 <= k <= 50` and `1 <= i <= k` must hold for fold i/k, but got {name}: choose others.")
         return
-    near = difflib.get_close_matches(name, (*NAMED, "fold 1/5"), n=1, cutoff=0.3)
+    near = difflib.get_close_matches(name, (*NAMED, "center_folds", "fold 1/5"), n=1, cutoff=0.3)
     cure = f"did you mean {near[0]!r}?" if near else "or the path of a split file."
-    raise DataError(f"A split must be {', '.join(NAMED)} or 'fold i/k', but got {name!r}: {cure}")
+    raise DataError(f"A split must be {', '.join(NAMED)}, center_folds or 'fold i/k', but got {name!r}: {cure}")
 
 
 def is_large(manifest: Manifest, groups: GroupKind) -> bool:
@@ -196,7 +196,14 @@ def common_split(
 
 
 def repartition(
-    manifest: Manifest, ids: Collection[str], *, numbers: np.ndarray, val_share: float, seed: int, name: str = "repartition"
+    manifest: Manifest,
+    ids: Collection[str],
+    *,
+    numbers: np.ndarray,
+    val_share: float,
+    seed: int,
+    name: str = "repartition",
+    even_centers: bool = False,
 ) -> Split:
     """A fresh grouped, stratified train/val partition of `ids`; the test part is empty.
 
@@ -206,6 +213,7 @@ def repartition(
         val_share: share of `ids` that validates, in (0, 1).
         seed: another seed gives another partition.
         name: of the split; the seed is appended.
+        even_centers: both parts also have each center's images of each class in the same shares.
 
     Raises:
         DataError: an unknown id, or a class that train or val would lack.
@@ -213,7 +221,8 @@ def repartition(
     assert 0 < val_share < 1
     rows = np.sort(manifest.rows(ids))
     dealt = np.full(len(manifest), -1, dtype=np.int64)
-    dealt[rows] = partitioned(manifest, numbers, rows, shares=(1 - val_share, val_share), seed=seed)
+    shares = (1 - val_share, val_share)
+    dealt[rows] = partitioned(manifest, numbers, rows, shares=shares, seed=seed, even_centers=even_centers)
     split = _split(f"{name} {seed}", manifest, dealt, "")
     cure = "repeat no candidate on fresh partitions: --confirm 0"
     require_classes(split, manifest, ("train", "val"), cure=cure)
@@ -267,12 +276,22 @@ def _deal(
 
 
 def partitioned(
-    manifest: Manifest, numbers: np.ndarray, rows: np.ndarray, *, shares: tuple[float, ...], seed: int
+    manifest: Manifest,
+    numbers: np.ndarray,
+    rows: np.ndarray,
+    *,
+    shares: tuple[float, ...],
+    seed: int,
+    even_centers: bool = False,
 ) -> np.ndarray:
-    """The part (index into `shares`) of each of these rows: (len(rows),) int64."""
-    if manifest.task.exclusive:
-        return partition_groups(manifest.indicators[rows], numbers[rows], shares=shares, seed=seed)
-    return partition_labels(manifest.answers[rows], numbers[rows], shares=shares, seed=seed)
+    """The part (index into `shares`) of each of these rows: (len(rows),) int64; `even_centers` as in `repartition`."""
+    columns = (manifest.indicators if manifest.task.exclusive else manifest.answers)[rows]
+    if even_centers and manifest.centers is not None:
+        own = np.array(manifest.centers)[rows]
+        columns = np.concatenate([columns, *(columns * (own == name)[:, None] for name in sorted(set(own)))], axis=1)
+        columns = columns[:, columns.any(axis=0)]
+    deal = partition_groups if manifest.task.exclusive else partition_labels
+    return deal(columns, numbers[rows], shares=shares, seed=seed)
 
 
 def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool, flag: str) -> tuple[np.ndarray, str]:
