@@ -181,3 +181,10 @@ def test_pareto_front_of_val_loss_and_recall() -> None:
     record = make_record(HERE, *trials, make_trial(6, [0.1], state="running"))
     record.trials["6"].epochs.clear()
     assert [trial.number for trial in pareto_front(record, "val_recall_malignant")] == [0, 5, 1, 3]
+
+
+def test_pareto_front_of_val_loss_and_the_gap_between_centers() -> None:
+    points = {0: (0.5, 0.3), 1: (0.6, 0.2), 2: (0.7, 0.2), 3: (0.8, 0.0), 4: (0.4, math.nan)}
+    trials = [make_trial(n, [loss], values={"center_gap": gap}) for n, (loss, gap) in points.items()]
+    assert [trial.number for trial in pareto_front(make_record(HERE, *trials), "center_gap")] == [0, 1, 3]
+    assert pareto_front(make_record(HERE, make_trial(0, [0.5])), "center_gap") == []  # of before there were gaps

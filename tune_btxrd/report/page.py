@@ -193,6 +193,7 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable |
         "recommendation",
         "rungs",
         "pareto",
+        "center_gap",
         "importance",
         "slot_time",
         "trials",

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tune_btxrd.files import write_whole
+from tune_btxrd.monitor import GAP, MONITORS, WORST
 from tune_btxrd.report.gather import Material
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
@@ -65,7 +66,7 @@ def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
     made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _label_sheet(material)]
     made += [recommendation_sheet(material)]
-    made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material)]
+    made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material), _gap_sheet(material)]
     made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
 
@@ -217,6 +218,27 @@ def _pareto_sheet(material: Material) -> Sheet | None:
         title=f"Trials that no other beats in both {material.monitor.label} and {material.positive_class} recall",
         frame=pd.DataFrame(rows),
         formats={material.monitor.label: _four, recall: _two, **params},
+    )
+
+
+def _gap_sheet(material: Material) -> Sheet | None:
+    """The front of the monitored value and the gap between centers, with the other of "all images" and "worst center"."""
+    front, label = pareto_front(material.record, GAP), material.monitor.label
+    if material.spec is None:
+        return None
+    plain, names = MONITORS[material.spec.monitor], score_columns()
+    other = (plain.column, plain.label) if material.monitor.column == WORST else (WORST, names[WORST])
+    rows = [
+        {"trial": t.label, label: t.score, other[1]: t.best[other[0]], names[GAP]: t.best[GAP], **t.params}
+        for t in front
+        if t.best
+    ]
+    params = {name: short for trial in front for name in trial.params}
+    return Sheet(
+        name="center_gap",
+        title=f"Trials that no other beats in both {label} and the gap between validation centers",
+        frame=pd.DataFrame(rows),
+        formats={**dict.fromkeys((label, other[1], names[GAP]), _four), **params},
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.monitor import GAP
 from tune_btxrd.search.record import HAND_MADE_NUMBER, SearchRecord, TrialRecord
 from tune_btxrd.search.selection.confirmation import POOLED, losers
 from tune_btxrd.search.selection.constraints import is_feasible
@@ -160,12 +161,18 @@ def confirm_seed(seed: int, repeat: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def pareto_front(record: SearchRecord, recall: str) -> list[TrialRecord]:
-    """Trials that no other beats in both the monitored value and the named recall, each at its best epoch; best first.
+def pareto_front(record: SearchRecord, column: str) -> list[TrialRecord]:
+    """Trials that no other beats in both the monitored value and the named one, each at its best epoch; best first.
 
-    An undefined recall counts as 0, so that the monitored value alone decides.
+    Of a recall more is better, and an undefined one counts as 0, so that the monitored value alone decides. Of a gap between
+    centers less is better; a trial without one is no candidate.
     """
-    scored = [(trial, _score(trial), _defined(trial.best[recall])) for trial in record.search_trials if trial.best]
+    told = [(trial, trial.best) for trial in record.search_trials if trial.best]
+    if column == GAP:
+        gaps = ((trial, float(best.get(GAP, math.nan))) for trial, best in told)
+        scored = [(trial, _score(trial), -gap) for trial, gap in gaps if not math.isnan(gap)]
+    else:
+        scored = [(trial, _score(trial), _defined(best[column])) for trial, best in told]
     front = [a for a in scored if not any(b[1] <= a[1] and b[2] >= a[2] and b[1:] != a[1:] for b in scored)]
     return [trial for trial, _, _ in sorted(front, key=lambda item: (item[1], item[0].number))]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_btxrd.config import FIELDS, HEADS, TrainConfig
+from tune_btxrd.monitor import GAP, WORST
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 from tune_btxrd.stages import RECIPES
@@ -12,7 +13,7 @@ from tune_btxrd.training.models.names import is_volume_backbone
 
 SAMPLES = 200
 RARE = 0.5  # images of a class in an average batch
-LOSSES = ("val_loss", "val_criterion")  # every other reported value lies between 0 and 1
+LOSSES = ("val_loss", "val_criterion", WORST, GAP)  # every other reported value lies between 0 and 1
 MANY_EPOCHS = 1000  # enough for every stage of a recipe
 
 
