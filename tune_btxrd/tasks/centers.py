@@ -28,14 +28,21 @@ def counted(task: Task, monitor: str, targets: np.ndarray, centers_N: np.ndarray
 
 
 def center_scores(
-    task: Task, monitor: str, logits_NC: np.ndarray, targets: np.ndarray, *, centers_N: np.ndarray, count: int
+    task: Task,
+    monitor: str,
+    logits_NC: np.ndarray,
+    targets: np.ndarray,
+    *,
+    centers_N: np.ndarray,
+    count: int,
+    folds_N: np.ndarray | None = None,
 ) -> dict[str, object]:
     """The record's values by center: `val_center` (M numbers, None for a center that does not count), worst, gap."""
     column, values = MONITORS[monitor].column, list[float | None]([None] * count)
     enough = counted(task, monitor, targets, centers_N, count=count, classes=logits_NC.shape[1])
     for center in np.flatnonzero(enough):
         own = centers_N == center
-        values[center] = task.scores(logits_NC[own], targets[own])[column]
+        values[center] = task.score(column, logits_NC[own], targets[own], folds_N=None if folds_N is None else folds_N[own])
     return {"val_center": tuple(values), **over_centers(task.record, values, monitor)}
 
 

@@ -231,9 +231,19 @@ class Multiclass(Task):
 
     def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
         """The record's formulas."""
-        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
         with np.errstate(all="ignore"):  # the caller checks `val_loss`
-            return self.record.scores_of(Validated(logits_NC, targets, folds_N))
+            return self.record.scores_of(self._validated(logits_NC, targets, folds_N))
+
+    def score(self, column: str, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> Any:
+        """The formula of this column alone."""
+        formula = self.record.columns()[column].formula
+        assert formula is not None
+        with np.errstate(all="ignore"):
+            return formula(self._validated(logits_NC, targets, folds_N))
+
+    def _validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray | None) -> Validated:
+        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
+        return Validated(logits_NC, targets, folds_N)
 
 
 MULTICLASS = Multiclass()

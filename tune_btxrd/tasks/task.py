@@ -173,6 +173,10 @@ class Task(ABC):
             folds_N: as `calibrated.fold_numbers` gives them; None: those of images that stand alone.
         """
 
+    def score(self, column: str, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> Any:
+        """One of `scores`."""
+        return self.scores(logits_NC, targets, folds_N=folds_N)[column]
+
     def finds(self, scores: Mapping[str, Any], class_index: int) -> bool:
         """Whether, by these scores, the model found any image of the class, or there was none to find."""
         return bool(scores[self.watched][class_index] != 0)

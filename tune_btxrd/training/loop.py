@@ -152,7 +152,14 @@ def _record(state: TrainState, seen: Seen) -> EpochMetrics:
     scores = data.task.scores(*validated, folds_N=data.val_folds)
     if not math.isfinite(train_loss + scores["val_loss"]):
         raise Diverged(epoch, rates[HEAD], scores["val_loss"] if math.isfinite(train_loss) else train_loss)
-    scores |= center_scores(data.task, config.monitor, *validated, centers_N=data.val_centers, count=data.num_centers)
+    scores |= center_scores(
+        data.task,
+        config.monitor,
+        *validated,
+        centers_N=data.val_centers,
+        count=data.num_centers,
+        folds_N=data.val_folds,
+    )
     verdict = judged(config, state.history, scores, data)
     return data.task.record(
         epoch=epoch,
