@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from tune_btxrd.data.manifest import Manifest
-from tune_btxrd.data.splits.splits import Split, partitioned, require_classes
+from tune_btxrd.data.splits.splits import Split, require_classes
+from tune_btxrd.data.splits.whole_groups import partitioned
 from tune_btxrd.errors import ConfigError
 
 FEWEST, MOST = 2, 50

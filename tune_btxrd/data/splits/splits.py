@@ -11,9 +11,10 @@ import numpy as np
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.readers.names import examples
 from tune_btxrd.data.splits.groups import GroupKind, Pair, group_numbers
-from tune_btxrd.data.splits.label_partition import partition_labels, share_spread
+from tune_btxrd.data.splits.label_partition import share_spread
 from tune_btxrd.data.splits.lacks import Lack, additions, lack_message, lacking
-from tune_btxrd.data.splits.partition import class_share_gap, partition_groups, stratified_parts
+from tune_btxrd.data.splits.partition import class_share_gap, stratified_parts
+from tune_btxrd.data.splits.whole_groups import partitioned
 from tune_btxrd.errors import DataError, shell_word
 
 PARTS = ("train", "val", "test")
@@ -273,25 +274,6 @@ def _deal(
         return dealt, ""
     dealt[rows] = partitioned(manifest, numbers, rows, shares=shares, seed=seed)
     return dealt, "" if strata is None else SMALL_PARTS
-
-
-def partitioned(
-    manifest: Manifest,
-    numbers: np.ndarray,
-    rows: np.ndarray,
-    *,
-    shares: tuple[float, ...],
-    seed: int,
-    even_centers: bool = False,
-) -> np.ndarray:
-    """The part (index into `shares`) of each of these rows: (len(rows),) int64; `even_centers` as in `repartition`."""
-    columns = (manifest.indicators if manifest.task.exclusive else manifest.answers)[rows]
-    if even_centers and manifest.centers is not None:
-        own = np.array(manifest.centers)[rows]
-        columns = np.concatenate([columns, *(columns * (own == name)[:, None] for name in sorted(set(own)))], axis=1)
-        columns = columns[:, columns.any(axis=0)]
-    deal = partition_groups if manifest.task.exclusive else partition_labels
-    return deal(columns, numbers[rows], shares=shares, seed=seed)
 
 
 def _center_parts(manifest: Manifest, numbers: np.ndarray, *, seed: int, large: bool, flag: str) -> tuple[np.ndarray, str]:
