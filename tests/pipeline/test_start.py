@@ -14,19 +14,24 @@ import pandas as pd
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.reports import make_search
+from tests.support.reports import StubSearch, make_search, make_settings
 from tune_btxrd.cli.flags import read_data, read_space, read_splits
 from tune_btxrd.cli.main import main
 from tune_btxrd.cli.parser import parse_words
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError, DataError, ResultError
+from tune_btxrd.inference.model_card import _search
 from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.open_search import open_search
 from tune_btxrd.pipeline.place import Place
-from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
+from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec, pixels
 from tune_btxrd.pipeline.together import check_kind
+from tune_btxrd.report.gather import gather
+from tune_btxrd.report.words import head_lines
 from tune_btxrd.results.search_json import SearchSettings, SpaceRequest
+from tune_btxrd.search.record import read_settings
+from tune_btxrd.tasks.registry import task_named
 
 WORDS = [
     *("--phantom-count", "90", "--phantom-size", "96", "--groups", "patients", "--seed", "5", "--splits", "stratified"),
@@ -133,38 +138,99 @@ def test_other_values_are_refused_with_both(begun: Place, words: list[str], bega
     assert (begun.folder / "search.json").read_bytes() == kept
 
 
-def test_an_earlier_search_is_told_where_it_came_from_and_kept(begun: Place, tmp_path: Path) -> None:
+def known(space: SpaceRequest, names: list[str], place: Place, *, task: str = "multiclass") -> SpaceRequest:
+    return with_knowledge(space, names, place, spec=load_spec(space), task=task_named(task))
+
+
+def test_earlier_searches_are_told_where_they_came_from_and_kept(begun: Place, tmp_path: Path) -> None:
     make_search(tmp_path / "old", name="old")
-    winner = open_search("old", storage=str(tmp_path)).selection.winner
+    settings = make_settings(tmp_path / "older", name="older")
+    StubSearch(tmp_path / "older", settings, seed=3).search(12).confirm().write()
+    winner, second = (open_search(name, storage=str(tmp_path)).selection.winner for name in ("old", "older"))
     asked = said(begun.folder.parents[1], *WORDS)
     space = complete_space(asked["space"], asked["data"])
     place = Place(name="new", storage=str(tmp_path))
-    settings = begin(place, **asked | {"space": with_knowledge(space, "old", place)})
-    again = SearchSettings.load(place.folder)
-    known = again.space.knowledge
-    assert known is not None and (known.search, known.trial) == ("old", winner.label)
-    assert json.loads((place.folder / "search.json").read_text())["space"]["knowledge"]["search"] == "old"
-    spec = again.spec(place.folder)
-    assert spec == settings.spec(place.folder) and dict(spec.start[1]) == dict(winner.params)
-    assert {item.name: item.prior for item in spec.space} == dict(winner.params)
-    assert "confirmed" in known.score, "what is told is the mean of its repeats, not its luck"
-    require_same_knowledge("old", known)
-    require_same_knowledge(None, known)
-    for name, began in (("other", known), ("old", None)):
+    settings = begin(place, **asked | {"space": known(space, ["old", "older"], place)})
+    kept = SearchSettings.load(place.folder).space.knowledge
+    assert [(item.search, item.trial) for item in kept] == [("old", winner.label), ("older", second.label)]
+    spec = settings.spec(place.folder)
+    assert [dict(values) for values in spec.start[1:]] == [dict(winner.params), dict(second.params)] and winner != second
+    assert {item.name: item.prior for item in spec.space} == dict(winner.params), "of the first that knows the value"
+    assert "confirmed" in kept[0].score, "what is told is the mean of its repeats, not its luck"
+    require_same_knowledge(["old", "older"], kept)
+    require_same_knowledge([], kept)
+    for names, began in ((["older", "old"], kept), (["old"], ())):
         with pytest.raises(ConfigError, match="--from-search is for the beginning"):
-            require_same_knowledge(name, began)
-    assert go_on(place, **asked).space.knowledge == known
+            require_same_knowledge(names, began)
+    assert go_on(place, **asked).space.knowledge == kept
+    told = [line for line in head_lines(gather(place.folder)) if line.startswith("Began from search old")]
+    assert len(told) == 2 and f"trial {winner.label} (" in told[0] and "lr=" in told[0]
+    card = _search(read_settings(place.folder), place.folder)
+    assert [line for line in card if line.startswith("- Began")] == [f"- Began {item}" for item in kept]
+
+
+def test_one_earlier_search_as_it_was_kept_before_there_could_be_more(begun: Place, tmp_path: Path) -> None:
+    shutil.copytree(begun.folder, tmp_path / "first")
+    path = tmp_path / "first" / "search.json"
+    content = json.loads(path.read_text())
+    for before, now in ((None, []), ({"search": "a", "trial": "7", "score": "0.5", "values": {"lr": 1e-4}}, ["a"])):
+        content["space"]["knowledge"] = before
+        path.write_text(json.dumps(content))
+        assert [item.search for item in SearchSettings.load(path.parent).space.knowledge] == now
+
+
+def test_spaces_that_differ_are_mapped_by_name_and_what_is_dropped_is_said(tmp_path: Path, capsys) -> None:
+    make_search(tmp_path / "old", name="old")
+    other = tmp_path / "other.yaml"
+    space = "lr: {low: 1.0e-5, high: 1.0e-2, log: true}, dropout: {low: 0.6, high: 0.9}, batch_size: {choices: [16, 32]}"
+    other.write_text(f"space: {{{space}}}\nstart: [{{lr: 1.0e-3, dropout: 0.7, batch_size: 16}}]\n")
+    found = known(SpaceRequest(file=other), ["old"], Place(name="new", storage=str(tmp_path))).knowledge[0]
+    assert set(found.values) == {"lr", "batch_size"}, "what was fixed there may be searched here"
+    assert (found.left_out, found.unused) == (("dropout",), ("weight_decay",))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "outside of this space: dropout; searched there and not here: weight_decay" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "told"),
+    [
+        (["old"], "multilabel", "old was multiclass and this one is multilabel: leave it out"),
+        (["old", "old"], "multiclass", "old is there twice"),
+        (["none"], "multiclass", "none"),
+    ],
+)
+def test_an_earlier_search_that_does_not_fit_is_one_line(names: list[str], task: str, told: str, tmp_path: Path) -> None:
+    make_search(tmp_path / "old", name="old")
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text("space:\n  lr: {low: 1.0e-5, high: 1.0e-2, log: true}\nstart:\n  - {lr: 1.0e-3}\n")
+    with pytest.raises((ConfigError, ResultError), match=r"^[^\n]+$") as caught:
+        known(SpaceRequest(file=narrow), names, Place(name="new", storage=str(tmp_path)), task=task)
+    assert told in str(caught.value)
 
 
 def test_an_earlier_search_that_tells_nothing_of_this_space_is_refused(begun: Place, tmp_path: Path) -> None:
     make_search(tmp_path / "old", name="old")
     narrow = tmp_path / "narrow.yaml"
-    narrow.write_text("space:\n  clip: {low: 0.5, high: 2.0}\nstart:\n  - {clip: 1.0}\n")
-    place = Place(name="new", storage=str(tmp_path))
-    with pytest.raises(ConfigError, match=r"clip.*widen the space"):
-        with_knowledge(SpaceRequest(file=narrow), "old", place)
-    with pytest.raises(ResultError):
-        with_knowledge(SpaceRequest(file=narrow), "none", place)
+    narrow.write_text("space:\n  batch_size: {choices: [64, 128]}\nstart:\n  - {batch_size: 64}\n")
+    with pytest.raises(ConfigError, match=r"batch_size.*widen the space"):
+        known(SpaceRequest(file=narrow), ["old"], Place(name="new", storage=str(tmp_path)))
+
+
+def test_images_that_an_earlier_search_saw_are_counted_in_the_test_parts(begun: Place, tmp_path: Path) -> None:
+    """`common` sees no image of a test part; what it begins with was chosen on `stratified`, which holds some of them."""
+    root = begun.folder.parents[1]
+    words = [*WORDS[:-8], "--image-size", "32", "--splits", "stratified,center"]
+    asked = said(root, *words)
+    space = complete_space(asked["space"], asked["data"])
+    first = Place(name="a", storage=str(tmp_path))
+    begin(first, **asked | {"space": space, "split": "stratified"})
+    StubSearch(first.folder, SearchSettings.load(first.folder)).search(4, odd=False).confirm().write()
+    place = Place(name="b", storage=str(tmp_path))
+    leak = begin(place, **asked | {"space": known(space, ["a"], place)}).flags.leak
+    parts = {name: pd.read_csv(place.folder / "splits" / f"{name}.csv", dtype=str) for name in ("stratified", "center")}
+    seen = set(parts["stratified"].query("part != 'test'")["image_id"])
+    wanted = len(seen & set(parts["center"].query("part == 'test'")["image_id"]))
+    assert leak == {"stratified": 0, "center": wanted} and wanted > 0
 
 
 def test_another_space_is_refused_and_more_trials_are_taken(begun: Place, tmp_path: Path) -> None:

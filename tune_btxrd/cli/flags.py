@@ -332,7 +332,12 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         help="who ranks trials: `model` (of all trials; default) or `best` (score of a trial that ran to its end)",
     )
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
-    group.add_argument("--from-search", metavar="NAME", help="begin near the winner of this earlier search")
+    group.add_argument(
+        "--from-search",
+        action="append",
+        metavar="NAME",
+        help="begin near the winner of this earlier search; may be repeated",
+    )
     group.add_argument("--tensorboard", action="store_true", help="also write TensorBoard event files into the results")
     group.add_argument("--mlflow", metavar="URI", help="also log to this MLflow store, e.g. sqlite:///mlflow.db")
     group.add_argument("--wandb", metavar="PROJECT", help="also log to this project of Weights & Biases")

@@ -76,7 +76,7 @@ def _run(flags: argparse.Namespace) -> None:
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
         resume=flags.resume,
-        from_search=flags.from_search,
+        from_search=flags.from_search or (),
         score=not flags.no_score,
         asked=time.time(),
     )
@@ -97,7 +97,7 @@ def _search(flags: argparse.Namespace) -> None:
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
         resume=flags.resume,
-        from_search=flags.from_search,
+        from_search=flags.from_search or (),
         asked=time.time(),
     )
 

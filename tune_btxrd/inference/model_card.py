@@ -19,6 +19,7 @@ from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.fold_card import fold_lines
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.results.checkpoints import WINNER
+from tune_btxrd.results.search_json import known_of
 from tune_btxrd.scoring.cells import class_rows, score_rows
 from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
@@ -236,6 +237,7 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
         yield f"- {len(record.search_trials)} trials ({ended}); {repeats} confirmation trainings, fresh seeds and partitions"
         rule = "best mean over its confirmations" if repeats else "best epoch of a complete trial, not confirmed"
         yield f"- Winner: {rule}; the hand-made config competed as trial {HAND_MADE_NUMBER}"
+    yield from (f"- Began {item}" for item in known_of(settings))
     space = results / "space.yaml"
     if space.is_file():
         yield f"- Space:\n\n```yaml\n{space.read_text(encoding='utf-8').strip()}\n```"

@@ -123,7 +123,7 @@ def _begun(settings: SearchSettings, place: Place, own: Place, path: Path, compu
         ResultError: a search of that name lies there, on other images.
     """
     space = dataclasses.replace(settings.space, file=place.folder / SPACE_FILE)
-    space = dataclasses.replace(space, knowledge=None)  # an earlier search may have seen the outer part
+    space = dataclasses.replace(space, knowledge=())  # an earlier search may have seen the outer part
     if not own.exists:
         inner = begin(
             own,

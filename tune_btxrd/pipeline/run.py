@@ -39,7 +39,7 @@ def run(
     time_budget: float | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
-    from_search: str | None = None,
+    from_search: Sequence[str] = (),
     score: bool = True,
     asked: float | None = None,
 ) -> OpenSearch:
@@ -124,7 +124,7 @@ def search(
     time_budget: float | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
-    from_search: str | None = None,
+    from_search: Sequence[str] = (),
     asked: float | None = None,
 ) -> OpenSearch:
     """Searches hyperparameters and confirms the best; goes on with a search where `resume` is set.
@@ -137,7 +137,7 @@ def search(
         split: what the search sees; default: "common", which leaves out every test part of `splits`.
         splits: what is retrained later; default: those that the dataset has.
         compute: how much it may use; time_budget: seconds for everything.
-        from_search: an earlier search of this storage, whose winner is the second trial and a prior of the first ones.
+        from_search: earlier searches of this storage; the winner of each is a start config and a prior of the first trials.
         asked: when the command was given, seconds since 1970; default: now.
 
     Raises:

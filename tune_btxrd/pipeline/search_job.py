@@ -16,6 +16,7 @@ from tune_btxrd.pipeline.compute import Compute, measured
 from tune_btxrd.pipeline.earlier import require_same_knowledge, with_knowledge
 from tune_btxrd.pipeline.live_view import SearchProgress
 from tune_btxrd.pipeline.place import Place
+from tune_btxrd.pipeline.shipped import task_of_request
 from tune_btxrd.pipeline.site import Site, Trackers
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, load_spec
 from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
@@ -43,18 +44,20 @@ def started(
     resume: bool,
     folds: int | str | None = None,
     nested: bool = False,
-    from_search: str | None = None,
+    from_search: Sequence[str] = (),
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
     trackers.require_installed()
     data, space = data or DataRequest(), space or SpaceRequest()
+    from_search = (from_search,) if isinstance(from_search, str) else from_search
     start = go_on if resume else begin
     if resume:
         require_same_knowledge(from_search, place.settings().space.knowledge)
     else:
         space = complete_space(space, data)
-        space = space if from_search is None else with_knowledge(space, from_search, place)
+        spec, task = load_spec(space), task_of_request(data)
+        space = with_knowledge(space, from_search, place, spec=spec, task=task) if from_search else space
     return start(
         place,
         data,

@@ -16,6 +16,7 @@ from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.monitor import WORST_CENTER
 from tune_btxrd.pipeline.centers import check_center_split, check_center_trials, check_centers
 from tune_btxrd.pipeline.decoded import open_caches
+from tune_btxrd.pipeline.earlier import seen_earlier
 from tune_btxrd.pipeline.partitions import make_repeats, make_trial_centers, make_trial_folds
 from tune_btxrd.pipeline.place import CHECKPOINTS, Place
 from tune_btxrd.pipeline.prepare import (
@@ -39,7 +40,7 @@ from tune_btxrd.results.search_json import (
 )
 from tune_btxrd.search.journal import FILE as JOURNAL
 from tune_btxrd.search.record import SETTINGS_FILE
-from tune_btxrd.search.space.knowledge import informed
+from tune_btxrd.search.space.knowledge import informed_by
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.training.source import SizedCache, Source
 
@@ -67,7 +68,7 @@ def complete_space(space: SpaceRequest, data: DataRequest) -> SpaceRequest:
 def load_spec(space: SpaceRequest) -> SearchSpec:
     """A search space with what overrides it. Raises: ConfigError."""
     assert space.file is not None
-    return informed(SearchSpec.load(space.file).override(space.settings, space.hyperparameters), space.knowledge)
+    return informed_by(SearchSpec.load(space.file).override(space.settings, space.hyperparameters), space.knowledge)
 
 
 def space_sizes(file: Path, data: DataRequest, image_size: int | None) -> tuple[int, tuple[int, ...]]:
@@ -184,7 +185,7 @@ def _settings(
     place: Place, prepared: Prepared, space: SpaceRequest, *, config: TrainConfig | None, image_size: int
 ) -> SearchSettings:
     searched, manifest = prepared.searched, prepared.manifest
-    seen = {*searched.parts["train"], *searched.parts["val"]}
+    seen = {*searched.parts["train"], *searched.parts["val"], *seen_earlier(space.knowledge, place, manifest.sha256)}
     leak = {name: len(seen & set(split.parts["test"])) for name, split in prepared.splits.items() if not config}
     return SearchSettings(
         name=place.name,

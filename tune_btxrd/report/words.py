@@ -220,7 +220,8 @@ def head_lines(material: Material) -> list[str]:
         return [*lines, f"One config trained without a search{begun}"]
     ranges = "; ".join(f"{d.name} {d.describe()}" for d in material.spec.space)
     folds = f", {material.spec.judged_by}" if material.spec.judged_by else ""
-    return [*lines, f"{len(material.record.search_trials)} trials{begun}{folds}, over {ranges}"]
+    lines.append(f"{len(material.record.search_trials)} trials{begun}{folds}, over {ranges}")
+    return [*lines, *(f"Began {item}" for item in material.settings.space.knowledge)]
 
 
 def captions(material: Material, found: Importances | None, surface: Landscape | None) -> dict[str, tuple[str, str]]:

@@ -12,17 +12,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
+from tune_btxrd.data.splits.split_files import read_split
 from tune_btxrd.errors import ResultError, shell_word
 from tune_btxrd.files import write_whole
 from tune_btxrd.results.typed_json import WrongValueError, from_json
 from tune_btxrd.search.columns import class_keys
 from tune_btxrd.search.record import SETTINGS_FILE, read_settings
-from tune_btxrd.search.space.knowledge import Knowledge, informed
+from tune_btxrd.search.space.knowledge import Knowledge, informed_by
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
 
@@ -52,13 +54,13 @@ class SpaceRequest:
         file: YAML; None: the one that is shipped for the dataset.
         settings: of the whole search: trials, epochs, scheduler, confirm, recommend, seed.
         hyperparameters: fixed values of TrainConfig.
-        knowledge: what it takes from an earlier search, or None.
+        knowledge: what it takes from earlier searches, in the order in which they were named.
     """
 
     file: Path | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
-    knowledge: Knowledge | None = None
+    knowledge: tuple[Knowledge, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,7 @@ class SearchSettings:
         """
         plain = read_settings(folder)
         try:
-            settings = from_json(cls, plain | {"layout": plain.get("layout") or None})
+            settings = from_json(cls, plain | {"layout": plain.get("layout") or None, "space": _space(plain.get("space"))})
             settings = settings._from(folder, plain.get("checkpoints_from_here"))
             settings._check_meaning()
         except WrongValueError as error:
@@ -266,7 +268,14 @@ class SearchSettings:
         """The same before its confirmation was fitted to a time budget."""
         settings = {"recommend": "best", **self.space.settings} if self.is_before_models else self.space.settings
         spec = SearchSpec.load(folder / SPACE_FILE).override(settings, self.space.hyperparameters)
-        return informed(spec, self.space.knowledge)
+        return informed_by(spec, self.space.knowledge)
+
+    def searched_ids(self) -> set[str]:
+        """Ids of the images that the search saw, for training or validation. Raises: DataError for a damaged split."""
+        source = self.source
+        task = task_named(source.task)
+        table = read_split(Path(source.splits), self.searched, source.class_names, task=task, parts=("train", "val"))
+        return set(table.ids)
 
     @property
     def is_before_models(self) -> bool:
@@ -292,6 +301,23 @@ def _checkpoints(there: Path, from_here: str | None, folder: Path) -> Path:
         return there
     moved = Path(os.path.normpath(folder.resolve() / from_here))
     return there if there.is_dir() and not moved.is_dir() else moved
+
+
+def _space(content: object) -> object:
+    """`space` of `search.json` as it is now; there was one earlier search at most before, and no list."""
+    if not isinstance(content, dict) or isinstance(content.get("knowledge", []), list):
+        return content
+    known = content["knowledge"]
+    return content | {"knowledge": [] if known is None else [known]}
+
+
+def known_of(settings: Mapping[str, Any]) -> tuple[Knowledge, ...]:
+    """What `search.json`, as it was read, says of earlier searches. Raises: ResultError where that is damaged."""
+    space = _space(settings.get("space"))
+    try:
+        return from_json(SpaceRequest, space).knowledge if isinstance(space, dict) else ()
+    except WrongValueError as error:
+        raise ResultError(f"`space` of {SETTINGS_FILE} must be whole, but {error}: restore it.") from error
 
 
 def results_folder(storage: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """Starting knowledge: what an earlier search found, as a first trial and as values believed good (`--from-search NAME`)."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ class Knowledge:
         search, trial: the earlier search and its winner; score: what that one was claimed to reach, in words.
         values: the winner's values of what is searched here, within its ranges.
         left_out: hyperparameters searched here of which the winner had no value, or one that lies outside.
+        unused: hyperparameters searched there that are not searched here.
     """
 
     search: str
@@ -24,18 +26,23 @@ class Knowledge:
     score: str
     values: Mapping[str, object]
     left_out: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         known = ", ".join(f"{name}={value}" for name, value in self.values.items()) or "nothing that is searched here"
         lost = f"; outside of this space: {', '.join(self.left_out)}" if self.left_out else ""
+        lost += f"; searched there and not here: {', '.join(self.unused)}" if self.unused else ""
         return f"from search {self.search}, trial {self.trial} ({self.score}): {known}{lost}"
 
 
-def knowledge(search: str, trial: str, score: str, *, winner: Mapping[str, Any], spec: SearchSpec) -> Knowledge:
-    """What the winner of an earlier search tells about this space.
+def knowledge(
+    search: str, trial: str, score: str, *, winner: Mapping[str, Any], spec: SearchSpec, searched: SearchSpec | None = None
+) -> Knowledge:
+    """What the winner of an earlier search tells about this space; hyperparameters are told apart by their names.
 
     Args:
         winner: its complete config, so that what was fixed there may be searched here.
+        searched: the earlier search's own space, for what is not searched here.
     """
     known, lost = dict[str, object](), list[str]()
     for dimension in spec.space:
@@ -44,11 +51,18 @@ def knowledge(search: str, trial: str, score: str, *, winner: Mapping[str, Any],
             known[dimension.name] = value
         else:
             lost.append(dimension.name)
-    return Knowledge(search=search, trial=trial, score=score, values=known, left_out=tuple(lost))
+    here = {dimension.name for dimension in spec.space}
+    unused = tuple(item.name for item in (searched.space if searched else ()) if item.name not in here)
+    return Knowledge(search=search, trial=trial, score=score, values=known, left_out=tuple(lost), unused=unused)
+
+
+def informed_by(spec: SearchSpec, known: Sequence[Knowledge]) -> SearchSpec:
+    """The spec with each winner's config as a further start config; a prior is of the first search that has the value."""
+    return functools.reduce(informed, known, spec)
 
 
 def informed(spec: SearchSpec, known: Knowledge | None) -> SearchSpec:
-    """The spec with the winner's config as its second trial and its values as priors; a prior of the YAML's own stays."""
+    """The spec with the winner's config as its next start config and its values as priors; a prior that is there stays."""
     if known is None or not known.values:
         return spec
     space = tuple(_believed(dimension, known.values) for dimension in spec.space)
