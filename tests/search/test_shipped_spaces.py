@@ -59,6 +59,7 @@ RECIPES = {
         "monitor": "macro_auc",
     },
     "btxrd_wide": {"loss": "weighted_ce", "stages": "one", "lr": 1e-3, "epochs": 30},
+    "btxrd_resolution": {"image_size": 224, "backbone": "efficientnet_b0", "lr": 1e-3, "epochs": 30},
     "btxrd_losses": {"loss": "weighted_ce", "sampling": "natural", "lr": 1e-3, "monitor": "macro_auc"},
 }
 

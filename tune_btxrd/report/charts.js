@@ -158,6 +158,24 @@ const CHARTS = {
     return { data: [surface, ...dots], layout: { xaxis: side(s.x), yaxis: side(s.y), height: 460 } };
   },
 
+  sizes(d, shown, c) {
+    const mine = searched(shown).filter((t) => isNumber(t.objective)), size = (t) => t.config.image_size ?? d.shared.image_size;
+    const known = d.sizes.filter((row) => isNumber(row.best)), timed = d.sizes.filter((row) => isNumber(row.seconds));
+    const best = trace({ x: known.map((row) => row.size), y: known.map((row) => row.best), mode: "lines+markers", showlegend: true,
+      name: "best of the size", line: { color: c.soft, width: 1.5 }, marker: { symbol: "line-ew-open", size: 14, color: c.soft } });
+    const under = { xaxis: "x2", yaxis: "y2", showlegend: true, hoverinfo: "x+y" };
+    const measured = trace({ x: timed.map((row) => row.size), y: timed.map((row) => row.seconds), mode: "lines+markers",
+      name: "measured", line: { color: c.complete }, ...under });
+    const unit = timed.length ? timed[0].seconds / timed[0].pixels : 0;
+    const law = trace({ x: d.sizes.map((row) => row.size), y: d.sizes.map((row) => unit * row.pixels),
+      name: timed.length ? `by pixels, from ${timed[0].size} px` : "by pixels", line: { color: c.soft, dash: "dot" }, ...under });
+    const sides = { type: "log", tickvals: d.sizes.map((row) => row.size), ticktext: d.sizes.map((row) => String(row.size)) };
+    return { data: [best, ...points(mine, c, (t) => [size(t), t.score]), measured, law], layout: { height: 620,
+      grid: { rows: 2, columns: 1, pattern: "independent" }, xaxis: axis("", sides), xaxis2: axis("side of the images, px", sides),
+      yaxis: axis(`best ${d.monitor.label}`, { range: scoreRange(d, mine.map((t) => t.score)) }),
+      yaxis2: axis("seconds an epoch", { rangemode: "tozero" }) } };
+  },
+
   parallel(d, shown, c) {
     const last = d.dimensions.length, mine = searched(shown), scored = mine.filter((t) => isNumber(t.objective));
     const [low, high] = [quantile(scored.map((t) => t.objective), 0), quantile(scored.map((t) => t.objective), 0.97)];

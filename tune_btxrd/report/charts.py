@@ -15,6 +15,7 @@ CHARTS = (
     "slices",  # one hyperparameter at a time
     "landscape",  # two at a time
     "parallel",  # all together
+    "sizes",  # score and cost of an epoch by image size
     "slots",  # what every slot did, by the clock
 )
 

@@ -15,6 +15,7 @@ from tune_btxrd.report.canvas import LOOKS, MANY, STYLE, legend, lines, new_figu
 from tune_btxrd.report.charts import CHARTS, MOST_ROWS
 from tune_btxrd.report.figures_space import draw_importance, draw_landscape, draw_parallel, draw_slices
 from tune_btxrd.report.gather import Material, Training
+from tune_btxrd.report.image_sizes import draw_sizes
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape, scored_trials
 from tune_btxrd.results.checkpoints import WINNER
@@ -34,6 +35,7 @@ def draw_all(material: Material, found: Importances | None, surface: Landscape |
         "slices": lambda: draw_slices(material),
         "landscape": lambda: draw_landscape(material, surface),
         "parallel": lambda: draw_parallel(material),
+        "sizes": lambda: draw_sizes(material.record, material.spec, material.monitor),
         "slots": lambda: _slots(material),
         "confirmation": lambda: _confirmation(material),
         "trainings": lambda: _trainings(material),

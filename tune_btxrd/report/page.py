@@ -195,6 +195,7 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable |
         "pareto",
         "center_gap",
         "importance",
+        "sizes",
         "slot_time",
         "trials",
     )

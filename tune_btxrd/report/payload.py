@@ -9,6 +9,7 @@ import pandas as pd
 
 from tune_btxrd.report.charts import MOST_ROWS
 from tune_btxrd.report.gather import Material
+from tune_btxrd.report.image_sizes import size_rows
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.search.columns import class_columns
@@ -54,11 +55,24 @@ def payload(material: Material, found: Importances | None, surface: Landscape | 
         "front": [trial.label for trial in pareto_front(record, material.recall)],
         "importance": [{**vars(item)} for item in found.items] if found else [],
         "landscape": _landscape(surface),
+        "sizes": _sizes(material),
         "slots": _slots(material),
         "standings": _standings(material),
         "assessed": _assessed(material),
         "trainings": [_training(t.split, t.title, t.log, columns) for t in material.trainings],
     }
+
+
+def _sizes(material: Material) -> list[dict[str, object]]:
+    return [
+        {
+            "size": row.size,
+            "seconds": number(row.seconds),
+            "pixels": number(row.pixels),
+            "best": number(row.best.score if row.best else None),
+        }
+        for row in size_rows(material.record, material.spec)
+    ]
 
 
 def to_script(content: object) -> str:

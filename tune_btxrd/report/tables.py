@@ -9,6 +9,7 @@ import pandas as pd
 from tune_btxrd.files import write_whole
 from tune_btxrd.monitor import GAP, MONITORS, WORST
 from tune_btxrd.report.gather import Material
+from tune_btxrd.report.image_sizes import size_rows
 from tune_btxrd.report.importance import Importances
 from tune_btxrd.report.words import WORK_WORDS
 from tune_btxrd.scoring.csv_tables import to_csv
@@ -67,7 +68,7 @@ def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _label_sheet(material)]
     made += [recommendation_sheet(material)]
     made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material), _gap_sheet(material)]
-    made += [_rung_sheet(material), _slot_sheet(material), trial_sheet(material)]
+    made += [_rung_sheet(material), _size_sheet(material), _slot_sheet(material), trial_sheet(material)]
     return {sheet.name: sheet for sheet in made if sheet is not None and len(sheet.frame)}
 
 
@@ -239,6 +240,32 @@ def _gap_sheet(material: Material) -> Sheet | None:
         title=f"Trials that no other beats in both {label} and the gap between validation centers",
         frame=pd.DataFrame(rows),
         formats={**dict.fromkeys((label, other[1], names[GAP]), _four), **params},
+    )
+
+
+def _size_sheet(material: Material) -> Sheet | None:
+    """What each image size cost and gave, where several are searched."""
+    label = f"best {material.monitor.label}"
+    rows = [
+        {
+            "image size, px": row.size,
+            "trials": row.trials,
+            "epochs": row.epochs,
+            "seconds an epoch": row.seconds,
+            "relative": row.cost,
+            "by pixels": row.pixels,
+            "share of the time": row.share,
+            label: row.best.score if row.best else None,
+            "trial": row.best.label if row.best else None,
+        }
+        for row in size_rows(material.record, material.spec)
+    ]
+    formats = {"seconds an epoch": "{:.3g}".format, "relative": _two, "by pixels": _two, label: _four}
+    return Sheet(
+        name="sizes",
+        title="Image sizes: what an epoch cost, what was spent, the best trial",
+        frame=pd.DataFrame(rows),
+        formats=formats | {"share of the time": "{:.0%}".format},
     )
 
 

@@ -7,6 +7,7 @@ from typing import TypedDict, cast
 from tune_btxrd.errors import shell_command, shell_word
 from tune_btxrd.monitor import Monitor
 from tune_btxrd.report.gather import Material, Training
+from tune_btxrd.report.image_sizes import size_rows, sizes_line
 from tune_btxrd.report.importance import UNDETERMINED, Importances
 from tune_btxrd.report.landscape import Landscape
 from tune_btxrd.results.checkpoints import HAND_MADE, WINNER
@@ -252,6 +253,7 @@ def captions(material: Material, found: Importances | None, surface: Landscape |
             "All hyperparameters together",
             f"A line per trial; the stronger the line, the better its {label}.",
         ),
+        "sizes": ("Image sizes: score and cost", sizes_line(size_rows(material.record, material.spec), material.monitor)),
     }
 
 
