@@ -24,6 +24,8 @@ from tune_btxrd.training.checkpoint import load_model
 pytestmark = pytest.mark.slow
 
 SMALL = ["--phantom-count", "90", "--phantom-size", "96", "--image-size", "32", "--backbone", "test_efficientnet"]
+SIZED = [*(word for word in SMALL if word not in ("--image-size", "32"))]  # searched among 32 and 48 px
+SIZED += ["--space", str(ROOT / "tests" / "support" / "sizes.yaml"), "--slots", "1"]
 SHORT = ["--space", str(ROOT / "tests" / "support" / "small.yaml"), "--slots", "1"]  # two: test_dashboard
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32, "COLUMNS": "200"}
 
@@ -45,9 +47,9 @@ def run(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished main job and what it printed."""
+    """A finished main job over two image sizes, and what it printed."""
     folder = tmp_path_factory.mktemp("job")
-    return folder, run(folder, "run", "--name", "small", *SMALL, *SHORT, "--cache", str(folder / "cache"))
+    return folder, run(folder, "run", "--name", "small", *SIZED, "--cache", str(folder / "cache"))
 
 
 def test_it_says_what_a_user_needs(job: tuple[Path, str]) -> None:
@@ -81,6 +83,29 @@ def test_it_leaves_what_the_contract_names(job: tuple[Path, str]) -> None:
     assert {*columns[:8], "val_macro_f1", "objective"} <= set(pd.read_csv(results / "epochs.csv"))
     assert not list((results / "trial_checkpoints").glob("*.pt"))  # every trial ended
     assert set(json.loads((results / "search.json").read_text())["environment"]["packages"]) >= {"torch", "ray", "optuna"}
+
+
+def test_it_trains_and_delivers_at_each_size(
+    job: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, shown = job
+    assert re.search(r"an epoch: \S+ s at 32 px, \S+ s at 48 px; what fits was tried at 48 px", shown)
+    record = read_search(folder / "ray_results" / "small")
+    slots = {(trial.config["image_size"], trial.epochs[0]["slot"]) for trial in record.trials.values()}
+    assert {size for size, _ in slots} == {32, 48} and len({slot for _, slot in slots}) == 1  # in turn, without a restart
+    table = pd.read_csv(folder / "ray_results" / "small" / "tables" / "sizes.csv")
+    assert table["image size, px"].tolist() == [32, 48] and table["trials"].sum() == 3
+    checkpoints = folder / "checkpoints" / "small" / "stratified"
+    winner, other = (json.loads((path / "config.json").read_text()) for path in (checkpoints, checkpoints / "hand_made"))
+    assert other["image_size"] == 32
+    exported = json.loads((checkpoints / "export" / "timm" / "config.json").read_text())
+    assert exported["pretrained_cfg"]["input_size"] == [3, winner["image_size"], winner["image_size"]]
+    monkeypatch.chdir(folder)
+    assert main(["trial", "small", "1", "--cache", str(folder / "cache")]) == 0
+    assert "came out exactly as recorded" in capsys.readouterr().out
+    assert main(["evaluate", "small", "--yes", "--splits", "stratified", "--cache", str(folder / "cache")]) == 0
+    scores = pd.read_csv(checkpoints / "evaluation" / "scores.csv")
+    assert set(scores["model"]) == {"winner", "hand-made"}
 
 
 def test_the_three_readme_lines_load_the_winner_into_plain_timm(job: tuple[Path, str]) -> None:
