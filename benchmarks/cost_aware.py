@@ -3,9 +3,9 @@
     python -m benchmarks.cost_aware [--seeds 24] [--schedulers none promote]
 
 A trial of 224, 320, 384 or 512 px trains 12 epochs that cost 1, 2.04, 2.94 or 5.22; its loss falls towards a value that
-depends on lr, weight decay, backbone and size. Families: larger is better, all sizes are alike, 320 px is best. The conductor
-runs the search, with `scheduler: promote` as with `none`; regret is the true loss of the trial with the best reported score
-among those that ended within the budget, less the lowest of the space.
+depends on lr, weight decay, backbone and size. Families: larger is better, all sizes are alike, 320 px is best. The
+conductor runs the search, with `scheduler: promote` as with `none`; regret is the true loss of the trial with the best
+score reported within the budget, less the lowest of the space.
 
 `TPE / cost^a`: TPE's log ratio less `a` times the log of the cost; `cheap start`: the random trials at the start draw a size
 in proportion to 1 / cost.
