@@ -88,13 +88,12 @@ def draw_sizes(record: SearchRecord, spec: SearchSpec | None, monitor: Monitor) 
         above.plot(*zip(*best, strict=True), color="0.4", marker="_", markersize=10, label="best of the size", zorder=2)
     points(above, scored, lambda trial: (trial.config["image_size"], float(trial.score or 0.0)))
     above.set(ylabel=f"best {monitor.label}", ylim=score_range(monitor, [trial.score or 0.0 for trial in scored]))
-    timed = [row for row in rows if row.seconds is not None]
+    timed = [(row, row.seconds) for row in rows if row.seconds is not None]
     colour = LOOKS["complete"][0]
-    below.plot([r.size for r in timed], [r.seconds for r in timed], "o-", color=colour, markersize=4, label="measured")
-    if timed and timed[0].seconds:
-        unit = timed[0].seconds / timed[0].pixels
-        law = [unit * row.pixels for row in rows]
-        below.plot([row.size for row in rows], law, ":", color="0.4", label=f"by pixels, from {timed[0].size} px")
+    sides, lasted = [row.size for row, _ in timed], [seconds for _, seconds in timed]
+    below.plot(sides, lasted, "o-", color=colour, markersize=4, label="measured")
+    law = [lasted[0] * row.pixels / timed[0][0].pixels for row in rows]
+    below.plot([row.size for row in rows], law, ":", color="0.4", label=f"by pixels, from {sides[0]} px")
     below.set(ylabel="seconds an epoch", xlabel="side of the images, px")
     below.set_ylim(bottom=0)
     below.yaxis.set_major_locator(MaxNLocator(5))
