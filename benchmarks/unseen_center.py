@@ -84,7 +84,7 @@ class Case:
 PHANTOM = {"backbone": "test_efficientnet", "pretrained": False, "batch_size": 16}
 LITE = {"backbone": "tf_efficientnet_lite0", "weights": str(WEIGHTS), "pretrained": False, "batch_size": 16}
 CASES = (
-    Case("phantom", "3", trials=4, epochs=16, fixed=PHANTOM),
+    Case("phantom", "3", trials=4, epochs=12, fixed=PHANTOM),
     Case("stand-in", "2", trials=4, epochs=4, fixed=LITE),
 )
 
@@ -204,13 +204,14 @@ def table(done: Sequence[Piece]) -> list[dict[str, str]]:
     return rows
 
 
-def measure(work: Path, minutes: float) -> list[Piece] | None:
-    """Runs the searches that are not there yet; all of them, or None where the time was up before."""
+def measure(work: Path, minutes: float, only: str | None = None) -> list[Piece] | None:
+    """Runs the searches that are not there yet; all of them, or None where the time was up before or `only` one case ran."""
     path, began = work / "pieces.jsonl", time.monotonic()
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     plan = [(case, seed, scanners) for seed in range(SEEDS) for case in CASES for scanners in (False, True)]
     for case, seed, scanners in plan:
-        if any((item["case"], item["seed"], item["scanners"]) == (case.name, seed, scanners) for item in done):
+        known = any((item["case"], item["seed"], item["scanners"]) == (case.name, seed, scanners) for item in done)
+        if known or only not in (None, case.name):
             continue
         if time.monotonic() - began > 60 * minutes:
             return None
@@ -218,17 +219,18 @@ def measure(work: Path, minutes: float) -> list[Piece] | None:
         print(f"{time.monotonic() - began:.0f} s: {done[-1]}", flush=True)
         with path.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
-    return done
+    return None if only else done
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no new piece after so long")
+    parser.add_argument("--case", choices=[case.name for case in CASES], help="this one alone; several may run side by side")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "unseen-center")
     options = parser.parse_args()
     found = circumstances()
     options.work.mkdir(exist_ok=True)
-    done = measure(options.work, options.minutes)
+    done = measure(options.work, options.minutes, options.case)
     if done is None:
         print("Not all is measured yet: the same command again goes on.")
         return

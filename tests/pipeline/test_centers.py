@@ -92,7 +92,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
         ({"split": "center", "splits": ("stratified",)}, "val of split 'center' has center A: 9 of the rarest class: leave"),
         ({"split": CENTER_FOLDS}, r"--split center_folds needs two centers .* have center A: \d+. Test parts stay unseen"),
         ({"splits": (CENTER_FOLDS,)}, r"val of split 'fold 1/2' has center A: 60 of the rarest class: leave each"),
-        ({"split": CENTER_FOLDS, "splits": (CENTER_FOLDS,), "nested": True}, "--nested searches on one split inside each"),
     ],
 )
 def test_what_cannot_be_or_would_leak_is_refused_in_one_line(

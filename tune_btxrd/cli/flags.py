@@ -302,7 +302,8 @@ def read_space(flags: argparse.Namespace) -> "SpaceRequest":
 
 
 def add_splits(
-    parser: argparse.ArgumentParser, meaning: str = "splits, comma-separated (default: stratified, center)"
+    parser: argparse.ArgumentParser,
+    meaning: str = "splits, comma-separated; center_folds alone: each center left out (default: stratified, center)",
 ) -> None:
     """Which splits."""
     parser.add_argument("--splits", metavar="A,B", help=meaning)
@@ -321,8 +322,11 @@ def read_splits(flags: argparse.Namespace) -> tuple[str, ...] | None:
 def add_search(parser: argparse.ArgumentParser) -> None:
     """The search itself."""
     group = parser.add_argument_group("search")
-    group.add_argument("--split", help="what the search sees (default: common, which leaves out every test part)")
-    add_splits(parser, "splits to retrain on (default: stratified, center)")
+    group.add_argument(
+        "--split",
+        help="what the search sees; center_folds: trials leave each center out once (default: common, less test parts)",
+    )
+    add_splits(parser, "splits to retrain on; center_folds alone: each center left out (default: stratified, center)")
     group.add_argument("--trials", type=int, metavar="N", help="trials of the search")
     group.add_argument("--scheduler", metavar="NAME", help="how weak trials save epochs: asha, promote or none")
     group.add_argument("--confirm", type=int, metavar="K", help="configs to confirm by repeats; 0 skips")

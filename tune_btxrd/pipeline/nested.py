@@ -67,7 +67,9 @@ def _write_outer_splits(settings: SearchSettings, paths: Sequence[Path]) -> None
     manifest, request = same_manifest(settings, settings.request), settings.request
     numbers = group_numbers(manifest, duplicates_of(request, manifest), request.kept_together)
     folds = [load_split(paths[0].parent / f"{stem}.csv", manifest, name=name) for name, stem in settings.splits.items()]
-    outer = make_outer(manifest, folds, numbers=numbers, seed=request.split_seed)
+    outer = make_outer(
+        manifest, folds, numbers=numbers, seed=request.split_seed, even_centers=bool(settings.flags.fold_centers)
+    )
     save_splits(outer, paths[0].parent, manifest=manifest, numbers=numbers)
 
 
@@ -123,6 +125,9 @@ def _begun(settings: SearchSettings, place: Place, own: Place, path: Path, compu
         ResultError: a search of that name lies there, on other images.
     """
     space = dataclasses.replace(settings.space, file=place.folder / SPACE_FILE)
+    if settings.flags.trial_centers:  # an inner search has one split, with several centers in its validation part
+        own_settings = {name: value for name, value in space.settings.items() if name != "folds_per_trial"}
+        space = dataclasses.replace(space, settings=own_settings)
     space = dataclasses.replace(space, knowledge=())  # an earlier search may have seen the outer part
     if not own.exists:
         inner = begin(

@@ -1,6 +1,7 @@
 """How a search begins or goes on: what was asked for, checked and written to `search.json` before Ray is started."""
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def begin(
     check_losses(config or spec, task_of_request(data))
     check_kind(config or spec, volumes=are_volumes(data))
     check_models(config or spec)
-    check_center_split(split, spec, nested=nested)
+    check_center_split(split, spec)
     size = (config or spec.hand_made).image_size
     prepared = prepare(
         data,
@@ -158,6 +159,8 @@ def begin(
         trial_centers=tuple(by_center),
     )
     settings = dataclasses.replace(settings, flags=flags)
+    if by_center:
+        settings = dataclasses.replace(settings, val_ratio=_val_ratio(trial_folds))
     sums = {path.stem: file_sha256(path) for path in sorted(Path(settings.source.splits).glob("*.csv"))}
     settings = dataclasses.replace(settings, split_sha256=sums)
     assert space.file is not None
@@ -196,7 +199,7 @@ def _settings(
         space=space,
         splits={name: split_stem(name) for name in prepared.splits},
         searched=split_stem(searched.name),
-        val_ratio=len(searched.parts["val"]) / len(searched.parts["train"]),
+        val_ratio=_val_ratio([searched]),
         device="auto",
         image_size=image_size,
         layout=None,
@@ -204,6 +207,11 @@ def _settings(
         flags=SearchFlags(skipped=prepared.skipped, leak=leak),
         config=config.to_dict() if config else None,
     )
+
+
+def _val_ratio(splits: Sequence[Split]) -> float:
+    """Validation images / training images of what repeats are made like."""
+    return statistics.fmean(len(split.parts["val"]) / len(split.parts["train"]) for split in splits)
 
 
 def go_on(
@@ -238,7 +246,7 @@ def go_on(
         _refuse("split", searched, split)
     if splits is not None and set(map(asked_name, splits)) != set(settings.splits):
         _refuse("splits", ",".join(settings.splits), ",".join(splits))
-    began = CENTER_FOLDS if settings.flags.fold_centers else settings.flags.folds
+    began = CENTER_FOLDS if len(settings.flags.fold_centers) == settings.flags.folds else settings.flags.folds
     if folds is not None and folds != began:
         _refuse("splits" if CENTER_FOLDS in (folds, began) else "folds", began, folds)
     if nested and settings.flags.folds is None:

@@ -52,7 +52,9 @@ def make_folds(
     return folds
 
 
-def make_outer(manifest: Manifest, folds: Sequence[Split], *, numbers: np.ndarray, seed: int) -> list[Split]:
+def make_outer(
+    manifest: Manifest, folds: Sequence[Split], *, numbers: np.ndarray, seed: int, even_centers: bool = False
+) -> list[Split]:
     """What nested folds search on: each fold's validation part becomes the test part, and of the rest one part in as many
     as there are folds validates, with groups whole.
 
@@ -62,7 +64,8 @@ def make_outer(manifest: Manifest, folds: Sequence[Split], *, numbers: np.ndarra
     outer, count = [], len(folds)
     for number, fold in enumerate(folds, start=1):
         rows = np.sort(manifest.rows(fold.parts["train"]))
-        block = partitioned(manifest, numbers, rows, shares=(1 / count,) * count, seed=seed)
+        shares = (1 / count,) * count
+        block = partitioned(manifest, numbers, rows, shares=shares, seed=seed, even_centers=even_centers)
         train, val = (tuple(manifest.image_ids[row] for row in rows[chosen]) for chosen in (block != 0, block == 0))
         parts = {"train": train, "val": val, "test": fold.parts["val"]}
         outer.append(Split(name=f"outer_{number}_of_{count}", parts=parts))
