@@ -40,6 +40,7 @@ def _prepare(flags: argparse.Namespace) -> None:
     from tune_btxrd.config import checked
     from tune_btxrd.console import say
     from tune_btxrd.files import require_writable
+    from tune_btxrd.pipeline.centers import asked_folds
     from tune_btxrd.pipeline.prepare import prepare, prepared_folder, write_prepared
     from tune_btxrd.pipeline.start import space_sizes
 
@@ -52,7 +53,8 @@ def _prepare(flags: argparse.Namespace) -> None:
     if flags.space is not None:
         side, sizes = space_sizes(flags.space, data, side)
     require_writable(data.cache_folder, "choose another folder with --cache")  # what it finds goes there
-    prepared = prepare(data, image_size=side, image_sizes=sizes, splits=read.read_splits(flags), searches=False)
+    splits, folds = asked_folds(read.read_splits(flags), None)
+    prepared = prepare(data, image_size=side, image_sizes=sizes, splits=splits, folds=folds, searches=False)
     folder = prepared_folder(prepared)
     write_prepared(prepared, folder)
     say(f"all findings: {folder / 'audit.json'}, {folder / 'tables' / 'audit.csv'}; splits: {folder / 'splits'}")
