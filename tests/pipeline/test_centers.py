@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tune_btxrd.cli.main import main
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.data.splits.center_folds import CENTER_FOLDS
 from tune_btxrd.errors import ConfigError, DataError
 from tune_btxrd.pipeline.centers import asked_folds
 from tune_btxrd.pipeline.folds import check_folds
+from tune_btxrd.pipeline.nested import make_outer_splits
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.run import search
 from tune_btxrd.pipeline.start import begin, complete_space, go_on
@@ -172,3 +174,44 @@ def test_a_config_that_is_trained_alone_is_checked_too(data: Data, tmp_path: Pat
                 backbone="test_efficientnet", image_size=32, pretrained=False, monitor="macro_auc", objective="worst_center"
             ),
         )
+
+
+def test_a_nested_search_is_left_with_too_few_centers_before_the_first_trial(data: Data, tmp_path: Path) -> None:
+    settings = data.begin(tmp_path, split=CENTER_FOLDS, splits=(CENTER_FOLDS,), nested=True)
+    place = Place(name="s", storage=str(tmp_path / "results"), checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(DataError, match=r"val of split 'outer_1_of_2' has center B: \d+, C: \d+ .* leave out --nested"):
+        make_outer_splits(settings, place)
+
+
+@pytest.mark.slow
+def test_a_search_and_its_result_on_left_out_centers(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space.yaml").write_text(SPACE.format(more=WORST).replace("confirm: 1", "confirm: 0"))
+    flags = [
+        "--data",
+        str(data.root),
+        "--cache",
+        str(data.cache),
+        "--groups",
+        "none",
+        "--slots",
+        "2",
+        "--cpus-per-trial",
+        "1",
+    ]
+    split = ["--space", "space.yaml", "--epochs", "1", "--split", CENTER_FOLDS, "--splits", "stratified"]
+    assert main(["search", "--name", "c", *flags, *split]) == 0
+    rows = pd.read_csv("ray_results/c/epochs.csv")
+    each = rows[["val_center_a", "val_center_b"]]
+    assert len(rows) == 2 and rows["val_center_c"].isna().all()
+    np.testing.assert_allclose(rows["val_worst_center"], each.min(axis=1))
+    np.testing.assert_allclose(rows["center_gap"], each.max(axis=1) - each.min(axis=1))
+    np.testing.assert_allclose(rows["objective"], -rows["val_worst_center"])
+    assert main(["retrain", "c", "--splits", CENTER_FOLDS, "--cache", str(data.cache)]) == 0
+    table = pd.read_csv("checkpoints/c/folds.csv")
+    assert table["fold"].tolist()[:2] == ["center A", "center B"]
+    said = pd.read_csv("checkpoints/c/out_of_fold/predictions.csv", dtype=str)
+    assert ("center " + said["image_id"].str[0] == said["fold"]).all()
+    tested = pd.read_csv("ray_results/c/splits/stratified.csv").query("part == 'test'")
+    assert not set(said["image_id"]) & set(tested["image_id"])
+    assert main(["report", "c"]) == 0 and "gap between validation centers" in Path("ray_results/c/report.html").read_text()

@@ -14,6 +14,7 @@ from tune_btxrd.data.splits.split_files import load_split, save_splits
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.errors import ConfigError, ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.pipeline.centers import check_centers
 from tune_btxrd.pipeline.compute import Compute
 from tune_btxrd.pipeline.final_job import chosen, run_final_job
 from tune_btxrd.pipeline.place import Place
@@ -28,6 +29,7 @@ from tune_btxrd.search.selection.winner import Selection
 from tune_btxrd.tasks.record import shown
 
 FOLDER = "nested"  # in `checkpoints/<name>`
+WITHOUT_NESTED = "leave out --nested, or use `objective: all_images`"
 SHOWN = ("macro_auc", "balanced_accuracy", "macro_f1")
 
 
@@ -44,7 +46,7 @@ def check_nested(folds: int | str | None, *, nested: bool, resume: bool) -> None
     """Raises ConfigError for nested folds without folds; what goes on knows its folds itself."""
     if nested and folds is None and not resume:
         raise ConfigError(
-            "--nested searches inside each of K outer folds, but there are none: add --folds K or --splits center_folds."
+            "--nested searches inside each of K outer folds, but --folds K is missing: add it, or --splits center_folds."
         )
 
 
@@ -56,20 +58,21 @@ def make_outer_splits(settings: SearchSettings, place: Place) -> None:
     """
     paths = _outer_paths(settings, place)
     if not all(path.is_file() for path in paths):
-        _write_outer_splits(settings, paths)
+        _write_outer_splits(settings, place, paths)
     for path in paths:
         own = _inner_place(settings, place, path)
         if own.exists:
             _require_same_images(own, path)
 
 
-def _write_outer_splits(settings: SearchSettings, paths: Sequence[Path]) -> None:
+def _write_outer_splits(settings: SearchSettings, place: Place, paths: Sequence[Path]) -> None:
     manifest, request = same_manifest(settings, settings.request), settings.request
     numbers = group_numbers(manifest, duplicates_of(request, manifest), request.kept_together)
     folds = [load_split(paths[0].parent / f"{stem}.csv", manifest, name=name) for name, stem in settings.splits.items()]
     outer = make_outer(
         manifest, folds, numbers=numbers, seed=request.split_seed, even_centers=bool(settings.flags.fold_centers)
     )
+    check_centers(settings.spec(place.folder), manifest, outer, cure=WITHOUT_NESTED)
     save_splits(outer, paths[0].parent, manifest=manifest, numbers=numbers)
 
 
