@@ -1,8 +1,10 @@
 """Every shipped space: its first trial and random ones train for real, small, in one used slot."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.labels import toy_labels
@@ -60,6 +62,7 @@ RECIPES = {
     },
     "btxrd_wide": {"loss": "weighted_ce", "stages": "one", "lr": 1e-3, "epochs": 30},
     "btxrd_resolution": {"image_size": 224, "backbone": "efficientnet_b0", "lr": 1e-3, "epochs": 30},
+    "btxrd_robust": {"monitor": "macro_auc", "objective": "worst_center", "invert": 0.0, "lr": 1e-3},
     "btxrd_losses": {"loss": "weighted_ce", "sampling": "natural", "lr": 1e-3, "monitor": "macro_auc"},
 }
 
@@ -82,7 +85,8 @@ def test_trial_0_is_the_recipe(name: str) -> None:
 def _data(name: str) -> TrainingData:
     if name.endswith("volumes"):
         return volume_data()
-    return toy_labels() if name.startswith("multilabel") else toy_data()
+    data = toy_labels() if name.startswith("multilabel") else toy_data()
+    return replace(data, centers=np.zeros(len(data.targets), dtype=np.int64), num_centers=1)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
