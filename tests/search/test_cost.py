@@ -11,6 +11,7 @@ from tune_btxrd.search.cost import PRIOR_EPOCHS, PRIOR_TRIALS, epoch_costs, pixe
 from tune_btxrd.search.forecast import forecast, remaining
 from tune_btxrd.search.pace import pace, time_left
 from tune_btxrd.search.record import TrialRecord
+from tune_btxrd.search.space.describe import explain
 from tune_btxrd.search.space.spec import SearchSpec
 
 SIZES = "  image_size: {choices: [64, 32, 128]}\nstart:\n  - {lr: 1.0e-3, dropout: 0.2, image_size: 64}\n"
@@ -54,6 +55,12 @@ def test_costs_by_hand() -> None:
     assert epoch_costs(spec, measured={64: 2.0}).by_size == epoch_costs(spec).by_size  # not of every size
     volumes = spec.override({}, {"backbone": "resnet3d_10"})
     assert epoch_costs(volumes).by_size == {32: 1 / 8, 64: 1.0, 128: 8.0}
+
+
+def test_a_space_that_is_explained_says_what_sizes_cost() -> None:
+    line = "image sizes   an epoch costs 0.25 at 32 px, 1.00 at 64 px, 4.00 at 128 px (by pixels)"
+    assert line in explain(sized_spec(), samples=1)
+    assert not [line for line in explain(make_spec(), samples=1) if line.startswith("image sizes")]
 
 
 def test_costs_follow_the_epochs_of_the_session_the_more_the_more_there_are() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.monitor import WORST_CENTER
 from tune_btxrd.search.budget import confirm_epochs, expected_epochs
+from tune_btxrd.search.cost import epoch_costs
 from tune_btxrd.search.record import HAND_MADE_NUMBER
 from tune_btxrd.search.rungs import paused_at_most, rung_epochs
 from tune_btxrd.search.space.effects import space_notes
@@ -51,6 +52,7 @@ def _plan(spec: SearchSpec) -> list[str]:
     return [
         f"search        {spec.trials} trials of up to {spec.epochs} epochs, about {expected_epochs(spec):.0f} epochs in all",
         *([f"folds         {spec.judged_by}; an epoch counts once per fold"] if spec.judged_by else []),
+        *_size_lines(spec),
         f"objective     best {spec.monitor} so far{_of_worst(spec)}, {spec.monitored.better} is better",
         f"sampler       {SAMPLERS[spec.sampler].format(startup_trials=spec.startup_trials)}{_random_share(spec)}",
         f"scheduler     {scheduler}",
@@ -63,6 +65,13 @@ def _plan(spec: SearchSpec) -> list[str]:
 
 def _of_worst(spec: SearchSpec) -> str:
     return " at the validation center where it is worst" if spec.objective == WORST_CENTER else ""
+
+
+def _size_lines(spec: SearchSpec) -> list[str]:
+    """What an epoch costs at each image size, where several are searched."""
+    costs = epoch_costs(spec).by_size
+    told = ", ".join(f"{cost:.2f} at {size} px" for size, cost in costs.items())
+    return [f"image sizes   an epoch costs {told} (by pixels)"] if len(costs) > 1 else []
 
 
 def _random_share(spec: SearchSpec) -> str:
