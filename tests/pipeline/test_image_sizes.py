@@ -8,12 +8,15 @@ import pytest
 
 from tests.support.paths import ROOT
 from tune_btxrd.cli.main import main
+from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.phantom import PhantomSpec
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline.final_job import _RetrainProgress, _weights, sizes_of
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.start import begin, complete_space, go_on, pixels
-from tune_btxrd.results.search_json import SearchSettings, SpaceRequest
+from tune_btxrd.results.checkpoints import RetrainJob
+from tune_btxrd.results.search_json import Layout, SearchSettings, SpaceRequest
 
 SPACE = ROOT / "tests" / "support" / "sizes.yaml"
 SMALL = ("--phantom-count", "90", "--phantom-size", "96")
@@ -97,3 +100,27 @@ def test_a_size_that_a_backbone_does_not_take_is_refused_before_anything_is_deco
     with pytest.raises(ConfigError, match="takes 224 px and got image_size=32"):
         begin(place, data, complete_space(space, data), splits=("stratified",))
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_progress_of_the_final_job_counts_epochs_by_their_cost(tmp_path: Path) -> None:
+    layout = Layout(slots=1, cpus=1, gpus=0, threads=1, epoch_seconds=2.0, size_seconds={"32": 2.0, "48": 2.0, "64": 7.0})
+    sizes = {"winner": 64, "hand-made": 32}
+    jobs = [
+        RetrainJob(
+            split="center",
+            stem="center",
+            role=role,
+            seed_index=0,
+            config=TrainConfig(image_size=size, epochs=9),
+            root=tmp_path,
+        )
+        for role, size in sizes.items()
+    ]
+    assert sizes_of(jobs) == [32, 64] and _weights(jobs, layout) == {32: 1.0, 64: 3.5}
+    told: list[float] = []
+    progress = _RetrainProgress(told.append, _weights(jobs, layout))
+    row = {"note": "", "stop": "", "objective": 0.5}
+    for job, epoch in ((jobs[0], 1), (jobs[1], 1), (jobs[0], 2)):
+        progress(job, row | {"epoch": epoch})
+    progress(jobs[0], row | {"epoch": 3, "stop": "patience"})  # the epochs that it needs no more count as done
+    assert told == [3.5, 4.5, 8.0, 9 * 3.5 + 1.0]

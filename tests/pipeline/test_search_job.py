@@ -47,6 +47,24 @@ def test_the_confirmation_takes_a_third_of_the_time_at_most(
     assert ("none; it needs a time budget of" in said) is (size[0] == 0) and "a third of the time at most" in said
 
 
+@pytest.mark.parametrize(("trainings", "size"), [(4 * 27, (2, 3)), (4 * 27 - 0.1, (2, 2)), (4 * 17.9, (0, 3))])
+def test_the_third_is_kept_at_the_largest_image_size_too(
+    trainings: float, size: tuple[int, int], tmp_path: Path, shown: io.StringIO
+) -> None:
+    """An epoch at 128 px was measured to take four of one at 64 px: everything takes four times the time, at most."""
+    folder = tmp_path / "stub"
+    settings = budgeted(folder, 0.0)
+    space = (folder / "space.yaml").read_text().replace("space:\n", "space:\n  image_size: {choices: [64, 128]}\n", 1)
+    (folder / "space.yaml").write_text(space.replace("  - {", "  - {image_size: 64, "))
+    assert settings.layout is not None
+    epoch = settings.layout.epoch_seconds
+    layout = dataclasses.replace(settings.layout, size_seconds={"64": epoch, "128": 4 * epoch})
+    whole = (trainings * 27 + 4 * 2 * 2 * 27 * 1.3 + 1e-6) * epoch / layout.slots
+    flags = dataclasses.replace(settings.flags, time_budget=whole)
+    fit = fitted(dataclasses.replace(settings, layout=layout, flags=flags), folder, seeds=1)
+    assert (fit.spec(folder).confirm, fit.spec(folder).repeats) == size
+
+
 def test_a_confirmation_that_was_asked_for_and_a_search_without_a_budget_stay_as_they_are(
     tmp_path: Path, shown: io.StringIO
 ) -> None:

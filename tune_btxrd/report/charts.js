@@ -169,7 +169,8 @@ const CHARTS = {
     const unit = timed.length ? timed[0].seconds / timed[0].pixels : 0;
     const law = trace({ x: d.sizes.map((row) => row.size), y: d.sizes.map((row) => unit * row.pixels),
       name: timed.length ? `by pixels, from ${timed[0].size} px` : "by pixels", line: { color: c.soft, dash: "dot" }, ...under });
-    const sides = { type: "log", tickvals: d.sizes.map((row) => row.size), ticktext: d.sizes.map((row) => String(row.size)) };
+    const ends = [d.sizes[0].size / 1.12, d.sizes[d.sizes.length - 1].size * 1.12].map(Math.log10);
+    const sides = { type: "log", range: ends, tickvals: d.sizes.map((row) => row.size), ticktext: d.sizes.map((row) => String(row.size)) };
     return { data: [best, ...points(mine, c, (t) => [size(t), t.score]), measured, law], layout: { height: 620,
       grid: { rows: 2, columns: 1, pattern: "independent" }, xaxis: axis("", sides), xaxis2: axis("side of the images, px", sides),
       yaxis: axis(`best ${d.monitor.label}`, { range: scoreRange(d, mine.map((t) => t.score)) }),
