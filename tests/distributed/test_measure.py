@@ -92,6 +92,8 @@ def test_on_cpus_every_layout_is_measured() -> None:
 def test_a_gpu_that_cannot_hold_one_trial_is_named() -> None:
     with pytest.raises(ConfigError, match="must hold one trial, but it ran out of memory: use a smaller --batch-size"):
         try_all([Option(slots=1, threads=1, gpus=1.0)], lambda option: Sample(seconds=math.inf))
+    with pytest.raises(ConfigError, match="or leave image_size: 512 out of the search space"):
+        try_all([Option(slots=1, threads=1, gpus=1.0)], lambda option: Sample(seconds=math.inf), largest=512)
 
 
 def test_more_slots_win_on_cpus_where_the_rates_are_close() -> None:

@@ -104,9 +104,12 @@ def _check_room(cluster: Cluster, *, cpus: float | None, gpus: float) -> None:
 
 
 def try_all(
-    options: Sequence[Option], sample: Callable[[Option], Sample]
+    options: Sequence[Option], sample: Callable[[Option], Sample], *, largest: int | None = None
 ) -> tuple[list[tuple[Option, Sample]], tuple[str, ...]]:
     """The options that fit, with what was measured, and a line for each that was tried; the first that does not fit ends it.
+
+    Args:
+        largest: image size that was tried, where several are searched.
 
     Raises:
         ConfigError: not even the first one fits.
@@ -122,7 +125,8 @@ def try_all(
         memory = f", {100 * found.memory:.0f} % of a GPU's memory each" if found.memory else ""
         lines.append(f"{option}: {60 * option.slots / found.seconds:.1f} epochs/min{memory}")
     if not measured:
-        raise ConfigError("A GPU must hold one trial, but it ran out of memory: use a smaller --batch-size or --image-size.")
+        size = "or --image-size" if largest is None else f"or leave image_size: {largest} out of the search space"
+        raise ConfigError(f"A GPU must hold one trial, but it ran out of memory: use a smaller --batch-size {size}.")
     return measured, tuple(lines)
 
 

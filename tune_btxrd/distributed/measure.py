@@ -44,7 +44,8 @@ def measure_layout(
     options = layouts(cluster, device=device, slots=slots, cpus=cpus, gpus=gpus)
     largest = max((config.image_size, *sizes))
     with _probes(options, cluster, source, shipment, split, config.to_dict(), device) as sample:
-        measured, tried = try_all(options, lambda option: sample(option, largest))
+        several = largest if len(sizes) > 1 else None
+        measured, tried = try_all(options, lambda option: sample(option, largest), largest=several)
         option, found = choose(measured)
         seconds = {size: sample(option, size).seconds for size in sorted({*sizes, config.image_size}) if size != largest}
     seconds[largest] = found.seconds

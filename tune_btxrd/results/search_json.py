@@ -92,7 +92,7 @@ class Layout:
     @property
     def by_size(self) -> dict[int, float]:
         """`size_seconds` by whole numbers."""
-        return {int(size): seconds for size, seconds in self.size_seconds.items()}
+        return {int(size): seconds for size, seconds in self.size_seconds.items() if size.isdecimal() and seconds > 0}
 
 
 @dataclass(frozen=True, kw_only=True)

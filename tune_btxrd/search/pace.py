@@ -137,14 +137,19 @@ def _measured(record: SearchRecord) -> float | None:
     """Seconds of an epoch as measured before the search, where `search.json` has them."""
     layout = record.settings.get("layout")
     seconds = layout.get("epoch_seconds") if isinstance(layout, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0 else None
+    return float(seconds) if _is_duration(seconds) else None
 
 
 def _size_seconds(record: SearchRecord) -> dict[int, float]:
     """Seconds of an epoch per image size as measured before the search; empty where `search.json` has none."""
     layout = record.settings.get("layout")
     found = layout.get("size_seconds") if isinstance(layout, dict) else None
-    return {int(size): float(seconds) for size, seconds in found.items()} if isinstance(found, dict) else {}
+    known = found.items() if isinstance(found, dict) else ()
+    return {int(size): float(seconds) for size, seconds in known if size.isdecimal() and _is_duration(seconds)}
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def _written(folder: Path) -> float:
