@@ -137,7 +137,7 @@ def _measured(record: SearchRecord) -> float | None:
     """Seconds of an epoch as measured before the search, where `search.json` has them."""
     layout = record.settings.get("layout")
     seconds = layout.get("epoch_seconds") if isinstance(layout, dict) else None
-    return float(seconds) if _is_duration(seconds) else None
+    return _duration(seconds)
 
 
 def _size_seconds(record: SearchRecord) -> dict[int, float]:
@@ -145,11 +145,12 @@ def _size_seconds(record: SearchRecord) -> dict[int, float]:
     layout = record.settings.get("layout")
     found = layout.get("size_seconds") if isinstance(layout, dict) else None
     known = found.items() if isinstance(found, dict) else ()
-    return {int(size): float(seconds) for size, seconds in known if size.isdecimal() and _is_duration(seconds)}
+    read = {int(size): _duration(seconds) for size, seconds in known if size.isdecimal()}
+    return {size: seconds for size, seconds in read.items() if seconds is not None}
 
 
-def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+def _duration(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else None
 
 
 def _written(folder: Path) -> float:
