@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.searches import make_conductor, make_folder
-from tests.support.sources import FIXED, make_source, scramble
+from tests.support.sources import FIXED, SIZE, make_source, scramble, with_wide
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.distributed import trial_checkpoint as store
 from tune_btxrd.distributed.reproduce import reproduce, session_threads
@@ -112,6 +112,17 @@ def test_killed_and_resumed_from_its_checkpoint_gives_the_same_rows(
     assert numbers(after) == numbers(whole)  # the epochs of the checkpoint are told again
     times = [[row["train_seconds"] for row in rows[:kept]] for rows in (before, after)]
     assert times[0] == times[1]  # not trained again
+
+
+def test_killed_at_one_image_size_and_resumed_after_a_trial_of_another(tmp_path: Path) -> None:
+    source = with_wide(make_source(tmp_path))
+    wide = replace(TRIAL, trial="8", hyperparameters=CONFIG.replace(image_size=48))
+    whole = run(wide, source.at(48), tmp_path / "whole")
+    before = run(wide, source.at(48), tmp_path / "cut", die_after=2)
+    run(TRIAL, source.at(SIZE), tmp_path / "cut")  # the slot served another size meanwhile
+    after = run(wide, source.at(48), tmp_path / "cut")
+    rows = {row["epoch"]: row for row in [*before, *after]}
+    assert numbers([rows[epoch] for epoch in sorted(rows)]) == numbers(whole)
 
 
 def test_a_trial_that_is_over_leaves_no_write_behind(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A small real dataset for trainings in tests: made-up pictures in a cache, splits on disk, a Source on both."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tune_btxrd.training.source import Source
+from tune_btxrd.training.source import SizedCache, Source
 
 CLASSES = ("Normal", "Benign", "Malignant")
 SIZE = 32
@@ -34,6 +36,16 @@ def make_source(folder: Path, *, splits: tuple[str, ...] = ("common",), seed: in
     labels = pd.DataFrame({"image_id": ids, "label": [CLASSES[target] for target in targets]})
     labels.to_csv(tables / "targets.csv", index=False)
     return Source(cache=str(cache), splits=str(tables), class_names=CLASSES, positive_class=2)
+
+
+def with_wide(source: Source) -> Source:
+    """The same with a second cache, of 48 px: the pictures with a margin."""
+    wide = Path(source.cache).with_name("wide")
+    wide.mkdir()
+    shutil.copy(Path(source.cache) / "index.json", wide)
+    np.save(wide / "images.npy", np.pad(np.load(Path(source.cache) / "images.npy"), ((0, 0), (8, 8), (8, 8))))
+    sizes = (SizedCache(image_size=SIZE, cache=source.cache), SizedCache(image_size=48, cache=str(wide)))
+    return dataclasses.replace(source, sizes=sizes)
 
 
 def scramble(source: Source, part: str) -> None:

@@ -5,28 +5,20 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.support.sources import FIXED, SIZE, make_source
+from tests.support.sources import FIXED, SIZE, make_source, with_wide
 from tests.support.toy_training import run
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import DataError
 from tune_btxrd.training.slot import Slot
-from tune_btxrd.training.source import SizedCache, Source
+from tune_btxrd.training.source import Source
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
     """A dataset of 32 and of 48 px."""
-    made = make_source(tmp_path / "data")
-    wide = tmp_path / "data" / "wide"
-    wide.mkdir()
-    shutil.copy(Path(made.cache) / "index.json", wide)
-    images = np.load(Path(made.cache) / "images.npy")
-    np.save(wide / "images.npy", np.pad(images, ((0, 0), (8, 8), (8, 8))))
-    sizes = (SizedCache(image_size=SIZE, cache=made.cache), SizedCache(image_size=48, cache=str(wide)))
-    return dataclasses.replace(made, sizes=sizes)
+    return with_wide(make_source(tmp_path / "data"))
 
 
 def trained(slot: Slot, source: Source, size: int) -> list[dict[str, object]]:
