@@ -41,11 +41,8 @@ def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: 
 
 def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> None:
     """A sheet with each image as it is (left), as five epochs see it, and as each kind that is off by default makes it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
     import torch
+    from matplotlib.figure import Figure  # not pyplot: in a notebook its backend is the user's
 
     from tune_btxrd.config import TrainConfig
     from tune_btxrd.training.augment.images import augment, to_float
@@ -58,7 +55,8 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
     for name, strength in SCANNERS.items():
         config = TrainConfig.from_dict({**STILL, name: strength})
         columns[f"{name} {strength:g}"] = augment(images, torch.Generator().manual_seed(0), config)
-    figure, axes = plt.subplots(len(ids), len(columns), figsize=(1.5 * len(columns), 1.5 * len(ids) + 0.4), squeeze=False)
+    figure = Figure(figsize=(1.5 * len(columns), 1.5 * len(ids) + 0.4))
+    axes = figure.subplots(len(ids), len(columns), squeeze=False)
     for column, (title, batch) in enumerate(columns.items()):
         for axis, pixels in zip(axes[:, column], batch, strict=True):
             axis.imshow(pixels.permute(1, 2, 0).clamp(0, 1).numpy().squeeze(), cmap="gray", vmin=0, vmax=1)
@@ -68,4 +66,3 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
         axis.text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=130)
-    plt.close(figure)

@@ -46,15 +46,13 @@ def stage_borders(log: pd.DataFrame) -> list[float]:
 
 def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) -> None:
     """One panel, or 2 x 2: y label -> column -> its name in the legend."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # not pyplot: in a notebook its backend is the user's
     from matplotlib.ticker import MaxNLocator
 
     log, best = job.log(), int(best_row(job.log())["epoch"])
     side = 1 if len(panels) == 1 else 2
-    figure, axes = plt.subplots(side, side, figsize=(5 * side, 3.2 * side), squeeze=False)
+    figure = Figure(figsize=(5 * side, 3.2 * side))
+    axes = figure.subplots(side, side, squeeze=False)
     for axis, (label, columns) in zip(axes.flat, panels.items(), strict=True):
         there = {column: text for column, text in columns.items() if column in log}  # an older log lacks new columns
         for mark, (column, text) in zip(MARKS, there.items(), strict=False):
@@ -76,4 +74,3 @@ def _draw(job: RetrainJob, panels: Mapping[str, Mapping[str, str]], path: Path) 
         figure.suptitle(figure_text(job.label))
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
