@@ -101,3 +101,13 @@ def test_after_the_training_nothing_is_left(trained: tuple[Path, TrainConfig]) -
     store.close()
     store.remove()
     assert list(path.parent.iterdir()) == []
+
+
+def test_one_of_a_version_that_knew_fewer_hyperparameters_goes_on(trained: tuple[Path, TrainConfig]) -> None:
+    path, config = trained
+    saved = load(path)
+    for name in ("objective", "invert"):
+        del saved["config"][name]
+    save(saved, path)
+    assert loaded(path, config)[0] == 3
+    assert loaded(path, config.replace(invert=0.5))[0] == 0
