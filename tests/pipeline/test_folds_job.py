@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from tests.support.paths import ROOT
 from tune_btxrd.cli.main import main
+from tune_btxrd.inference.open_average import open_any
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +27,7 @@ def test_one_config_on_folds_goes_on_where_it_was_and_other_verbs_know_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run("train", "--folds", "2", "--name", "f", "--epochs", "1", "--cache", "cache", *SMALL, *TWO)
+    run("train", "--folds", "2", "--ensemble", "2", "--name", "f", "--epochs", "1", "--cache", "cache", *SMALL, *TWO)
     root = tmp_path / "checkpoints" / "f"
     before = {path: path.stat().st_mtime_ns for path in root.glob("fold_*/*.pt")}
     assert len(before) == 4
@@ -35,7 +38,16 @@ def test_one_config_on_folds_goes_on_where_it_was_and_other_verbs_know_it(
     assert "config chosen on these images" not in (root / "folds.csv").read_text()  # nobody chose
     image = str(next((tmp_path / "cache").glob("phantom-*/images/*")))
     run("predict", str(root), image, "--device", "cpu", "--json", "--output", "answer.json")
-    assert json.loads(Path("answer.json").read_text())["images"][0]["folds"] == 2
+    answer = json.loads(Path("answer.json").read_text())["images"][0]
+    assert answer["folds"] == 2
+    run("export", "f", "--cache", "cache")
+    for ensemble in (root / "ensemble", root / "ensemble" / "export"):
+        together = open_any(ensemble).logits(np.asarray([open_any(ensemble).decode(Path(image))]))
+        assert softmax(together[0]) == pytest.approx(
+            [v for k, v in answer.items() if k.startswith("probability_")], abs=1e-5
+        )
+    card = (root / "ensemble" / "export" / "MODEL_CARD.md").read_text()
+    assert "no single training but the fold ensemble of 2" in card and "fold 2/2" in card
     assert main(["train", "--name", "f", "--resume", "--folds", "3", "--cache", "cache"]) == 2
     assert main(["evaluate", "f", "--yes", "--cache", "cache"]) == 2
     assert "holds folds alone" in capsys.readouterr().err

@@ -158,18 +158,28 @@ def test_once_more_changes_nothing_and_a_taken_name_is_refused(
     assert "never overwritten" in capsys.readouterr().err
 
 
-def test_a_moved_folder_retrains_to_other_checkpoints(
+def test_a_moved_folder_retrains_to_other_checkpoints_with_averages(
     job: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = job
     shutil.copytree(folder / "ray_results", tmp_path / "ray_results")
     where = ["--checkpoints", str(tmp_path / "other"), "--splits", "center"]
     monkeypatch.chdir(tmp_path)
-    words = ["retrain", "small", *where]
+    words = ["retrain", "small", "--ensemble", "2", "--soup", *where]
     monkeypatch.setattr(sys, "argv", ["tune-btxrd", *words])
     assert main(words) == 0
-    assert f"Next:        python -m tune_btxrd report small --checkpoints {tmp_path / 'other'}" in capsys.readouterr().out
-    assert (tmp_path / "other" / "small" / "best_center.pt").is_file()
+    shown = capsys.readouterr().out
+    assert f"Next:        python -m tune_btxrd report small --checkpoints {tmp_path / 'other'}" in shown
+    assert "center, ensemble minus winner on validation" in shown and "--ensemble 2 --soup" in shown
+    root = tmp_path / "other" / "small"
+    assert (root / "best_center.pt").is_file() and not (root / "center" / "hand_made" / "seed_43").exists()
+    assert (root / "center" / "soup" / "best_center.pt").is_file()
+    summary = json.loads((tmp_path / "ray_results" / "small" / "summary.json").read_text())
+    assert [item["kind"] for item in summary["averages"]] == ["ensemble", "soup"]
+    assert main(["report", "small", "--checkpoints", str(tmp_path / "other")]) == 0
+    assert "soup minus winner on validation" in (tmp_path / "ray_results" / "small" / "report.html").read_text()
+    table = pd.read_csv(tmp_path / "ray_results" / "small" / "tables" / "final_job.csv")
+    assert "ensemble of 2" in set(table["config"])
     before, after = (json.loads((root / "ray_results/small/search.json").read_text()) for root in (folder, tmp_path))
     assert after["checkpoints"] == str(tmp_path / "other" / "small")
     assert after["environment"] == before["environment"] and after["resumed"][-1]["command"][1] == "retrain"

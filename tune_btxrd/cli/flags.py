@@ -233,8 +233,10 @@ def read_compute(flags: argparse.Namespace) -> "Compute":
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """Trainings per config and split in the final job."""
+    """Trainings per config and split in the final job, and what several of them make together."""
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings per config and split (default: 1)")
+    parser.add_argument("--ensemble", type=int, metavar="N", help="N seeds of the winner as one model, or all N folds")
+    parser.add_argument("--soup", action="store_true", help="average the weights of the winner's seeds, gated by validation")
 
 
 def add_score(parser: argparse.ArgumentParser) -> None:
@@ -251,9 +253,7 @@ def add_folds(parser: argparse.ArgumentParser) -> None:
 
 def add_nested(parser: argparse.ArgumentParser) -> None:
     """Whether a search runs inside each fold."""
-    parser.add_argument(
-        "--nested", action="store_true", help="with --folds: also search inside each fold, and score on what it never saw"
-    )
+    parser.add_argument("--nested", action="store_true", help="with --folds: search inside each fold too, scored outside it")
 
 
 def read_seeds(flags: argparse.Namespace) -> int:

@@ -124,7 +124,9 @@ def _explain(verb: Parser) -> None:
 
 
 def _predict(verb: Parser) -> None:
-    verb.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=".pt file, exported folder or ONNX file")
+    verb.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help=".pt file, ONNX file, or folder: exported, an ensemble, folds"
+    )
     verb.add_argument(
         "images",
         type=Path,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_evaluation(found: "Evaluation") -> None:
     """Scores of winner and hand-made config per split, with notes and places."""
-    from tune_btxrd.evaluation.evaluate import summary_rows
+    from tune_btxrd.evaluation.evaluate import average_summary, average_tables, summary_rows
 
     for item in found.splits:
         rows = summary_rows(item, found.class_names)
@@ -28,6 +28,8 @@ def show_evaluation(found: "Evaluation") -> None:
         for warning in item.warnings:
             warn(f"{item.split}: {warning}")
         show(make_table(f"Test part of {item.split}, opened {item.opened} time(s); 95 % intervals", columns, rows))
+        for name, columns, rows in average_tables(average_summary(item, found.class_names)):
+            show(make_table(f"Test part of {item.split}: {name} beside the single winner", columns, rows))
         for note in item.notes:
             say(f"  {note}")
         say(f"  tables and pictures: {item.folder}")

@@ -74,6 +74,8 @@ def _run(flags: argparse.Namespace) -> None:
         folds=flags.folds,
         nested=flags.nested,
         seeds=read.read_seeds(flags),
+        ensemble=flags.ensemble,
+        soup=flags.soup,
         compute=read.read_compute(flags),
         time_budget=read.read_seconds(flags.time_budget),
         trackers=read.read_trackers(flags),
@@ -122,6 +124,8 @@ def _retrain(flags: argparse.Namespace) -> None:
         splits=read.read_splits(flags),
         folds=flags.folds,
         seeds=read.read_seeds(flags),
+        ensemble=flags.ensemble,
+        soup=flags.soup,
         compute=read.read_compute(flags),
     )
 
@@ -140,6 +144,8 @@ def _train(flags: argparse.Namespace) -> None:
         splits=read.read_splits(flags),
         folds=flags.folds,
         seeds=read.read_seeds(flags),
+        ensemble=flags.ensemble,
+        soup=flags.soup,
         compute=read.read_compute(flags),
         resume=flags.resume,
         score=not flags.no_score,

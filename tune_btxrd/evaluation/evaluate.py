@@ -6,7 +6,8 @@ checkpoints/<name>/<split>/evaluation/
     operating_points.csv calibration.csv         fitted on validation, applied here
     labels.csv                                   of independent labels: known yes, known no, unknown
     subgroups.csv seeds.csv                      by center, view, region, sex, age, type; further seeds of the winner
-    predictions.csv predictions_hand_made.csv    one row per test image
+    averages.csv                                 ensemble and soup, where they were made, minus winner, paired
+    predictions.csv predictions_hand_made.csv    one row per test image; of ensemble and soup too
     confusion.png roc.png pr.png reliability.png explain/
     summary.json                                 the same for other programs
 checkpoints/<name>/evaluation/gap.csv            first split minus the others
@@ -14,7 +15,7 @@ checkpoints/<name>/evaluation/gap.csv            first split minus the others
 # ruff: noqa: N806
 # (shape suffixes: logits_NC, weights_RN)
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,13 +37,13 @@ from tune_btxrd.evaluation.evaluate_split import (
     open_split,
     prepare_split,
     require_test_parts,
-    reserve,
 )
+from tune_btxrd.evaluation.openings import reserve
 from tune_btxrd.files import write_whole
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import MANIFEST_FILE
 from tune_btxrd.results.checkpoints import chosen_splits
-from tune_btxrd.scoring.cells import score_rows
+from tune_btxrd.scoring.cells import average_rows, score_rows
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.intervals import REPLICATES, draw_weights
 from tune_btxrd.scoring.score_tables import drawn_scores, gap_table
@@ -164,9 +165,9 @@ def open_test_parts(search: SealedSearch, *, progress: Progress | None = None) -
     gap = _write_gap(_gap(scored, [item.split for item in search.splits], job), scored, folder / "gap.csv")
     evaluated = tuple(illustrate(item, before, job) for item, before in zip(scored, search.splits, strict=True))
     for before in search.splits:
-        export = before.item.folder / "export"
-        if (export / MANIFEST_FILE).is_file():
-            write_card(export, results=job.results, split_folder=before.item.folder)
+        for export in before.item.exports.values():
+            if (export / MANIFEST_FILE).is_file():
+                write_card(export, results=job.results, split_folder=before.item.folder)
     return Evaluation(
         splits=evaluated,
         gap=gap,
@@ -181,11 +182,31 @@ def summary_rows(evaluation: SplitEvaluation, class_names: Sequence[str]) -> lis
 
     Of the classes the positive one; of independent labels all, by SHOWN_OF_LABELS.
     """
+    scores, asked = _shown(evaluation, class_names)
+    return [tuple(row.values()) for row in score_rows(scores, evaluation.tables.get("differences"), classes=asked)]
+
+
+def average_summary(evaluation: SplitEvaluation, class_names: Sequence[str]) -> list[dict[str, str]]:
+    """For the screen: metric, winner and, per ensemble or soup, its value and the paired difference; empty without."""
+    scores, asked = _shown(evaluation, class_names)
+    return average_rows(scores, evaluation.tables.get("averages"), classes=asked)
+
+
+def average_tables(
+    rows: Sequence[Mapping[str, str]],
+) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """What `average_summary` gave as a table per average, so that it fits a screen: its name, columns, rows."""
+    for name, difference in zip(list(rows[0])[2::2], list(rows[0])[3::2], strict=True) if rows else ():
+        columns = (*list(rows[0])[:2], name, difference)
+        yield name, columns, [tuple(row[column] for column in columns) for row in rows]
+
+
+def _shown(evaluation: SplitEvaluation, class_names: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The scores to show, and the classes whose own are among them."""
     scores, decisions = evaluation.tables["scores"], evaluation.winner.decisions
     if decisions.labels:
         scores = scores[(scores["class"] == "") | scores["metric"].isin(SHOWN_OF_LABELS)]
-    asked = [class_names[index] for index in decisions.asked]
-    return [tuple(row.values()) for row in score_rows(scores, evaluation.tables.get("differences"), classes=asked)]
+    return scores, [class_names[index] for index in decisions.asked]
 
 
 def _gap(evaluated: Sequence[SplitEvaluation], splits: Sequence[Split], job: SplitJob) -> pd.DataFrame:

@@ -4,8 +4,8 @@ Only `evaluate` comes here.
 """
 # (shape suffixes: weights_RN)
 
-import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from tune_btxrd.data.readers.current_holdout import CurrentHoldout
 from tune_btxrd.data.splits.groups import GroupKind
 from tune_btxrd.data.splits.splits import HOLDOUT, Split
 from tune_btxrd.errors import ResultError, TuneBtxrdError, first_line
+from tune_btxrd.evaluation.fold_ensemble import open_for_test
 from tune_btxrd.evaluation.notes import (
     chosen_note,
     interval_notes,
@@ -28,12 +29,15 @@ from tune_btxrd.evaluation.notes import (
     prediction_table,
     reference_note,
 )
-from tune_btxrd.evaluation.openings import log_opening, read_openings
+from tune_btxrd.evaluation.openings import log_opening, read_openings, reserve
 from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.model_info import ModelInfo
-from tune_btxrd.inference.open_model import Predictor, open_checkpoint
+from tune_btxrd.inference.open_average import open_any
+from tune_btxrd.inference.open_model import Predictor
 from tune_btxrd.labels.store import LabelStore
-from tune_btxrd.results.checkpoints import WINNER, FinishedSplit
+from tune_btxrd.results.checkpoints import HAND_MADE, WINNER, FinishedSplit
+from tune_btxrd.results.member_list import FOLD_ENSEMBLE
+from tune_btxrd.scoring.cells import AVERAGES
 from tune_btxrd.scoring.collapse import collapse_warnings
 from tune_btxrd.scoring.csv_tables import to_csv
 from tune_btxrd.scoring.decisions import Decisions, fit_decisions
@@ -41,7 +45,7 @@ from tune_btxrd.scoring.fitted_tables import calibration_table, operating_table
 from tune_btxrd.scoring.intervals import draw_weights
 from tune_btxrd.scoring.label_metrics import label_table
 from tune_btxrd.scoring.metrics import Metric
-from tune_btxrd.scoring.score_tables import Judged, difference_table, judge, part_scores, score_table
+from tune_btxrd.scoring.score_tables import Judged, average_table, difference_table, judge, part_scores, score_table
 from tune_btxrd.scoring.subgroups import subgroup_table, subgroups
 from tune_btxrd.search.record import read_settings
 from tune_btxrd.training.source import Source
@@ -57,7 +61,7 @@ class SplitEvaluation:
         split: its name; folder: where tables and pictures lie.
         opened: how often this test part has been opened for this search, this time included.
         images: of the test part; counts: those with each class or label.
-        models: the winner and, where it is another config, the hand-made one.
+        models: the winner; where it is another config, the hand-made one; ensemble and soup, where they were made.
         tables: file stem ("scores", "differences", ...) -> table.
         notes: what a reader must know beside the numbers, one line each.
         warnings: what says that the model does not work there; before all else.
@@ -173,6 +177,9 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
         LabelStore(job.manifest.root).close()  # the opening is logged there: it must be writable
     reserve(folder, BYTES + BYTES_PER_IMAGE * len(test))
     models = {name: _candidate(path, split, job) for name, path in item.models.items()}
+    folds, folds_note = open_for_test(item.folder.parent, split, job.manifest, results=job.results, device=job.device)
+    if folds is not None and folds.info.decisions is not None:  # fitted out of fold: this validation part was trained on
+        models[FOLD_ENSEMBLE] = Candidate(predictor=folds, decisions=folds.info.decisions, validation={})
     for candidate in models.values():
         job.pixels(split, "test", candidate.predictor.info.image_size).rows(test)
     winner = models[WINNER]
@@ -186,7 +193,11 @@ def prepare_split(item: FinishedSplit, split: Split, job: SplitJob) -> SealedSpl
         weights=draw_weights(job.numbers[rows], replicates=job.replicates, seed=job.seed),
         models=models,
         seeds={path.parent.name: _candidate(path, split, job) for path in item.seeds},
-        notes=(*_notes(split, groups, winner.predictor.info, job), *winner.decisions.notes(job.manifest.class_names)),
+        notes=(
+            *_notes(split, groups, winner.predictor.info, job),
+            *folds_note,
+            *winner.decisions.notes(job.manifest.class_names),
+        ),
     )
 
 
@@ -245,7 +256,8 @@ def illustrate(evaluation: SplitEvaluation, sealed: SealedSplit, job: SplitJob) 
     title = f"{job.manifest.dataset}, test part of {evaluation.split} (n = {evaluation.images}, opened {times})"
     try:
         positive = job.manifest.positive_class
-        draw_figures(evaluation.models, evaluation.folder, title=title, class_names=names, positive_class=positive)
+        drawn = [model for model in evaluation.models if model.name not in AVERAGES]  # more lines than a picture bears
+        draw_figures(drawn, evaluation.folder, title=title, class_names=names, positive_class=positive)
     except (TuneBtxrdError, OSError) as error:
         failures.append(f"The pictures of {evaluation.split} could not be written: {first_line(error)}")
     try:
@@ -255,19 +267,9 @@ def illustrate(evaluation: SplitEvaluation, sealed: SealedSplit, job: SplitJob) 
     return _summarised(replace(evaluation, notes=tuple(notes), failures=tuple(failures)), job)
 
 
-def reserve(folder: Path, count: int) -> None:
-    """Writes `count` bytes into a folder and takes them away again. Raises: ResultError where it cannot be done."""
-    probe = folder / ".space"
-    try:
-        write_whole(probe, bytes(count))
-    finally:
-        with contextlib.suppress(OSError):  # where the folder is no folder, there is nothing to take away
-            probe.unlink()
-
-
 def _candidate(path: Path, split: Split, job: SplitJob) -> Candidate:
     """A checkpoint with what the validation part decides. Raises: ResultError where it is of another dataset."""
-    predictor, manifest = open_checkpoint(path, device=job.device), job.manifest
+    predictor, manifest = open_any(path, device=job.device), job.manifest
     info, sides = predictor.info, job.source.sides
     if info.class_names != manifest.class_names or info.image_size not in sides:
         found = f"{', '.join(info.class_names)} at {info.image_size} px"
@@ -310,10 +312,13 @@ def _tables(models: Sequence[Judged], rows: np.ndarray, job: SplitJob) -> dict[s
     }
     if models[0].decisions.labels:
         tables["labels"] = label_table(models[0].answers, names)
-    if len(models) == 2:
-        tables["differences"] = difference_table(models[0], models[1], names)
+    known = {model.name: model for model in models}
+    if HAND_MADE in known:
+        tables["differences"] = difference_table(models[0], known[HAND_MADE], names)
+    if averages := [model for model in models if model.name in AVERAGES]:
+        tables["averages"] = average_table(averages, models[0], names)
     for model in models:
-        stem = "predictions" if model is models[0] else "predictions_hand_made"
+        stem = "predictions" if model is models[0] else f"predictions_{re.sub(r'[^a-z]', '_', model.name)}"
         tables[stem] = prediction_table(model, rows, job.manifest)
     return tables
 

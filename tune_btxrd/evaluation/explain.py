@@ -27,7 +27,8 @@ from tune_btxrd.inference.open_model import Predictor, open_checkpoint
 from tune_btxrd.inference.overlays import Tile, draw_sheet
 from tune_btxrd.inference.patients import Files
 from tune_btxrd.inference.volume_maps import flat, lesion_in_cube, shown_voxel, three_planes, write_nifti
-from tune_btxrd.results.checkpoints import chosen_splits
+from tune_btxrd.results.checkpoints import WINNER, chosen_splits
+from tune_btxrd.results.member_list import SOUP
 from tune_btxrd.scoring.annotations import Lesion, Lesions, read_lesions
 from tune_btxrd.scoring.answers import Answers
 from tune_btxrd.scoring.csv_tables import to_csv
@@ -92,26 +93,27 @@ def explain_search(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Explained]:
-    """Explains the winner of every split on its validation part; no test part is read.
+    """Explains the winner of every split, and its soup, on its validation part; no test part is read.
 
     Raises:
         ResultError: no checkpoint, an unknown split, a backbone without feature maps.
         DataError: the cache is gone.
     """
     explained = []
-    for item in chosen_splits(checkpoints, splits):
+    for item, name in ((item, name) for item in chosen_splits(checkpoints, splits) for name in (WINNER, SOUP)):
+        if name not in item.models:
+            continue
         split = load_split(results / "splits" / f"{item.stem}.csv", manifest, name=item.name)
-        predictor = open_checkpoint(item.winner, device=device)
+        predictor = open_checkpoint(item.models[name], device=device)
         cache = source.images(predictor.info.image_size)
         logits = predictor.logits(cache.images, cache.rows(split.parts["val"]))
         part = part_of("val", split.parts["val"], logits, cache=cache, manifest=manifest)
         if not manifest.task.exclusive:  # what decides each label, as `evaluate` fits it
             decisions = fit_decisions(logits, part.targets, positive_class=part.positive_class, task=manifest.task)
             predictor = replace(predictor, info=replace(predictor.info, decisions=decisions))
-        title = f"{manifest.dataset}, validation part of {split.name}"
-        explained.append(
-            explain_part(predictor, part, item.folder / "explain", split=split.name, title=title, progress=progress)
-        )
+        label = split.name if name == WINNER else f"{split.name}, {name}"
+        title, folder = f"{manifest.dataset}, validation part of {label}", item.exports[name].with_name("explain")
+        explained.append(explain_part(predictor, part, folder, split=label, title=title, progress=progress))
     return explained
 
 

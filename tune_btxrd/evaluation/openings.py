@@ -1,5 +1,6 @@
 """How often the test part of a split was opened: every evaluation is written down before it reads a pixel."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -73,3 +74,13 @@ def log_opening(
     }
     write_whole(folder / LOG_FILE, json.dumps([*openings, entry], indent=2) + "\n")
     return entry["count"]
+
+
+def reserve(folder: Path, count: int) -> None:
+    """Writes `count` bytes into a folder and takes them away again. Raises: ResultError where it cannot be done."""
+    probe = folder / ".space"
+    try:
+        write_whole(probe, bytes(count))
+    finally:
+        with contextlib.suppress(OSError):  # where the folder is no folder, there is nothing to take away
+            probe.unlink()

@@ -10,6 +10,9 @@ checkpoints/<name>/<split>/export/      replaced as a whole
     model.onnx                          dynamic batch; the content of tune_btxrd.json in its metadata
     MODEL_CARD.md                       `evaluate` adds its scores later
     manifest.json                       SHA-256 of every file, versions, the differences found
+checkpoints/<name>/<split>/soup/export/ the same of the soup, with members.json
+checkpoints/<name>/<split>/ensemble/export/ (of folds: checkpoints/<name>/ensemble/export/)
+    members.json seed_42/timm seed_42/model.onnx ...  every member in every format; one tune_btxrd.json, card and manifest
 """
 
 import contextlib
@@ -17,7 +20,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,8 +37,10 @@ from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.checkpoint_formats import CONFIG_FILE, WEIGHTS_FILE, blank_input
 from tune_btxrd.inference.model_card import write_card
 from tune_btxrd.inference.model_info import INFO_FILE, INFO_KEY, MANIFEST_FILE, WEIGHTS_KEY, read_object
-from tune_btxrd.inference.open_model import Predictor, graph_sha256, open_checkpoint, open_model
-from tune_btxrd.results.checkpoints import FinishedSplit, finished_splits
+from tune_btxrd.inference.open_average import is_ensemble, open_any
+from tune_btxrd.inference.open_model import Predictor, graph_sha256
+from tune_btxrd.results.checkpoints import EXPORT, WINNER, FinishedSplit, finished_splits
+from tune_btxrd.results.member_list import FILE, FOLD_ENSEMBLE, FOLDERS, Member, MemberList
 from tune_btxrd.scoring.decisions import fit_decisions
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
@@ -76,7 +81,9 @@ def export_search(
     images: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Exported]:
-    """Exports every `best_<split>.pt` of a search; calibration and operating points are fitted on its validation part.
+    """Exports every `best_<split>.pt` of a search, and the ensembles and soups beside it.
+
+    Calibration and operating points are fitted on its validation part; of an ensemble of folds out of fold.
 
     Args:
         checkpoints: the folder `checkpoints/<name>`; results: the folder `ray_results/<name>`.
@@ -89,33 +96,67 @@ def export_search(
         DataError: the image cache is gone.
     """
     splits = finished_splits(checkpoints)
-    exported = []
-    for done, split in enumerate(splits, start=1):
-        folder = split.folder / "export"
-        exported.append(export_checkpoint(split, folder, source=source, results=results, images=images))
+    exported, jobs = list[Exported](), [(split, name) for split in splits for name in split.exports]
+    for done, (split, name) in enumerate(jobs, start=1):
+        folder = split.exports[name]
+        exported.append(export_checkpoint(split, folder, name=name, source=source, results=results, images=images))
         if progress is not None:
-            progress(done, len(splits))
+            progress(done, len(jobs))
+    if is_ensemble(folds := checkpoints / FOLDERS[FOLD_ENSEMBLE]):
+        exported.append(_export_folds(folds, splits, source=source, results=results, images=images))
     return exported
 
 
 def export_checkpoint(
-    split: FinishedSplit, folder: Path, *, source: Source, results: Path, images: Sequence[Path] = ()
+    split: FinishedSplit,
+    folder: Path,
+    *,
+    name: str = WINNER,
+    source: Source,
+    results: Path,
+    images: Sequence[Path] = (),
 ) -> Exported:
-    """One split's winner into `folder`, written aside and moved there only when every format has been checked.
-
-    Raises: as `export_search`.
-    """
-    original = with_decisions(open_checkpoint(split.winner), source=source, split=split.stem)
+    """One split's winner, or its soup or ensemble by name, into `folder`. Raises: as `export_search`."""
+    model = split.models[name]
+    original = with_decisions(open_any(model), source=source, split=split.stem)
     samples = _samples(original, source=source, split=split.stem, images=images)
-    wanted = original.logits(samples)
+    job = _ExportJob(original=original, model=model, split=split.name, split_folder=split.folder, results=results)
+    return _export(job, folder, samples)
+
+
+def _export_folds(
+    folder: Path, splits: Sequence[FinishedSplit], *, source: Source, results: Path, images: Sequence[Path]
+) -> Exported:
+    """The ensemble of folds: what was fitted for it lies beside it."""
+    first = next(split for split in splits if split.is_fold)
+    original = open_any(folder)
+    samples = _samples(original, source=source, split=first.stem, images=images)
+    job = _ExportJob(original=original, model=folder, split=first.name, split_folder=first.folder, results=results)
+    return _export(job, folder / EXPORT, samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ExportJob:
+    """A model that is to be exported: opened, with its decisions; the file or folder that it is, and of which split."""
+
+    original: Predictor
+    model: Path
+    split: str
+    split_folder: Path
+    results: Path
+
+
+def _export(job: _ExportJob, folder: Path, samples: np.ndarray) -> Exported:
+    """Written aside and moved there only when every format has been checked."""
+    original, wanted = job.original, job.original.logits(samples)
     aside, before = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "before"))
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _write_formats(original, split.winner, aside)
-        logits, probabilities = _compare(wanted, aside, samples)
+        formats = _write_members(job, aside) if job.model.is_dir() else _write_single(job, aside)
+        logits, probabilities = _compare(wanted, formats, samples)
         exported = Exported(
-            split=split.name,
+            split=job.split,
             folder=folder,
             checkpoint_sha256=original.info.checkpoint_sha256,
             files=_hashes(aside),
@@ -123,8 +164,8 @@ def export_checkpoint(
             differences=logits,
             probability_differences=probabilities,
         )
-        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported, split.winner), indent=2) + "\n")
-        write_card(aside, results=results, split_folder=split.folder)
+        write_whole(aside / MANIFEST_FILE, json.dumps(_manifest(exported, job.model), indent=2) + "\n")
+        write_card(aside, results=job.results, split_folder=job.split_folder)
         if folder.exists():
             folder.replace(before)
         aside.replace(folder)
@@ -200,6 +241,29 @@ def write_onnx(predictor: Predictor, path: Path) -> None:
     onnx.save(graph, str(path))
 
 
+def _write_single(job: _ExportJob, folder: Path) -> dict[str, Path]:
+    """A checkpoint in every format; format -> where it lies. Of a soup with its member list."""
+    _write_formats(job.original, job.model, folder)
+    if (listed := job.model.with_name(FILE)).is_file():
+        write_whole(folder / FILE, listed.read_bytes())
+    forms = {"timm": folder / "timm", "onnx": folder / "model.onnx"}
+    return {name: path for name, path in forms.items() if path.exists()}
+
+
+def _write_members(job: _ExportJob, folder: Path) -> dict[str, Path]:
+    """Every member of an ensemble in every format, in a folder of its own; one list, one description, one card for all."""
+    listed, members = MemberList.load(job.model), list[Member]()
+    write_whole(folder / INFO_FILE, json.dumps(job.original.info.to_dict(), indent=2) + "\n")
+    for member in listed.members:
+        own = folder / Path(member.file).parent
+        own.mkdir(parents=True)
+        _write_formats(open_any(job.model / member.file), job.model / member.file, own)
+        form = own / "timm" if (own / "timm").is_dir() else own / "model.onnx"
+        members.append(replace(member, file=form.relative_to(folder).as_posix()))
+    replace(listed, members=tuple(members)).save(folder)
+    return {"members": folder}
+
+
 def _write_formats(original: Predictor, file: Path, folder: Path) -> None:
     link_or_refer(file, folder)
     write_whole(folder / INFO_FILE, json.dumps(original.info.to_dict(), indent=2) + "\n")
@@ -233,7 +297,9 @@ def _samples(original: Predictor, *, source: Source, split: str, images: Sequenc
     return np.asarray(data.images[data.val_rows[chosen]])
 
 
-def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+def _compare(
+    wanted: np.ndarray, formats: Mapping[str, Path], samples: np.ndarray
+) -> tuple[dict[str, float], dict[str, float]]:
     """Loads each format back; its largest difference from the (B, C) logits, and of probabilities.
 
     Raises:
@@ -241,9 +307,8 @@ def _compare(wanted: np.ndarray, folder: Path, samples: np.ndarray) -> tuple[dic
     """
     allowed = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
     logits, probabilities = {}, {}
-    formats = {"timm": folder / "timm", "onnx": folder / "model.onnx"}
-    for name, path in ((name, path) for name, path in formats.items() if path.exists()):
-        model = open_model(path)
+    for name, path in formats.items():
+        model = open_any(path)
         found, chances = model.logits(samples), model.info.task.probabilities
         logits[name] = float(np.abs(found - wanted).max())
         probabilities[name] = float(np.abs(chances(found) - chances(wanted)).max())

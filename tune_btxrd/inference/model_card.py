@@ -4,6 +4,7 @@ Everything is read from disk: `search.json`, splits, audit, `evaluation/`. What 
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from tune_btxrd.files import file_sha256, write_whole
 from tune_btxrd.inference.fold_card import fold_lines
 from tune_btxrd.inference.model_info import INFO_FILE, MANIFEST_FILE, ModelInfo, read_object
 from tune_btxrd.results.checkpoints import WINNER
+from tune_btxrd.results.member_list import FILE, RULES, SOUP, MemberList
 from tune_btxrd.results.search_json import known_of
-from tune_btxrd.scoring.cells import class_rows, score_rows
+from tune_btxrd.scoring.cells import average_rows, class_rows, score_rows
 from tune_btxrd.scoring.csv_tables import read_csv
 from tune_btxrd.search.journal import FILE as JOURNAL_FILE
 from tune_btxrd.search.record import HAND_MADE_NUMBER, read_search, read_settings, states_line
+from tune_btxrd.tasks.record import shown
 from tune_btxrd.tasks.task import Task
 
 CARD_FILE = "MODEL_CARD.md"
@@ -34,6 +37,10 @@ BTXRD = (
 )
 BTXRD_LICENCE = "https://creativecommons.org/licenses/by-nc-nd/4.0/"
 TAGS = {"btxrd": ("radiograph", "bone-tumor"), "phantom": ("synthetic",)}  # of a dataset that we know
+FOLDS_TOGETHER = (
+    "No image of the folds is left on which all of them could be judged together: each was trained on by all but one. Each "
+    "fold alone, out of fold: `folds.csv`. `evaluate` scores the ensemble on test parts that no fold saw."
+)
 PHANTOM = "the phantom: {} drawn by tune_btxrd itself in {}'s layout. Scores on it say nothing about patients"
 
 
@@ -45,6 +52,7 @@ class CardFacts:
         results: `ray_results/<name>`; split_folder: `checkpoints/<name>/<stem>`; stem, split: the split's names.
         info: the exported model.
         files: exported file -> SHA-256; differences: format -> largest difference of a logit.
+        average: what it is made of, where it is an ensemble or a soup.
     """
 
     results: Path
@@ -54,6 +62,12 @@ class CardFacts:
     info: ModelInfo
     files: Mapping[str, str]
     differences: Mapping[str, float]
+    average: MemberList | None = None
+
+    @property
+    def name(self) -> str:
+        """What tables call this model."""
+        return WINNER if self.average is None else self.average.kind
 
 
 def write_card(export: Path, *, results: Path, split_folder: Path) -> None:
@@ -76,6 +90,7 @@ def write_card(export: Path, *, results: Path, split_folder: Path) -> None:
         info=ModelInfo.from_dict(read_object(export / INFO_FILE), source=export / INFO_FILE),
         files=files,
         differences=manifest["differences"],
+        average=MemberList.load(export) if (export / FILE).is_file() else None,
     )
     write_whole(export / CARD_FILE, model_card(facts))
     manifest["files"] = {**files, CARD_FILE: file_sha256(export / CARD_FILE)}
@@ -86,6 +101,7 @@ def model_card(facts: CardFacts) -> str:
     """The card as Markdown with its YAML head. Raises: ResultError where `search.json` is missing or damaged."""
     settings = read_settings(facts.results)
     sections = {
+        **({} if facts.average is None else {"An average": _average(facts.average)}),
         "Use": _use(facts),
         "Data": _data(settings, facts),
         "Audit findings": _audit(facts.results),
@@ -96,7 +112,8 @@ def model_card(facts: CardFacts) -> str:
         "Files": _files(facts),
     }
     name = settings.get("name", facts.results.name)
-    title = f"# {facts.info.backbone} for {', '.join(facts.info.class_names)} ({name}, split {facts.split})"
+    of = "" if facts.average is None else f"{facts.average.title}: "
+    title = f"# {of}{facts.info.backbone} for {', '.join(facts.info.class_names)} ({name}, split {facts.split})"
     warning = "> **Not for clinical use.** A research model; no statement about a patient may rest on it."
     body = [part for heading, lines in sections.items() for part in (f"## {heading}", "\n".join(lines))]
     return "\n\n".join([_head(settings, facts), title, warning, *body]) + "\n"
@@ -116,7 +133,42 @@ def _head(settings: Mapping[str, Any], facts: CardFacts) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
+def _average(listed: MemberList) -> Iterator[str]:
+    """That the model is no single training, and what it is made of."""
+    yield f"This model is no single training but the {listed.title}: {RULES[listed.kind]}.\n"
+    tried = any(member.together is not None for member in listed.members)
+    rows = [
+        [item.name, f"{item.value:.4f}"]
+        + ([shown(_number(item.together), 4), "yes" if item.kept else "no"] if tried else [])
+        for item in listed.members
+    ]
+    yield from _table(["member", listed.monitor, *(["of the average with it", "kept"] if tried else [])], rows)
+    if listed.value is not None:
+        flattered = " It was put together by this value, which flatters it." if listed.kind == SOUP else ""
+        yield f"\nTogether: {listed.monitor} {listed.value:.4f}.{flattered}"
+    if listed.gains:
+        yield f"\nMinus the single winner on validation, 95 % paired interval: {', '.join(map(str, listed.gains))}."
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _use(facts: CardFacts) -> Iterator[str]:
+    if facts.average is not None and facts.average.kind != SOUP:
+        yield "For research on imbalanced image classification. Each member is exported in a folder of its own; all answer"
+        yield "together by `python -m tune_btxrd predict FOLDER IMAGE...`, with this folder.\n"
+    else:
+        yield from _loading(facts)
+    yield f"Input: {facts.info.preprocessing}\n"
+    yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
+    if facts.info.task.exclusive:
+        yield from _class_use(facts.info)
+    else:
+        yield from _label_use(facts.info)
+
+
+def _loading(facts: CardFacts) -> Iterator[str]:
     yield "For research on imbalanced image classification. Loading, from this folder:\n"
     if facts.info.channels and facts.info.head == "linear":
         yield from _monai_lines(facts.info, facts.stem)
@@ -125,12 +177,6 @@ def _use(facts: CardFacts) -> Iterator[str]:
     else:
         yield "```python\nimport onnxruntime\nmodel = onnxruntime.InferenceSession('model.onnx')\n```\n"
         yield f"Its {facts.info.head} head is none of {'MONAI' if facts.info.channels else 'timm'}'s.\n"
-    yield f"Input: {facts.info.preprocessing}\n"
-    yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
-    if facts.info.task.exclusive:
-        yield from _class_use(facts.info)
-    else:
-        yield from _label_use(facts.info)
 
 
 def _monai_lines(info: ModelInfo, stem: str) -> Iterator[str]:
@@ -246,7 +292,7 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
 def _results(facts: CardFacts) -> Iterator[str]:
     path = facts.split_folder / "evaluation" / "scores.csv"
     if lines := list(fold_lines(facts.split_folder)):
-        yield from lines
+        yield from lines if facts.average is None else [FOLDS_TOGETHER]
         return
     if not path.is_file() or not _same_checkpoint(facts):
         yield "The test part has not been opened for this checkpoint (`evaluate` does so)."
@@ -259,8 +305,12 @@ def _results(facts: CardFacts) -> Iterator[str]:
     rows = score_rows(scores, None, classes=() if labels else None)
     models = [name for name in rows[0] if name != "metric"]
     yield from _table(["test part, 95 % interval", *models], [list(row.values()) for row in rows])
+    averages = path.with_name("averages.csv")
+    if beside := average_rows(scores, read_csv(averages) if averages.is_file() else None, classes=() if labels else None):
+        yield "\nAverages of several trainings beside the single winner; differences are paired:\n"
+        yield from _table(list(beside[0]), [list(row.values()) for row in beside])
     if labels:
-        by_label = class_rows(scores, WINNER, head="label, test part, 95 % interval")
+        by_label = class_rows(scores, facts.name, head="label, test part, 95 % interval")
         yield ""
         yield from _table(list(by_label[0]), [list(row.values()) for row in by_label])
 
@@ -274,8 +324,8 @@ def _subgroups(facts: CardFacts) -> Iterator[str]:
     if table.empty:
         yield "The dataset names none: neither centers nor views, regions, types, sex or age."
         return
-    table = table[(table["model"] == WINNER) & (table["asked"] > 0)]
-    yield "Winner; Clopper-Pearson intervals; * fewer than 10 images.\n"
+    table = table[(table["model"] == facts.name) & (table["asked"] > 0)]
+    yield f"{facts.name.capitalize()}; Clopper-Pearson intervals; * fewer than 10 images.\n"
     labels = "class" in table
     heads = ["by", "level", "images", "label"] if labels else ["by", "level", "images"]
     metrics = ["sensitivity", "specificity"] if labels else ["accuracy", "sensitivity", "specificity"]
@@ -314,7 +364,7 @@ def _same_checkpoint(facts: CardFacts) -> bool:
     path = facts.split_folder / "evaluation" / "summary.json"
     if not path.is_file():
         return False
-    return bool(read_object(path)["checkpoints"]["winner"] == facts.info.checkpoint_sha256)
+    return bool(read_object(path)["checkpoints"].get(facts.name) == facts.info.checkpoint_sha256)
 
 
 def _count_cell(row: Any) -> str:

@@ -213,9 +213,13 @@ def _checked(logits: np.ndarray, images: int, info: ModelInfo) -> np.ndarray:
 
 
 def _decisions_beside(path: Path, info: ModelInfo) -> tuple[Decisions | None, tuple[str, ...]]:
-    """Those that an export has fitted for exactly this checkpoint, beside it or in `<split>/export/`; else a note."""
+    """Those that an export has fitted for exactly this checkpoint, beside it or in an export; else a note."""
     split, notes = path.stem.removeprefix("best_"), list[str]()
-    for candidate in (path.parent / INFO_FILE, path.parent / split / "export" / INFO_FILE):
+    for candidate in (
+        path.parent / INFO_FILE,
+        path.parent / split / "export" / INFO_FILE,
+        path.parent / "export" / INFO_FILE,
+    ):
         if candidate.is_file():
             check_exported(candidate)
             found = ModelInfo.from_dict(read_object(candidate), source=candidate)

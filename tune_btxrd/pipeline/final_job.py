@@ -7,11 +7,12 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, progress, say, show, tell, warn
 from tune_btxrd.data.splits.split_files import asked_name
 from tune_btxrd.distributed.retrain import run_jobs
-from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.errors import ResultError
 from tune_btxrd.pipeline.place import Place
 from tune_btxrd.pipeline.site import CHECKPOINTS, Site
 from tune_btxrd.report.training_curves import draw_curves
 from tune_btxrd.results.checkpoints import RetrainJob, plan_jobs
+from tune_btxrd.results.member_list import member_lists
 from tune_btxrd.results.search_json import Layout, SearchSettings
 from tune_btxrd.results.summary import closing_table, selection_lines, write_summary
 from tune_btxrd.search.budget import minutes
@@ -21,19 +22,17 @@ from tune_btxrd.search.selection.winner import Selection, select
 from tune_btxrd.training.source import Source
 
 
-def require_seeds(seeds: int) -> None:
-    """Raises ConfigError for no training at all."""
-    if seeds < 1:
-        raise ConfigError(f"`seeds >= 1` must hold, but got --seeds {seeds}.")
-
-
-def plan_final_job(settings: SearchSettings, folder: Path, *, splits: Sequence[str] | None, seeds: int) -> list[RetrainJob]:
+def plan_final_job(
+    settings: SearchSettings, folder: Path, *, splits: Sequence[str] | None, seeds: int, hand_made_seeds: int | None = None
+) -> list[RetrainJob]:
     """The trainings of a final job: winner and hand-made config, or the one config of verb `train`.
 
+    Args:
+        hand_made_seeds: trainings of the hand-made config on each split; None: as many as of the winner.
+
     Raises:
-        ConfigError: no seed. ResultError: no winner yet, or a split that the search did not leave out.
+        ResultError: no winner yet, or a split that the search did not leave out.
     """
-    require_seeds(seeds)
     winner, hand_made = _configs(settings, folder)
     return plan_jobs(
         settings.checkpoints,
@@ -41,6 +40,7 @@ def plan_final_job(settings: SearchSettings, folder: Path, *, splits: Sequence[s
         winner,
         hand_made,
         seeds=seeds,
+        hand_made_seeds=hand_made_seeds,
         is_alone=settings.kind == "train",
     )
 
@@ -117,12 +117,14 @@ def close(
         seconds: that the whole took, where that is worth a line.
     """
     selection = chosen(place.folder, settings) if settings.kind == "search" else None
-    table, warnings = closing_table(jobs, settings.source)
-    write_summary(place.folder, jobs, settings, selection, warnings)
+    averages = member_lists(settings.checkpoints, list(dict.fromkeys(job.stem for job in jobs)))
+    table, warnings = closing_table(jobs, settings.source, averages)
+    write_summary(place.folder, jobs, settings, selection, warnings=warnings, averages=averages)
     say()
     show(table)
     said = selection_lines(selection, settings.spec(place.folder)) if selection else []
-    for line in [*said, *split_notes(settings)]:
+    of_averages = [line for item in averages for line in item.lines()]
+    for line in [*said, *of_averages, *split_notes(settings)]:
         say(line)
     for line in warnings:
         warn(line)

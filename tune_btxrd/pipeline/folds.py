@@ -1,6 +1,7 @@
 """Folds as a result of `retrain`, `train` and `run`: made, planned, and scored once their trainings have ended."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.console import heading, progress, say, tell, warn
@@ -11,6 +12,7 @@ from tune_btxrd.data.splits.folds import fold_names, make_folds
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import load_split, save_splits, split_stem
 from tune_btxrd.errors import ConfigError, ResultError
+from tune_btxrd.pipeline.averaging import Averaging
 from tune_btxrd.pipeline.centers import check_centers
 from tune_btxrd.pipeline.final_job import chosen, plan_final_job
 from tune_btxrd.pipeline.place import Place
@@ -19,6 +21,9 @@ from tune_btxrd.pipeline.start import same_manifest
 from tune_btxrd.results.checkpoints import FOLD_FILES, RetrainJob, plan_jobs
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.training.source import Source
+
+if TYPE_CHECKING:
+    from tune_btxrd.evaluation.fold_results import FoldResult
 
 
 def check_folds(folds: int | str | None, *, splits: Sequence[str] | None, seeds: int, split: str | None = None) -> None:
@@ -39,19 +44,27 @@ def check_folds(folds: int | str | None, *, splits: Sequence[str] | None, seeds:
 
 
 def planned_jobs(
-    settings: SearchSettings, place: Place, *, splits: Sequence[str] | None, seeds: int, folds: int | None
+    settings: SearchSettings, place: Place, *, splits: Sequence[str] | None, averaging: Averaging, folds: int | None
 ) -> list[RetrainJob]:
     """The trainings of the final job: on folds, or on splits. Raises: as `plan_final_job`."""
+    averaging.check(folds)
     if folds is None:
-        return plan_final_job(settings, place.folder, splits=splits, seeds=seeds)
-    check_folds(folds, splits=splits, seeds=seeds)
+        seeds, hand_made_seeds = averaging.trainings, averaging.hand_made
+        return plan_final_job(settings, place.folder, splits=splits, seeds=seeds, hand_made_seeds=hand_made_seeds)
+    check_folds(folds, splits=splits, seeds=averaging.seeds)
     return plan_folds(settings, place, folds)
 
 
-def score_if_folds(jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place) -> None:
-    """The scores of folds; nothing where the final job was on splits."""
-    if jobs[0].is_fold:
-        score_place_folds(jobs, settings, place, source=settings.source, request=settings.request)
+def score_if_folds(jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place, averaging: Averaging) -> None:
+    """The scores of folds, and their ensemble where it is wanted; nothing where the final job was on splits."""
+    if not jobs[0].is_fold:
+        return
+    found = score_place_folds(jobs, settings, place, source=settings.source, request=settings.request)
+    if averaging.ensemble is not None:
+        from tune_btxrd.evaluation.fold_ensemble import write_fold_ensemble
+
+        folder = write_fold_ensemble(jobs, found.folds)
+        say(f"  the folds as one model: {folder}")
 
 
 def plan_folds(settings: SearchSettings, place: Place, count: int) -> list[RetrainJob]:
@@ -114,7 +127,7 @@ def make_retrain_folds(
 
 def score_place_folds(
     jobs: Sequence[RetrainJob], settings: SearchSettings, place: Place, *, source: Source, request: DataRequest
-) -> None:
+) -> "FoldResult":
     """Scores every fold on its own images, and says what all together gave. Raises: as `score_folds`."""
     from tune_btxrd.evaluation.folds import score_folds
 
@@ -138,3 +151,4 @@ def score_place_folds(
     say(f"  {found.folder / 'folds.csv'}, folds.png, out_of_fold/")
     for note in found.notes:
         warn(note)
+    return found

@@ -26,7 +26,7 @@ def predict_images(
     """Class probabilities for files and folders of images; files that cannot be read are in `broken` of the answer.
 
     Args:
-        checkpoint: .pt file, ONNX file, timm folder, the folder of an export, or one of folds, which answer together.
+        checkpoint: .pt file, ONNX file, timm folder, or the folder of an export, of an ensemble, or of folds.
         overlays: folder for pictures of where the model looks; rank_uncertain: CSV file of the images to label first.
         told: called with the answer before the overlays are drawn, which take longest and may fail.
 
@@ -34,7 +34,7 @@ def predict_images(
         ResultError: the checkpoint cannot be used, or is ONNX and overlays are wanted; no image was read then.
         DataError: no image there.
     """
-    from tune_btxrd.inference.open_model import open_model
+    from tune_btxrd.inference.open_average import is_ensemble, open_any
     from tune_btxrd.inference.predict import predict_files, samples_of
     from tune_btxrd.inference.predict import rank_uncertain as ranked
 
@@ -49,7 +49,12 @@ def predict_images(
                 f"Overlays show where one model looks, but {checkpoint} holds folds: give one, e.g. {folds[0]}."
             )
         return _by_folds(Path(checkpoint), paths, device=device, rank_uncertain=rank_uncertain, told=told)
-    predictor = open_model(exported_model(Path(checkpoint)), device=device)
+    if overlays is not None and is_ensemble(Path(checkpoint)):
+        raise ResultError(
+            f"Overlays show where one model looks, but {checkpoint} is an ensemble: give one member, e.g. "
+            f"{next(iter(sorted(Path(checkpoint).glob('*/best.pt'))), 'a seed')}."
+        )
+    predictor = open_any(exported_model(Path(checkpoint)), device=device)
     if overlays is not None:
         from tune_btxrd.inference.grad_cam import network
 

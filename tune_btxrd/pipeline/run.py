@@ -8,9 +8,10 @@ from pathlib import Path
 from tune_btxrd.console import say
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.distributed.connect import check_address
+from tune_btxrd.pipeline.averaging import Averaging, make_averages
 from tune_btxrd.pipeline.centers import asked_folds, refuse_center_folds
 from tune_btxrd.pipeline.compute import Compute
-from tune_btxrd.pipeline.final_job import close, require_seeds, run_final_job, sizes_of
+from tune_btxrd.pipeline.final_job import close, run_final_job, sizes_of
 from tune_btxrd.pipeline.finished import export_place, report_place
 from tune_btxrd.pipeline.folds import check_folds, make_retrain_folds, planned_jobs, score_if_folds
 from tune_btxrd.pipeline.nested import check_nested, make_outer_splits, run_nested
@@ -35,6 +36,8 @@ def run(
     folds: int | None = None,
     nested: bool = False,
     seeds: int = 1,
+    ensemble: int | None = None,
+    soup: bool = False,
     compute: Compute | None = None,
     time_budget: float | None = None,
     trackers: Trackers | None = None,
@@ -49,7 +52,9 @@ def run(
     Args:
         folds: instead of splits: the winner on so many folds of all images, which the search sees too.
         nested: then also a search inside each fold, whose winner is scored on the outer part that it never saw.
-        seeds: trainings per config and split in the final job; everything else as in `search`.
+        seeds: trainings per config and split in the final job.
+        ensemble: so many seeds of the winner as one model, the hand-made config once; of folds: all of them.
+        soup: the weights of the winner's seeds, averaged greedily by validation. Everything else as in `search`.
         score: where the dataset is a label store, its images are scored and ranked at the end.
 
     Raises: as `search`.
@@ -57,11 +62,12 @@ def run(
     began, compute, trackers = time.monotonic(), compute or Compute(), trackers or Trackers()
     place = place_of(name, data, storage, checkpoints, resume=resume)
     splits, asked_for = asked_folds(splits, folds)
+    averaging = Averaging(seeds=seeds, ensemble=ensemble, soup=soup)
     check_folds(asked_for, splits=splits, seeds=seeds, split=split)
+    averaging.check(asked_for)
     check_nested(asked_for, nested=nested, resume=resume)
-    words = [*words_again(data, compute, trackers), *([] if seeds == 1 else ["--seeds", str(seeds)])]
+    words = [*words_again(data, compute, trackers), *averaging.words]
     again = place.command("run", *words, *([] if score else ["--no-score"]))
-    require_seeds(seeds)
     check_score(data, score=score, resume=resume)
     with saved(place, again):
         settings = started(
@@ -78,8 +84,9 @@ def run(
             nested=nested,
             from_search=from_search,
         )
-        settings = _run(place, settings, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
-        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+        averaging.check(settings.flags.folds)  # those of a search that goes on
+        settings = _run(place, settings, compute=compute, trackers=trackers, averaging=averaging, asked=asked)
+        jobs = planned_jobs(settings, place, splits=None, averaging=averaging, folds=settings.flags.folds)
         close(place, settings, jobs, resume=again, seconds=time.monotonic() - began)
         if score:
             score_labelled(settings, compute)
@@ -92,18 +99,20 @@ def _run(
     *,
     compute: Compute,
     trackers: Trackers,
-    seeds: int,
+    averaging: Averaging,
     asked: float | None,
 ) -> SearchSettings:
     """The main job of a results folder that has begun, nested folds included; the settings with the layout it ran in."""
     if settings.flags.nested:
         make_outer_splits(settings, place)  # what cannot be made is told before the first trial
     with joined(place, settings, compute) as site:
+        seeds = averaging.trainings
         settings = run_trials(place, settings, site, compute=compute, trackers=trackers, seeds=seeds, asked=asked)
         assert settings.layout is not None
-        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+        jobs = planned_jobs(settings, place, splits=None, averaging=averaging, folds=settings.flags.folds)
         run_final_job(jobs, settings.source, site, device=settings.device, layout=settings.layout)
-    score_if_folds(jobs, settings, place)
+    score_if_folds(jobs, settings, place, averaging)
+    make_averages(jobs, settings, averaging)
     if settings.flags.nested:
         run_nested(settings, place, compute=compute, trackers=trackers)
     export_place(place, settings, settings.source)  # model cards and the report tell the scores of folds, nested ones too
@@ -176,13 +185,15 @@ def retrain(
     splits: Sequence[str] | None = None,
     folds: int | None = None,
     seeds: int = 1,
+    ensemble: int | None = None,
+    soup: bool = False,
     compute: Compute | None = None,
 ) -> OpenSearch:
     """The final job of a search: its winner and the hand-made config on each split; goes on where it was.
 
     Args:
         data: where the dataset is now, if it has moved; cache: where decoded images go.
-        splits: some of the search's; seeds: trainings per config and split.
+        splits: some of the search's; seeds: trainings per config and split; ensemble, soup: as in `run`.
         folds: instead: the winner on so many folds of the images that the search saw; its test parts stay closed.
         compute: what is said is measured anew; default: as the search ran.
 
@@ -191,11 +202,13 @@ def retrain(
     compute = compute or Compute()
     place = Place(name=name, storage=storage, checkpoints=checkpoints)
     words = [*words_again(DataRequest(data=data, cache=cache), compute)]
-    words += [] if seeds == 1 else ["--seeds", str(seeds)]
+    averaging = Averaging(seeds=seeds, ensemble=ensemble, soup=soup)
+    words += averaging.words
     words += [] if splits is None else ["--splits", ",".join(splits)]
     words += [] if folds is None else ["--folds", str(folds)]
     splits, asked_for = asked_folds(splits, folds)
     check_folds(asked_for, splits=splits, seeds=seeds)
+    averaging.check(asked_for)
     again = place.command("retrain", *words)
     with saved(place, again):
         check_address(compute.address)
@@ -203,21 +216,22 @@ def retrain(
         place.require_writable(settings.checkpoints)
         if not isinstance(asked_for, str):
             folds = settings.flags.folds if folds is None else folds
-            jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)  # before Ray is started
+            jobs = planned_jobs(settings, place, splits=splits, averaging=averaging, folds=folds)  # before Ray is started
         source, request = pixels(settings, data=data, cache=cache)
         settings = dataclasses.replace(settings, source=source, request=request.complete()).continued()
         settings.save(place.folder)  # later verbs look for pixels and checkpoints there
         if isinstance(asked_for, str):
             folds, centers = make_retrain_folds(settings, place, request, asked_for)
             settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, fold_centers=centers))
-            jobs = planned_jobs(settings, place, splits=splits, seeds=seeds, folds=folds)
+            jobs = planned_jobs(settings, place, splits=splits, averaging=averaging, folds=folds)
             settings.save(place.folder)
         elif folds is not None and folds != settings.flags.folds:
             make_retrain_folds(settings, place, request, folds)
         with joined(place, settings, compute) as site:
             layout = layout_of(settings, compute, site, config=jobs[0].config, sizes=sizes_of(jobs))
             run_final_job(jobs, source, site, device=compute.device or settings.device, layout=layout)
-        score_if_folds(jobs, settings, place)
+        score_if_folds(jobs, settings, place, averaging)
+        make_averages(jobs, settings, averaging, device=compute.device)
         close(place, settings, jobs, resume=again, following="report")
     return OpenSearch(place)
 
@@ -233,6 +247,8 @@ def train(
     splits: Sequence[str] | None = None,
     folds: int | None = None,
     seeds: int = 1,
+    ensemble: int | None = None,
+    soup: bool = False,
     compute: Compute | None = None,
     resume: bool = False,
     score: bool = True,
@@ -241,19 +257,20 @@ def train(
 
     Args:
         config: hyperparameters that differ from the hand-made config of `space`.
-        folds: instead of splits: so many folds of all images; everything else as in `retrain`.
+        folds: instead of splits: so many folds of all images; everything else as in `retrain`, the averages too.
         score: as in `run`.
 
     Raises: as `search`.
     """
     compute, said = compute or Compute(), config or {}
     place = place_of(name, data, storage, checkpoints, resume=resume)
-    words = [*words_again(data, compute), *([] if seeds == 1 else ["--seeds", str(seeds)])]
+    averaging = Averaging(seeds=seeds, ensemble=ensemble, soup=soup)
+    words = [*words_again(data, compute), *averaging.words]
     again = place.command("train", *words, *([] if score else ["--no-score"]))
-    require_seeds(seeds)
     check_score(data, score=score, resume=resume)
     splits, asked_for = asked_folds(splits, folds)
     check_folds(asked_for, splits=splits, seeds=seeds)
+    averaging.check(asked_for)
     with saved(place, again):
         settings = started_training(
             place,
@@ -265,13 +282,14 @@ def train(
             resume=resume,
             folds=asked_for,
         )
-        jobs = planned_jobs(settings, place, splits=None, seeds=seeds, folds=settings.flags.folds)
+        jobs = planned_jobs(settings, place, splits=None, averaging=averaging, folds=settings.flags.folds)
         with joined(place, settings, compute) as site:
             layout = layout_of(settings, compute, site, config=jobs[0].config)
             settings = dataclasses.replace(settings, layout=layout)
             settings.save(place.folder)
             run_final_job(jobs, settings.source, site, device=settings.device, layout=layout)
-        score_if_folds(jobs, settings, place)
+        score_if_folds(jobs, settings, place, averaging)
+        make_averages(jobs, settings, averaging)
         close(place, settings, jobs, resume=again, following="report")
         if score:
             score_labelled(settings, compute)

@@ -16,6 +16,7 @@ from tune_btxrd.report.opened_parts import OpenedPart, read_opened_parts
 from tune_btxrd.report.slots import SlotUse, slot_use
 from tune_btxrd.results.checkpoints import HAND_MADE, HAND_MADE_FOLDER, LOG, WINNER, best_row
 from tune_btxrd.results.fold_scores import fold_lines
+from tune_btxrd.results.member_list import MemberList, member_lists
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import watched_column
 from tune_btxrd.search.record import SearchRecord, read_search
@@ -92,6 +93,7 @@ class Material:
         visits: every arrival of a trial at a rung, with the cutoff that it met.
         slots: what every slot did when; None before the first epoch.
         trainings: of the final job, in order of splits; empty where the checkpoints are not at hand.
+        averages: ensembles and soups of the final job, as they were judged on validation.
         fold_lines: what the folds of the final job, and nested ones, gave; empty without folds.
         opened_parts: those that `evaluate` has opened, with their scores; empty before.
         findings: of the audit, one row each; None where it was not kept.
@@ -109,6 +111,7 @@ class Material:
     visits: tuple[RungVisit, ...]
     slots: SlotUse | None
     trainings: tuple[Training, ...]
+    averages: tuple[MemberList, ...]
     fold_lines: tuple[str, ...]
     opened_parts: tuple[OpenedPart, ...]
     findings: pd.DataFrame | None
@@ -160,6 +163,7 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
         visits=rung_visits(record, spec) if spec else (),
         slots=slot_use(record),
         trainings=trainings,
+        averages=_averages(found, gaps) if found else (),
         fold_lines=_fold_lines(found, gaps) if found else (),
         opened_parts=_opened_parts(found, settings.source) if found else (),
         findings=audit.findings if audit else None,
@@ -171,6 +175,14 @@ def gather(folder: Path, *, checkpoints: Path | None = None) -> Material:
 def _fold_lines(checkpoints: Path, gaps: list[str]) -> tuple[str, ...]:
     try:
         return tuple(fold_lines(checkpoints))
+    except ResultError as error:
+        gaps.append(str(error))
+        return ()
+
+
+def _averages(checkpoints: Path, gaps: list[str]) -> tuple[MemberList, ...]:
+    try:
+        return tuple(member_lists(checkpoints))
     except ResultError as error:
         gaps.append(str(error))
         return ()

@@ -11,7 +11,7 @@ from tune_btxrd.data.splits.split_files import split_name
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.openings import LOG_FILE, read_openings
 from tune_btxrd.results.checkpoints import WINNER
-from tune_btxrd.scoring.cells import class_rows, score_rows
+from tune_btxrd.scoring.cells import average_rows, class_rows, score_rows
 from tune_btxrd.scoring.collapse import collapse_warnings, headline
 from tune_btxrd.scoring.csv_tables import read_csv
 
@@ -21,7 +21,7 @@ PICTURES = {  # file of `evaluate` -> what it shows
     "pr": "Precision and recall; marks are the operating points",
     "reliability": "Reliability: how often a probability comes true, before and after calibration",
 }
-TABLES = ("scores", "differences", "operating_points")
+TABLES = ("scores", "differences", "operating_points", "averages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class OpenedPart:
         rows: metric, then winner, hand-made and difference as far as there are two models, with 95 % intervals; empty where
             the scoring failed after the opening. Of the classes the positive one; of independent labels none.
         label_rows: of independent labels, the winner's scores of each.
+        average_rows: ensemble and soup beside the winner, with paired differences; empty where none was made.
         notes: what a reader must know beside the numbers; warnings: what says that the model does not work there.
         headline: the scores that come first.
         points: the operating points with what they achieve; empty where they were not kept.
@@ -45,6 +46,7 @@ class OpenedPart:
     images: int
     rows: tuple[dict[str, str], ...]
     label_rows: tuple[dict[str, str], ...]
+    average_rows: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     headline: str
@@ -68,7 +70,7 @@ def read_opened_parts(checkpoints: Path, positive_class: str, *, labels: Sequenc
 def _read(folder: Path, positive_class: str, labels: Sequence[str]) -> OpenedPart:
     openings = read_openings(folder)
     try:
-        scores, differences, points = (_table(folder / f"{name}.csv") for name in TABLES)
+        scores, differences, points, averages = (_table(folder / f"{name}.csv") for name in TABLES)
         summary = folder / "summary.json"
         notes = json.loads(summary.read_text(encoding="utf-8")).get("notes", ()) if summary.is_file() else ()
         return OpenedPart(
@@ -79,6 +81,9 @@ def _read(folder: Path, positive_class: str, labels: Sequence[str]) -> OpenedPar
             if scores is None
             else tuple(score_rows(scores, differences, classes=() if labels else [positive_class])),
             label_rows=tuple(class_rows(scores, WINNER, head="label")) if scores is not None and labels else (),
+            average_rows=()
+            if scores is None
+            else tuple(average_rows(scores, averages, classes=() if labels else [positive_class])),
             notes=tuple(notes),
             warnings=() if scores is None else tuple(collapse_warnings(scores, labels or [positive_class])),
             headline="" if scores is None else headline(scores, positive_class),

@@ -187,6 +187,7 @@ def _tables(material: Material, made: dict[str, Sheet]) -> dict[str, PageTable |
     wanted = (
         "final_job",
         "test_scores",
+        "test_averages",
         "test_labels",
         "operating_points",
         "confirmation",

@@ -65,7 +65,8 @@ class Sheet:
 
 def sheets(material: Material, found: Importances | None) -> dict[str, Sheet]:
     """Every table that the search has something for, by name."""
-    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _label_sheet(material)]
+    made = [confirmation_sheet(material), final_sheet(material), _test_sheet(material), _average_sheet(material)]
+    made.append(_label_sheet(material))
     made += [recommendation_sheet(material)]
     made += [_point_sheet(material), _importance_sheet(found), _pareto_sheet(material), _gap_sheet(material)]
     made += [_rung_sheet(material), _size_sheet(material), _slot_sheet(material), trial_sheet(material)]
@@ -141,8 +142,13 @@ def final_sheet(material: Material) -> Sheet | None:
                 "epochs": len(training.log),
             }
         )
+    for listed in material.averages:
+        if listed.scores:
+            values = {title: listed.scores.get(column) for column, title in titles.items()}
+            rows.append({"split": listed.split, "config": listed.title, **values, "best epoch": "", "epochs": ""})
     formats = dict.fromkeys(titles.values(), _two) | {titles["val_loss"]: _four}
-    title = "Final job: validation at each best epoch"
+    title = "Final job: validation at each best epoch, and averages of the seeds"
+    title = title if any(row["epochs"] == "" for row in rows) else title.partition(",")[0]
     return Sheet(name="final_job", title=title, frame=pd.DataFrame(rows), formats=formats, missing=UNDEFINED)
 
 
@@ -151,6 +157,13 @@ def _test_sheet(material: Material) -> Sheet | None:
     rows = [{"split": part.split, **row, "opened": part.opened} for part in material.opened_parts for row in part.rows]
     title = "Test parts: score (95 % interval, counts of a share)"
     return Sheet(name="test_scores", title=title, frame=pd.DataFrame(rows)) if rows else None
+
+
+def _average_sheet(material: Material) -> Sheet | None:
+    """Ensemble and soup beside the winner on the test parts."""
+    rows = [{"split": part.split, **row} for part in material.opened_parts for row in part.average_rows]
+    title = "Test parts: averages of several trainings beside the single winner (95 % interval; differences are paired)"
+    return Sheet(name="test_averages", title=title, frame=pd.DataFrame(rows)) if rows else None
 
 
 def _label_sheet(material: Material) -> Sheet | None:

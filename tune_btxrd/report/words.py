@@ -56,6 +56,7 @@ def summary_lines(material: Material) -> list[str]:
         if material.spec and (best := best_by_rule(material.record.search_trials, material.spec)):
             lines.append(f"Best so far: {best.words}, not confirmed.")
     lines += [final_line(material, split) for split in dict.fromkeys(t.split for t in material.trainings)]
+    lines += [line for listed in material.averages for line in listed.lines()]
     return [*lines, *material.fold_lines]
 
 

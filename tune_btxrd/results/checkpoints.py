@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.split_files import split_name
 from tune_btxrd.errors import ResultError
 from tune_btxrd.files import write_whole
+from tune_btxrd.results.member_list import SOUP, Kind, averages_in
 
 LOG = "training_log.csv"
 WINNER, HAND_MADE = "winner", "hand-made"  # the roles of a config in the final job
 HAND_MADE_FOLDER = "hand_made"
+EXPORT = "export"  # in the folder of a model
 FOLD_FILES, FOLD_STEM = "fold_*_of_*/best.pt", re.compile(r"fold_(\d+)_of_(\d+)")
 ALONE = "this config"  # what verb `train` trains
 
@@ -89,6 +91,7 @@ def plan_jobs(
     hand_made: TrainConfig | None,
     *,
     seeds: int,
+    hand_made_seeds: int | None = None,
     is_alone: bool = False,
     is_fold: bool = False,
 ) -> list[RetrainJob]:
@@ -96,6 +99,7 @@ def plan_jobs(
 
     Args:
         splits: split name -> its file stem.
+        hand_made_seeds: of the hand-made config; None: as many.
         hand_made: None, or equal to the winner: then it is not trained twice.
         is_alone: the winner is the one config of verb `train`; is_fold: the splits are folds of a result.
     """
@@ -114,6 +118,7 @@ def plan_jobs(
         for index in range(seeds)
         for split, stem in splits.items()
         for role, config in configs.items()
+        if role == WINNER or hand_made_seeds is None or index < hand_made_seeds
     ]
 
 
@@ -147,6 +152,7 @@ class FinishedSplit:
         winner: `best_<stem>.pt`; of a fold of a result `best.pt` in its folder.
         hand_made: the hand-made config on the same split; None where the winner is the hand-made config.
         seeds: further seeds of the winner.
+        averages: ensemble and soup of these seeds, as far as they were made: kind -> folder of the member list.
     """
 
     name: str
@@ -155,6 +161,7 @@ class FinishedSplit:
     winner: Path
     hand_made: Path | None
     seeds: tuple[Path, ...]
+    averages: Mapping[Kind, Path] = field(default_factory=dict)
 
     @property
     def is_fold(self) -> bool:
@@ -163,8 +170,19 @@ class FinishedSplit:
 
     @property
     def models(self) -> dict[str, Path]:
-        """What an evaluation compares: WINNER, and HAND_MADE where there is one."""
-        return {WINNER: self.winner} | ({HAND_MADE: self.hand_made} if self.hand_made else {})
+        """What an evaluation compares: WINNER, HAND_MADE where there is one, then the averages."""
+        single = {WINNER: self.winner} | ({HAND_MADE: self.hand_made} if self.hand_made else {})
+        return single | {kind: self.average(kind) for kind in self.averages}
+
+    def average(self, kind: Kind) -> Path:
+        """The model: of a soup its checkpoint, of an ensemble its folder."""
+        folder = self.averages[kind]
+        return folder / f"best_{self.stem}.pt" if kind == SOUP else folder
+
+    @property
+    def exports(self) -> dict[str, Path]:
+        """Where `export` puts the winner and the averages."""
+        return {WINNER: self.folder / EXPORT} | {kind: folder / EXPORT for kind, folder in self.averages.items()}
 
 
 def finished_splits(checkpoints: Path) -> list[FinishedSplit]:
@@ -182,6 +200,7 @@ def finished_splits(checkpoints: Path) -> list[FinishedSplit]:
                 winner=winner,
                 hand_made=hand_made if hand_made.is_file() else None,
                 seeds=tuple(sorted(folder.glob("seed_*/best.pt"))),
+                averages=averages_in(checkpoints, stem),
             )
         )
     found += [

@@ -3,7 +3,8 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from rich.table import Table
 
 from tune_btxrd.console import make_table
 from tune_btxrd.files import write_whole
+from tune_btxrd.monitor import Monitor
 from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
+from tune_btxrd.results.member_list import MemberList
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import class_columns
 from tune_btxrd.search.record import best_trial
@@ -79,8 +82,11 @@ def _luckiest(selection: Selection) -> str | None:
     )
 
 
-def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, list[str]]:
-    """Every training at its best epoch, with mean and standard deviation over seeds, and warnings about the positive class.
+def closing_table(
+    jobs: Sequence[RetrainJob], source: Source, averages: Sequence[MemberList] = ()
+) -> tuple[Table, list[str]]:
+    """Every training at its best epoch, with mean and standard deviation over seeds, then ensemble and soup of the seeds;
+    and warnings about the positive class.
 
     It fits WIDTH columns: recall of every class, else of the positive class and of the one found least; else one value a
     row.
@@ -89,7 +95,7 @@ def closing_table(jobs: Sequence[RetrainJob], source: Source) -> tuple[Table, li
     ordered = sorted(jobs, key=lambda job: (order.index(job.split), job.role != WINNER, job.seed_index))
     trainings = [_Training(job, source) for job in ordered]
     for recalls in (_all_recalls, _some_recalls):
-        rows = _with_seeds(trainings, recalls)
+        rows = _with_seeds(trainings, [_Average(item, jobs[0], source) for item in averages], recalls)
         table = _table(tuple(name.replace(" ", "\n", 1) for name in rows[0]), [tuple(row.values()) for row in rows])
         if _width(table) <= WIDTH:
             break
@@ -115,24 +121,38 @@ def _width(table: Table) -> int:
     return Measurement.get(console, console.options, table).maximum
 
 
-class _Training:
-    """One training of the final job as rows of the table."""
+class _Shown:
+    """Numbers of one model on validation, as cells of the table."""
 
-    def __init__(self, job: RetrainJob, source: Source) -> None:
-        self.job, self.log = job, job.log()
-        self.best = best_row(self.log)
+    def __init__(self, best: Mapping[str, float | str | None], monitor: Monitor, source: Source) -> None:
         names = source.class_names
         columns = class_columns(task_named(source.task).watched, names)
-        self.recalls = {name: float(self.best[column]) for column, name in columns.items()}
+        self.recalls = {name: _float(best[column]) for column, name in columns.items()}
         self.positive = names[source.positive_class]
-        monitor = job.config.monitored
-        shown = {monitor.label: (float(self.best[monitor.column]), 4), "val macro-F1": (float(self.best["val_macro_f1"]), 2)}
+        shown = {monitor.label: (_float(best[monitor.column]), 4), "val macro-F1": (_float(best["val_macro_f1"]), 2)}
         self.values = {name if name == "val loss" else name.removeprefix("val "): value for name, value in shown.items()}
 
     @property
     def defined(self) -> dict[str, float]:
         """The recalls of classes that validation has an image of."""
         return {name: value for name, value in self.recalls.items() if not math.isnan(value)}
+
+
+class _Average(_Shown):
+    """An ensemble or a soup as a row of the table."""
+
+    def __init__(self, listed: MemberList, job: RetrainJob, source: Source) -> None:
+        super().__init__(listed.scores, job.config.monitored, source)
+        self.split, self.title = listed.split, listed.title
+
+
+class _Training(_Shown):
+    """One training of the final job as rows of the table."""
+
+    def __init__(self, job: RetrainJob, source: Source) -> None:
+        self.job, self.log = job, job.log()
+        self.best = best_row(self.log)
+        super().__init__(self.best, job.config.monitored, source)
 
     @property
     def best_epoch(self) -> str:
@@ -147,20 +167,26 @@ class _Training:
         return f"{self.job.label}: {lost} epochs in a row found no {self.positive} image."
 
 
-Recalls = Callable[["_Training"], dict[str, float]]
+Recalls = Callable[["_Shown"], dict[str, float]]
 
 
-def _all_recalls(training: _Training) -> dict[str, float]:
+def _float(value: float | str | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _all_recalls(training: _Shown) -> dict[str, float]:
     return {f"recall {name}": value for name, value in training.recalls.items()}
 
 
-def _some_recalls(training: _Training) -> dict[str, float]:
+def _some_recalls(training: _Shown) -> dict[str, float]:
     recalls, positive = training.recalls, training.positive
     return {f"recall {positive}": recalls[positive], LOWEST: min(training.defined.values(), default=math.nan)}
 
 
-def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[str, str]]:
-    """One row per training; where several seeds were trained, their mean and standard deviation below them."""
+def _with_seeds(trainings: Sequence[_Training], averages: Sequence[_Average], recalls: Recalls) -> list[dict[str, str]]:
+    """One row per training; where several seeds were trained, their mean and standard deviation below them, and at the end
+    of a split what the seeds are together.
+    """
     rows: list[dict[str, str]] = []
     several = len({training.job.seed_index for training in trainings}) > 1
     for (split, title), same in groupby(trainings, key=lambda item: (item.job.split, item.job.title)):
@@ -176,6 +202,10 @@ def _with_seeds(trainings: Sequence[_Training], recalls: Recalls) -> list[dict[s
                 found = [recalls(item) for item in items]
                 cells |= {key: shown(_over(over, [item[key] for item in found]), 2) for key in found[0]}
                 rows.append({**head, "seed": name, **cells, "best epoch": ""})
+        if items[-1] is [item for item in trainings if item.job.split == split][-1]:
+            for average in (average for average in averages if average.split == split):
+                seed = {"seed": ""} if several else {}
+                rows.append({"split": split, "config": average.title, **seed, **_cells(average, recalls), "best epoch": ""})
     return rows
 
 
@@ -185,7 +215,7 @@ def _over(over: Callable[[Sequence[float]], float], values: Sequence[float]) -> 
     return over(known) if len(known) >= 2 else math.nan
 
 
-def _cells(training: _Training, recalls: Recalls) -> dict[str, str]:
+def _cells(training: _Shown, recalls: Recalls) -> dict[str, str]:
     cells = {name: shown(value, digits) for name, (value, digits) in training.values.items()}
     found = recalls(training)
     cells |= {name: shown(value, 2) for name, value in found.items()}
@@ -196,7 +226,13 @@ def _cells(training: _Training, recalls: Recalls) -> dict[str, str]:
 
 
 def write_summary(
-    folder: Path, jobs: Sequence[RetrainJob], settings: SearchSettings, selection: Selection | None, warnings: Sequence[str]
+    folder: Path,
+    jobs: Sequence[RetrainJob],
+    settings: SearchSettings,
+    selection: Selection | None,
+    *,
+    warnings: Sequence[str],
+    averages: Sequence[MemberList] = (),
 ) -> None:
     """`summary.json`: the closing table as data."""
     content: dict[str, object] = {
@@ -224,6 +260,7 @@ def write_summary(
             }
             for job in jobs
         ],
+        "averages": [asdict(item) for item in averages],
         "warnings": list(warnings),
         "skipped_splits": dict(settings.flags.skipped),
     }

@@ -18,21 +18,22 @@ FOOTNOTE = (
 )
 LABELS = {"calibration_error": f"calibration error (ECE, {CALIBRATION_BINS} equal bins)"}
 UNDEFINED = "undefined"
+AVERAGES = ("ensemble", "soup", "fold ensemble")  # models that several trainings make together; in tables of their own
 
 
 def score_rows(
     scores: pd.DataFrame, differences: pd.DataFrame | None, *, classes: Sequence[str] | None = None
 ) -> list[dict[str, str]]:
-    """Per metric: `metric`, a cell per model and, where two are compared, `difference`.
+    """Per metric: `metric`, a cell per single model and, where two are compared, `difference`.
 
     Args:
         scores, differences: as `score_table` and `difference_table` make them, or read back from their files.
         classes: of the metrics of one class, those of these classes; default: all.
     """
     rows = []
-    for metric, name in scores[["metric", "class"]].drop_duplicates().itertuples(index=False):
-        if classes is not None and name and name not in classes:
-            continue
+    is_single = ~scores["model"].isin(AVERAGES)
+    scores = scores[is_single] if is_single.any() else scores
+    for metric, name in _asked(scores, classes):
         mine = scores[(scores["metric"] == metric) & (scores["class"] == name)]
         row = {"metric": metric_label(metric, name)}
         row |= {str(item["model"]): score_cell(dict(item)) for _, item in mine.iterrows()}
@@ -41,6 +42,35 @@ def score_rows(
             row["difference"] = difference_cell(dict(same.iloc[0])) if len(same) else ""
         rows.append(row)
     return rows
+
+
+def average_rows(
+    scores: pd.DataFrame, averages: pd.DataFrame | None, *, classes: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+    """Per metric: `metric`, the winner and, per average, its cell and the paired difference from the winner; none without.
+
+    Args:
+        averages: as `average_table` makes it. All else as in `score_rows`.
+    """
+    if averages is None or not len(averages):
+        return []
+    rows, single = [], str(scores["model"].iloc[0])
+    for metric, name in _asked(scores, classes):
+        mine = scores[(scores["metric"] == metric) & (scores["class"] == name)]
+        beside = averages[(averages["metric"] == metric) & (averages["class"] == name)]
+        cells = {str(item["model"]): score_cell(dict(item)) for _, item in mine.iterrows()}
+        row = {"metric": metric_label(metric, name), single: cells[single]}
+        for _, item in beside.iterrows():
+            model = str(item["model"])
+            row |= {model: cells[model], f"{model} - {single}": difference_cell(dict(item))}
+        rows.append(row)
+    return rows
+
+
+def _asked(scores: pd.DataFrame, classes: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Metric and class of every row to show."""
+    pairs = scores[["metric", "class"]].drop_duplicates().itertuples(index=False, name=None)
+    return [(metric, name) for metric, name in pairs if classes is None or not name or name in classes]
 
 
 def class_rows(scores: pd.DataFrame, model: str, *, head: str) -> list[dict[str, str]]:

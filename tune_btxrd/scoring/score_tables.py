@@ -124,6 +124,18 @@ def difference_table(first: Judged, second: Judged, class_names: Sequence[str]) 
     return pd.DataFrame(rows)
 
 
+def average_table(averages: Sequence[Judged], winner: Judged, class_names: Sequence[str]) -> pd.DataFrame:
+    """Ensemble and soup beside the single winner: one row per average and metric, as `difference_table`, both values named
+    `value` and by the winner.
+    """
+    tables = []
+    for average in averages:
+        table = difference_table(average, winner, class_names).rename(columns={average.name: "value"})
+        table.insert(0, "model", average.name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
 def proportions(answers: Answers, *, task: Task) -> dict[Metric, Proportion]:
     """Every metric that is found / asked, as counts."""
     overall = Metric("accuracy" if task.exclusive else "exact_match")

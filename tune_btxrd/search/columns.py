@@ -22,9 +22,19 @@ def named_row(metrics: EpochMetrics, class_names: Sequence[str], *, centers: Seq
 
     `centers` are the dataset's, which have columns of their own; none where it names none.
     """
+    columns = metrics.columns()
+    return named({name: getattr(metrics, name) for name in columns}, columns, class_names, centers=centers)
+
+
+def named(
+    values: Mapping[str, Any], columns: Mapping[str, Column], class_names: Sequence[str], *, centers: Sequence[str] = ()
+) -> EpochRow:
+    """Those fields of a record that are among the values, as `named_row`."""
     keys, row = class_keys(class_names), EpochRow()
-    for name, item in metrics.columns().items():
-        value = getattr(metrics, name)
+    for name, item in columns.items():
+        if name not in values:
+            continue
+        value = values[name]
         if item.per_class:
             row |= {f"{name}_{key}": number for key, number in zip(keys, value, strict=True)}
         elif item.per_center:

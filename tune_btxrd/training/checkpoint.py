@@ -25,6 +25,7 @@ from tune_btxrd.training.state import BestState, TrainState
 FORMAT = 1
 MOST_BYTES = 8 * 2**30  # of a checkpoint; the largest model of timm has 2.6 GiB of weights, its optimizer state twice that
 SCALARS = tuple(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool"))
+TRAINING_ONLY = ("trained_state_dict", "averaged_steps", "scaler_state_dict")  # of states that a soup has not
 KEYS = (
     "epoch",
     "model_state_dict",
@@ -62,6 +63,7 @@ class Checkpoint(SavedStates):
 
     Attributes:
         best: states of the best epoch where that is not `epoch`; None in a checkpoint of the best epoch.
+        members: of a soup: whose weights it is the mean of; else empty.
     """
 
     format: NotRequired[int]
@@ -80,6 +82,7 @@ class Checkpoint(SavedStates):
     channels: NotRequired[list[str]]
     spacing: NotRequired[float | None]
     window: NotRequired[list[float] | None]
+    members: NotRequired[list[str]]
     best: SavedStates | None
 
 
@@ -104,6 +107,28 @@ def checkpoint_dict(state: TrainState, *, class_names: Sequence[str], which: Lit
     if state.best is not None and not is_best:
         plain["best"] = _saved(state.best)
     return plain
+
+
+def soup_checkpoint(
+    best: Checkpoint, tensors: Mapping[str, Tensor], *, members: Sequence[str], val_loss: float
+) -> dict[str, object]:
+    """A checkpoint of averaged weights: all that opens a model, and nothing that a training could go on from.
+
+    Args:
+        best: of the best member, whose config and classes it has; members: what has been averaged.
+    """
+    kept = {name: value for name, value in best.items() if name not in TRAINING_ONLY}
+    return kept | {
+        "epoch": 0,
+        "model_state_dict": _portable(dict(tensors)),
+        "optimizer_state_dict": {},
+        "scheduler_state_dict": {},
+        "val_loss": val_loss,
+        "best_val_loss": val_loss,
+        "history": [],
+        "best": None,
+        "members": list(members),
+    }
 
 
 def save(checkpoint: Mapping[str, object], path: Path) -> None:
@@ -200,6 +225,8 @@ def restore(slot: Slot, checkpoint: Checkpoint, data: TrainingData) -> TrainStat
     Raises:
         ResultError: the checkpoint's training saw other classes, another train part or another backbone.
     """
+    if checkpoint.get("members"):
+        raise ResultError("A training goes on from a checkpoint of its own, but this one is a soup: use one of its members.")
     config = TrainConfig.from_dict(checkpoint["config"])
     _check_model(slot, config, checkpoint, data)
     trained = checkpoint.get("trained_state_dict", checkpoint["model_state_dict"])
@@ -272,6 +299,7 @@ def _plain(state: TrainState, states: BestState, epoch: int, class_names: Sequen
         "channels": list(state.data.channel_names),
         "spacing": state.data.spacing,
         "window": None if state.data.window is None else list(state.data.window),
+        "members": [],
         "best": None,
     }
 
