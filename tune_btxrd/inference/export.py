@@ -72,6 +72,12 @@ class Exported:
     differences: dict[str, float]
     probability_differences: dict[str, float]
 
+    @property
+    def stem(self) -> str:
+        """What its folder is called beside others: "stratified"; of an average "stratified_soup"."""
+        own = self.folder.parent
+        return f"{own.parent.name}_{own.name}" if (self.folder / FILE).is_file() else own.name
+
 
 def export_search(
     checkpoints: Path,

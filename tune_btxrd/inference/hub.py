@@ -1,7 +1,7 @@
 """Hugging Face's hub: exported folders and their model cards in one repository there, private unless asked otherwise.
 
 <repo>/README.md     what the hub shows: the model card of each split, with its YAML head
-<repo>/<split>/...   the export folder of each split, as it is
+<repo>/<split>/...   the export folder of each split, as it is; <split>_soup/ and <split>_ensemble/ of its averages
 
 Address and token are the hub client's own (`HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`).
 """
@@ -50,7 +50,7 @@ class HubRepo:
         card = CommitOperationAdd(path_in_repo=README, path_or_fileobj=hub_card(exported, self.id).encode())
         with _answers(self.id, ResultError):
             url = api.create_repo(self.id, private=not self.public, exist_ok=True)
-            tops = tuple(f"{_stem(item)}/" for item in exported)
+            tops = tuple(f"{item.stem}/" for item in exported)
             gone = [path for path in api.list_repo_files(self.id) if path.startswith(tops) and path not in files]
             deletes = [CommitOperationDelete(path_in_repo=path) for path in gone]
             splits = ", ".join(item.split for item in exported)
@@ -92,7 +92,7 @@ def hub_card(exported: Sequence[Exported], repo: str) -> str:
     cards = [(item.folder / CARD_FILE).read_text(encoding="utf-8") for item in exported]
     head = cards[0].split(HEAD)[1]
     bodies = [card.split(HEAD, 2)[2].strip() for card in cards]
-    folders = ", ".join(f"`{_stem(item)}/`" for item in exported)
+    folders = ", ".join(f"`{item.stem}/`" for item in exported)
     how = (
         f"Files lie in {folders}, a folder per split. To have them here:\n\n```python\nimport huggingface_hub\n"
         f'folder = huggingface_hub.snapshot_download("{repo}")\n```'
@@ -103,11 +103,7 @@ def hub_card(exported: Sequence[Exported], repo: str) -> str:
 def _files(exported: Exported) -> Iterator[tuple[str, Path]]:
     """(path in the repository, file) of one export."""
     for file in sorted(path for path in exported.folder.rglob("*") if path.is_file()):
-        yield f"{_stem(exported)}/{file.relative_to(exported.folder).as_posix()}", file
-
-
-def _stem(exported: Exported) -> str:
-    return exported.folder.parent.name
+        yield f"{exported.stem}/{file.relative_to(exported.folder).as_posix()}", file
 
 
 @contextmanager
