@@ -15,8 +15,10 @@ from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.folds import make_folds
 from tune_btxrd.data.splits.groups import group_numbers
 from tune_btxrd.data.splits.split_files import save_splits, split_stem
+from tune_btxrd.data.splits.splits import Split
 from tune_btxrd.errors import ResultError
 from tune_btxrd.evaluation.evaluate import seal_search
+from tune_btxrd.evaluation.fold_ensemble import open_for_test, write_fold_ensemble
 from tune_btxrd.evaluation.fold_results import FoldResult
 from tune_btxrd.evaluation.folds import BEST_HERE, CHOSEN_HERE, score_folds
 from tune_btxrd.inference.ensemble import predict_with_folds
@@ -25,6 +27,7 @@ from tune_btxrd.inference.open_model import open_checkpoint
 from tune_btxrd.inference.predict import image_files, predict_files
 from tune_btxrd.pipeline.predict_images import predict_images
 from tune_btxrd.results.checkpoints import RetrainJob, finished_splits, fold_checkpoints, plan_jobs, write_log
+from tune_btxrd.results.member_list import MemberList
 from tune_btxrd.search.columns import named_row
 from tune_btxrd.tasks.multiclass import MULTICLASS
 from tune_btxrd.tasks.registry import TASKS
@@ -184,3 +187,23 @@ def test_export_and_model_card_know_folds(folds: tuple[list[RetrainJob], FoldRes
     mean = found.table.set_index("fold").at["mean", "macro_auc"]
     assert "fold 1/3: one of 3 models that belong together" in card and CHOSEN_HERE in card
     assert f"| {mean:.3f} |" in card and "The test part has not been opened" not in card
+
+
+def test_the_folds_as_one_model_are_scored_where_none_of_them_has_learned(
+    folds: tuple[list[RetrainJob], FoldResult], finished: Finished
+) -> None:
+    jobs, found = folds
+    folder = write_fold_ensemble(jobs, found.folds)
+    listed = MemberList.load(folder)
+    assert listed.title == f"fold ensemble of {K}"
+    assert [member.name for member in listed.members] == ["fold 1/3", "fold 2/3", "fold 3/3"]
+    files = image_files([finished.data / "images"])[:5]
+    together, by_folder = predict_images(folder, files, device="cpu"), predict_images(found.folder, files, device="cpu")
+    np.testing.assert_allclose(together.probabilities, by_folder.probabilities, atol=1e-6)
+    nowhere = {"train": (), "val": (), "test": ()}
+    seen = {**nowhere, "test": finished.manifest.image_ids[:7]}
+    places = {"results": finished.results, "device": "cpu"}
+    model, notes = open_for_test(found.folder, Split(name="a", parts=nowhere), finished.manifest, **places)
+    assert model is not None and model.info.decisions is not None and not notes
+    model, notes = open_for_test(found.folder, Split(name="b", parts=seen), finished.manifest, **places)
+    assert model is None and "saw 7 images of this test part" in notes[0]
