@@ -113,7 +113,7 @@ def record(
     """Trains what the table lacks, one thread, and appends each training as it ends."""
     from tune_btxrd.training.slot import Slot
 
-    images = _phantom(work, recording) if data is None else _radiographs(work, recording, data)
+    images = _phantom(work, recording) if data is None else radiographs(work, recording, data)
     if not recording.table.exists():
         columns = ["config", "repeat", *NAMES, *(f"val_loss_{epoch}" for epoch in range(1, recording.epochs + 1))]
         recording.table.write_text(f"{_header(recording, len(images.train_rows))}\n{','.join(columns)}\n", encoding="utf-8")
@@ -126,7 +126,7 @@ def record(
             continue
         values = values_of[number]
         config = TrainConfig.from_dict({**recording.fixed, **start, **values, "seed": repeat})
-        losses = _losses(slot, images, config)
+        losses = trained_losses(slot, images, config)
         line = ",".join(map(str, (number, repeat, *(values[name] for name in NAMES), *losses)))
         with recording.table.open("a", encoding="utf-8") as file:  # one training, one write
             file.write(line + "\n")
@@ -165,7 +165,7 @@ def has_luck(recording: Recording) -> bool:
     return bool((load(recording).groupby("config").size() >= REPEATS).sum() >= FEWEST_REPEATED)
 
 
-def _losses(slot: "Slot", data: "TrainingData", config: TrainConfig) -> list[float | str]:
+def trained_losses(slot: "Slot", data: "TrainingData", config: TrainConfig) -> list[float | str]:
     """Rounded validation loss per epoch; empty from the epoch on at which the training diverged."""
     from tune_btxrd.training.loop import train
     from tune_btxrd.training.state import Diverged
@@ -186,7 +186,7 @@ def _phantom(work: Path, recording: Recording) -> "TrainingData":
     return source.training_data(SPLIT)
 
 
-def _radiographs(work: Path, recording: Recording, root: Path) -> "TrainingData":
+def radiographs(work: Path, recording: Recording, root: Path) -> "TrainingData":
     """TrainingData of one center's images, partitioned once."""
     from benchmarks.split_data import split_data
     from tune_btxrd.data.cache.cache import build_cache

@@ -116,7 +116,15 @@ def test_time_left_by_hand(tmp_path: Path):
     speed = pace(record, make_spec(trials=4, confirm=0, scheduler="none"), now=345.0)
     assert (speed.silence, speed.is_silent) == (5.0, False)
     # 40 s of slot time held 40 s of work; the prior is 110 s for the work of ten epochs
-    assert speed.left == pytest.approx(3 * 4 * 10.0 * (40 + 110) / (40 + 100))
+    rate = 10.0 * (40 + 110) / (40 + 100)
+    assert speed.left == pytest.approx(3 * 4 * rate)
+    spec = make_spec(trials=4, confirm=1, repeats=2, scheduler="none")
+    repeats = (pace(record, spec, now=345.0).left or 0) - 3 * 4 * rate  # they come after the budget
+    record.sessions.append({"time": 0.0, "deadline": 400.0, "epoch_budget": None})
+    assert pace(record, spec, now=345.0).left == pytest.approx(55 + repeats)
+    assert pace(record, spec, now=500.0).left == pytest.approx(repeats)
+    record.sessions.append({"time": 0.0, "deadline": None, "epoch_budget": 9})
+    assert pace(record, spec, now=345.0).left == pytest.approx(5 * rate + repeats)
 
 
 def test_the_record_grows_with_the_journal(tmp_path: Path):

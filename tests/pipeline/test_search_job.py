@@ -9,8 +9,10 @@ from rich.console import Console
 
 from tests.support.reports import make_settings
 from tune_btxrd import console
-from tune_btxrd.pipeline.search_job import fitted
+from tune_btxrd.errors import ConfigError
+from tune_btxrd.pipeline.search_job import epochs_of_trials, fitted
 from tune_btxrd.results.search_json import SearchSettings
+from tune_btxrd.search.budget import confirm_epochs
 
 
 @pytest.fixture
@@ -63,6 +65,25 @@ def test_the_third_is_kept_at_the_largest_image_size_too(
     flags = dataclasses.replace(settings.flags, time_budget=whole)
     fit = fitted(dataclasses.replace(settings, layout=layout, flags=flags), folder, seeds=1)
     assert (fit.spec(folder).confirm, fit.spec(folder).repeats) == size
+
+
+@pytest.mark.parametrize(("trainings", "size"), [(27, (2, 3)), (26, (2, 2)), (17, (0, 3))])
+def test_an_epoch_budget_has_room_for_the_confirmation(
+    trainings: int, size: tuple[int, int], tmp_path: Path, shown: io.StringIO
+) -> None:
+    folder = tmp_path / "stub"
+    free = budgeted(folder, 0)
+    settings = dataclasses.replace(
+        free, flags=dataclasses.replace(free.flags, time_budget=None, epoch_budget=trainings * 27)
+    )
+    fit = fitted(settings, folder, seeds=1)
+    spec = fit.spec(folder)
+    assert (spec.confirm, spec.repeats) == size and epochs_of_trials(fit, spec) == trainings * 27 - confirm_epochs(spec)
+    said = shown.getvalue()
+    assert ("none; it needs an epoch budget of 486" in said) is (size[0] == 0) and "a third of the epochs at most" in said
+    little = dataclasses.replace(fit, flags=dataclasses.replace(fit.flags, epoch_budget=3 * 3 * 27))
+    with pytest.raises(ConfigError, match=r"^--epoch-budget must exceed .* 243 is not above 243 \(3 configs x 3 repeats"):
+        epochs_of_trials(little, free.spec(folder))
 
 
 def test_a_confirmation_that_was_asked_for_and_a_search_without_a_budget_stay_as_they_are(

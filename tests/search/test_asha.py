@@ -160,3 +160,18 @@ def test_the_time_budget_stops_search_trials_and_says_so(tmp_path: Path) -> None
     conductor.deadline = 1.0
     tune.result(trial, make_rows([0.9])[0])
     assert states(conductor) == [("pruned", "stopped by the time budget at epoch 1", 1)]
+
+
+def test_the_epoch_budget_of_all_sessions_stops_search_trials_and_says_so(tmp_path: Path) -> None:
+    tune = FakeTune(make_conductor(make_folder(tmp_path), make_spec(scheduler="none", folds_per_trial=2), epoch_budget=6))
+    tune.result(tune.begin(), make_rows([0.9])[0])
+    assert tune.conductor.used_up == ""
+    spec = make_spec(scheduler="none", folds_per_trial=2)
+    again = FakeTune(make_conductor(tmp_path, spec, slots=2, epoch_budget=6))
+    first, second = again.begin(), again.begin()
+    again.result(first, make_rows([0.9, 0.8])[1])  # an epoch over two folds counts twice
+    assert again.conductor.used_up == ""
+    again.result(second, make_rows([0.7])[0])
+    assert again.conductor.next() == "wait" and again.conductor.used_up == "epoch"
+    again.result(second, make_rows([0.7, 0.6])[1])  # what is in training reports once more
+    assert states(again.conductor)[1] == ("pruned", "stopped by the epoch budget at epoch 2", 2)

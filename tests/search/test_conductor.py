@@ -140,7 +140,7 @@ def test_more_trials_extend_a_finished_search(tmp_path: Path) -> None:
 def test_a_deadline_ends_the_search_but_not_the_confirmation(tmp_path: Path) -> None:
     run_all(make_conductor(make_folder(tmp_path), make_spec(trials=6)), bowl, jobs=2)
     late = make_conductor(tmp_path, make_spec(trials=6), deadline=1.0)
-    assert late.is_late
+    assert late.used_up == "time"
     assert {label[-2:] for label in run_all(late, bowl)} == {"r1", "r2"}
     assert len(late.record.search_trials) == 2 and late.finished
 

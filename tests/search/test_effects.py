@@ -93,7 +93,7 @@ def test_what_a_space_searches_in_vain_is_said_with_its_share() -> None:
             "fixed: {stages: two_phase, reload_best: true, loss: focal, label_smoothing: 0.1}",
             "label_smoothing: 0.1 is fixed",
         ),
-        ("scheduler: asha", ""),
+        ("reduction_factor: 4", ""),
     ],
 )
 def test_what_is_fixed_in_vain_is_said(top: str, words: str) -> None:

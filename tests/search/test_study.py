@@ -119,7 +119,7 @@ def test_trial_0_is_the_hand_made_config() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", pytest.param("gp", marks=pytest.mark.slow)])
 def test_a_proposal_depends_on_seed_number_and_past_alone(sampler: str) -> None:
-    spec = SearchSpec.from_text(SPACE.replace("trials: 6", f"trials: 6\nsampler: {sampler}\nscheduler: none"))
+    spec = SearchSpec.from_text(SPACE.replace("scheduler: asha", f"sampler: {sampler}\nscheduler: none"))
     first = TrialStudy(spec, None, "s", start=START)
     past = [live(first, [1.0 - 0.1 * k, 0.9 - 0.1 * k], state="complete", reason="", stop="budget") for k in range(5)]
     uninterrupted = first.ask()

@@ -25,7 +25,7 @@ MISTAKES = {
     "no sign": (("high: 1.0e-2", "high: 1.0e2"), "lr.high must be a number, but YAML reads 1.0e2 as text: write 1.0e+02"),
     "text in start": (("- {lr: 1.0e-3", "- {lr: 1e-3"), "lr must be a number, but YAML reads 1e-3 as text"),
     "scheduler no": (
-        ("trials: 6", "trials: 6\nscheduler: no"),
+        ("scheduler: asha", "scheduler: no"),
         "scheduler must be a text, but got False: YAML reads a bare no",
     ),
     "sampler typo": (
@@ -112,7 +112,7 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_gp_without_scheduler_and_merge_keys_are_accepted() -> None:
-    text = SPACE.replace("trials: 6", "trials: 6\nsampler: gp\nscheduler: none")
+    text = SPACE.replace("scheduler: asha", "sampler: gp\nscheduler: none")
     text = text.replace("{lr: 1.0e-3, dropout: 0.2}", "&hand {lr: 1.0e-3, dropout: 0.2}\n  - {<<: *hand, dropout: 0.0}")
     spec = SearchSpec.from_text(text)
     assert spec.sampler == "gp" and spec.start[1] == {"lr": 1e-3, "dropout": 0.0}

@@ -12,6 +12,7 @@ from tune_btxrd.search.space.spec import SearchSpec
 SPACE = """
 trials: 6
 epochs: 4
+scheduler: asha
 grace_period: 1
 startup_trials: 3
 confirm: 2
@@ -41,14 +42,29 @@ def make_folder(folder: Path) -> Path:
 
 
 def make_conductor(
-    folder: Path, spec: SearchSpec, *, slots: int = 1, deadline: float | None = None, database: Path | None = None
+    folder: Path,
+    spec: SearchSpec,
+    *,
+    slots: int = 1,
+    deadline: float | None = None,
+    epoch_budget: int | None = None,
+    database: Path | None = None,
 ) -> Conductor:
     """A conductor on the folder, going on with what its journal holds."""
     if folder in _JOURNALS:  # the driver before was killed: its lock goes with it
         _JOURNALS[folder].close()
     journal, record = Journal(folder), read_search(folder)
     _JOURNALS[folder] = journal
-    return Conductor(spec, journal=journal, record=record, slots=slots, split="common", deadline=deadline, database=database)
+    return Conductor(
+        spec,
+        journal=journal,
+        record=record,
+        slots=slots,
+        split="common",
+        deadline=deadline,
+        epoch_budget=epoch_budget,
+        database=database,
+    )
 
 
 def make_row(epoch: int, val_loss: float, *, before: Mapping[str, Any] | None = None, **values: Any) -> dict[str, Any]:

@@ -337,6 +337,9 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
     group.add_argument(
+        "--epoch-budget", type=int, metavar="N", help="epochs of all trials, those of the confirmation included"
+    )
+    group.add_argument(
         "--from-search",
         action="append",
         metavar="NAME",

@@ -53,6 +53,7 @@ class SearchRun:
     retries: int = 2  # of a trial whose process or node died, or which raised
     follows_nodes: bool = False  # more slots as nodes join, fewer as they leave
     deadline: float | None = None  # seconds since 1970 after which no search trial begins or goes on
+    epoch_budget: int | None = None  # epochs after which no search trial begins or goes on
     tensorboard: bool = False  # also write TensorBoard event files
     mlflow: str | None = None  # also log to this MLflow tracking URI
     wandb: str | None = None  # also log to this project of Weights & Biases
@@ -86,7 +87,7 @@ def run_search(
         ends.callback(keeper.sweep, "*.pt")
         copies = ends.enter_context(_storage_copy(run))
         ends.callback(write_tables, record)
-        _begin_session(record, journal, run.layout, cluster)
+        _begin_session(record, journal, run, cluster)
         conductor = Conductor(
             spec,
             journal=journal,
@@ -94,6 +95,7 @@ def run_search(
             slots=run.layout.slots,
             split=run.split,
             deadline=run.deadline,
+            epoch_budget=run.epoch_budget,
             database=fresh_database(run.folder),
         )
         ends.enter_context(closing(conductor))
@@ -120,9 +122,10 @@ def run_search(
     return record
 
 
-def _begin_session(record: SearchRecord, journal: Journal, layout: Layout, cluster: Cluster) -> None:
+def _begin_session(record: SearchRecord, journal: Journal, run: SearchRun, cluster: Cluster) -> None:
     place = {"nodes": cluster.nodes, "cpus": cluster.cpus, "gpus": cluster.gpus, "dashboard": cluster.dashboard_url}
-    apply_event(record, journal.write("session", slots=layout.slots, threads=layout.threads, **place))
+    ends = {"deadline": run.deadline, "epoch_budget": run.epoch_budget}
+    apply_event(record, journal.write("session", slots=run.layout.slots, threads=run.layout.threads, **place, **ends))
 
 
 def _real(run: SearchRun, spec: SearchSpec) -> Trainable:

@@ -39,7 +39,7 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         self._held[trial.config["trial"]] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE, PAUSE at a rung, or STOP once the time is used up."""
+        """CONTINUE, PAUSE at a rung, or STOP once the budget is used up."""
         label = trial.config["trial"]
         if self.conductor.record.trials[label].has_ended:
             return str(TrialScheduler.STOP)  # given up, while Tune began it again since its process died as it paused
@@ -49,8 +49,8 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         if pauses:
             self._pausing.add(label)
             return str(TrialScheduler.PAUSE)
-        if self.conductor.is_late:
-            self.reasons[label] = f"stopped by the time budget at epoch {result['epoch']}"
+        if self.conductor.used_up:
+            self.reasons[label] = f"stopped by the {self.conductor.used_up} budget at epoch {result['epoch']}"
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 

@@ -111,16 +111,16 @@ class Rungs(ASHAScheduler):
             super().on_trial_add(tune_controller, _Labelled(trial.config["trial"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP: by ASHA's rule, and for every search trial once the time is used up."""
+        """CONTINUE or STOP: by ASHA's rule, and for every search trial once the budget is used up."""
         label = trial.config["trial"]
         if trial.config["role"] != "search" or result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
         decision = super().on_trial_result(tune_controller, _Labelled(label), result)
         if decision == TrialScheduler.STOP:
             self.reasons[label] = _stopped_at(result["epoch"])
-        elif self.conductor.is_late:
+        elif self.conductor.used_up:
             decision = TrialScheduler.STOP
-            self.reasons[label] = f"stopped by the time budget at epoch {result['epoch']}"
+            self.reasons[label] = f"stopped by the {self.conductor.used_up} budget at epoch {result['epoch']}"
         return str(decision)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A search as a person watches it: running trials, the best so far, what is left."""
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ class SearchProgress(Listener):
         slots: trials at once; measured: seconds of an epoch as measured before the search; sizes: per image size.
         past: the search so far, where it goes on.
         refresh: draws the live block anew.
+        deadline, epoch_budget: what search trials may take (`Conductor`).
     """
 
     def __init__(
@@ -43,8 +45,11 @@ class SearchProgress(Listener):
         sizes: Mapping[int, float] | None = None,
         past: SearchRecord | None = None,
         refresh: Any = None,
+        deadline: float | None = None,
+        epoch_budget: int | None = None,
     ) -> None:
         self.spec, self.asked = spec, asked
+        self.deadline, self.epoch_budget = deadline, epoch_budget
         self.slots, self.measured, self.sizes = slots, measured, sizes
         self.recall, self.positive_class = recall, positive_class
         self.refresh = refresh or (lambda: None)
@@ -147,7 +152,16 @@ class SearchProgress(Listener):
     def _left(self) -> str:
         """Time left as expected from the epochs of this session."""
         record = SearchRecord(folder=Path(), settings={}, trials=self.trials, sessions=[])
-        left = time_left(record, self.spec, slots=self.slots, since=self.asked, measured=self.measured, sizes=self.sizes)
+        left = time_left(
+            record,
+            self.spec,
+            slots=self.slots,
+            since=self.asked,
+            measured=self.measured,
+            sizes=self.sizes,
+            longest=math.inf if self.deadline is None else max(0.0, self.deadline - time.time()),
+            most=math.inf if self.epoch_budget is None else self.epoch_budget,
+        )
         return "" if left is None else f"about {minutes(left)} left"
 
 

@@ -141,12 +141,21 @@ def _begun(settings: SearchSettings, place: Place, own: Place, path: Path, compu
             splits=(str(path),),
             device=settings.device,
             time_budget=settings.flags.search_budget,
+            epoch_budget=settings.flags.search_epochs,
         )
         inner = dataclasses.replace(inner, layout=settings.layout)
         inner.save(own.folder)
         return inner
-    device, budget = compute.device or settings.device, settings.flags.search_budget
-    return go_on(own, settings.request, space, split=str(path), splits=(str(path),), device=device, time_budget=budget)
+    return go_on(
+        own,
+        settings.request,
+        space,
+        split=str(path),
+        splits=(str(path),),
+        device=compute.device or settings.device,
+        time_budget=settings.flags.search_budget,
+        epoch_budget=settings.flags.search_epochs,
+    )
 
 
 def _require_same_images(own: Place, path: Path) -> None:

@@ -40,6 +40,7 @@ def run(
     soup: bool = False,
     compute: Compute | None = None,
     time_budget: float | None = None,
+    epoch_budget: int | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
     from_search: Sequence[str] = (),
@@ -78,6 +79,7 @@ def run(
             splits=splits,
             compute=compute,
             time_budget=time_budget,
+            epoch_budget=epoch_budget,
             trackers=trackers,
             resume=resume,
             folds=asked_for,
@@ -131,6 +133,7 @@ def search(
     splits: Sequence[str] | None = None,
     compute: Compute | None = None,
     time_budget: float | None = None,
+    epoch_budget: int | None = None,
     trackers: Trackers | None = None,
     resume: bool = False,
     from_search: Sequence[str] = (),
@@ -146,6 +149,7 @@ def search(
         split: what the search sees; default: "common", which leaves out every test part of `splits`.
         splits: what is retrained later; default: those that the dataset has.
         compute: how much it may use; time_budget: seconds for everything.
+        epoch_budget: epochs of all trials, those of the confirmation included.
         from_search: earlier searches of this storage; the winner of each is a start config and a prior of the first trials.
         asked: when the command was given, seconds since 1970; default: now.
 
@@ -165,6 +169,7 @@ def search(
             splits=splits,
             compute=compute,
             time_budget=time_budget,
+            epoch_budget=epoch_budget,
             trackers=trackers,
             resume=resume,
             from_search=from_search,

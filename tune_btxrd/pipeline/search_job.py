@@ -1,6 +1,7 @@
 """Search job: what the verbs that train have in common: where results lie, how they begin, and the search itself."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ def started(
     splits: Sequence[str] | None,
     compute: Compute,
     time_budget: float | None,
+    epoch_budget: int | None = None,
     trackers: Trackers,
     resume: bool,
     folds: int | str | None = None,
@@ -66,6 +68,7 @@ def started(
         splits=splits,
         device=compute.device,
         time_budget=time_budget,
+        epoch_budget=epoch_budget,
         folds=folds,
         nested=nested,
     )
@@ -132,6 +135,7 @@ def run_trials(
             reserve=later * _dearest_epoch(spec, layout) / layout.slots,
             spent=spent_seconds(past),
         ),
+        epoch_budget=epochs_of_trials(settings, spec),
         tensorboard=trackers.tensorboard,
         mlflow=trackers.mlflow,
         wandb=trackers.wandb,
@@ -145,6 +149,8 @@ def run_trials(
         sizes=layout.by_size,
         past=past,
         asked=asked or time.time(),
+        deadline=plan.deadline,
+        epoch_budget=plan.epoch_budget,
     )
     with live_block(view.render) as refresh:
         view.refresh = refresh
@@ -155,24 +161,28 @@ def run_trials(
 
 
 def fitted(settings: SearchSettings, folder: Path, *, seeds: int) -> SearchSettings:
-    """With a confirmation that takes at most a third of the time budget, saved and said; one that has begun stays as it is.
+    """With a confirmation that takes at most a third of the budget, saved and said; one that has begun stays as it is.
 
-    A search without a time budget, or whose `--confirm` the user said, has the confirmation of its space.
+    A search without a budget, or whose `--confirm` the user said, has the confirmation of its space.
     """
-    budget, layout, spec = settings.flags.search_budget, settings.layout, settings.asked_spec(folder)
-    if budget is None or layout is None or "confirm" in settings.space.settings or not spec.confirm:
+    seconds, epochs, spec = settings.flags.search_budget, settings.flags.search_epochs, settings.asked_spec(folder)
+    layout = settings.layout
+    if (seconds is None and epochs is None) or layout is None or "confirm" in settings.space.settings or not spec.confirm:
         return settings
     if read_search(folder).confirmations:
         return settings
     retrain = _retrain_epochs(spec, len(settings.splits), seeds)
     epoch = _dearest_epoch(spec, layout) / layout.slots
-    size = fitting_size(spec, budget / epoch - retrain)
-    if not size.configs:
-        least = (smallest_total(spec) + retrain) * epoch
-        told = f"none; it needs a time budget of {minutes(least)}, or --confirm K to have it all the same"
-    else:
+    in_time = math.inf if seconds is None else seconds / epoch - retrain
+    size = fitting_size(spec, min(in_time, math.inf if epochs is None else epochs))
+    if size.configs:
         told = f"the top {size.configs} and the hand-made config, {size.repeats} times each"
-    tell(f"Confirmation, a third of the time at most: {told}")
+    else:
+        least = smallest_total(spec)
+        needs = [] if seconds is None else [f"a time budget of {minutes((least + retrain) * epoch)}"]
+        needs += [] if epochs is None else [f"an epoch budget of {least:.0f}"]
+        told = f"none; it needs {' and '.join(needs)}, or --confirm K to have it all the same"
+    tell(f"Confirmation, a third of the {'epochs' if seconds is None else 'time'} at most: {told}")
     sizes = {"confirm": size.configs, "repeats": size.repeats}
     settings = dataclasses.replace(settings, flags=dataclasses.replace(settings.flags, confirmation=sizes))
     settings.save(folder)
@@ -211,6 +221,21 @@ def place_of(name: str | None, data: DataRequest | None, storage: str, checkpoin
         dataset = "phantom" if folder is None else safe_name(folder.resolve().name)
         name = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Place(name=name, storage=storage, checkpoints=checkpoints)
+
+
+def epochs_of_trials(settings: SearchSettings, spec: SearchSpec) -> int | None:
+    """Epochs that search trials may take, so that the confirmation fits in; None without an epoch budget.
+
+    Raises:
+        ConfigError: the confirmation alone takes them.
+    """
+    budget, confirmation = settings.flags.search_epochs, confirm_epochs(spec)
+    if budget is not None and budget <= confirmation:
+        raise ConfigError(
+            f"--epoch-budget must exceed the epochs of the confirmation, but {budget} is not above {confirmation} "
+            f"({spec.confirm + 1} configs x {spec.repeats} repeats x {spec.epochs} epochs): raise it, or lower --confirm."
+        )
+    return None if budget is None else budget - confirmation
 
 
 def _later_epochs(spec: SearchSpec, splits: int, seeds: int) -> float:

@@ -32,6 +32,7 @@ from tune_btxrd.pipeline.prepare import (
 from tune_btxrd.pipeline.shipped import are_volumes, shipped_space, task_of_request
 from tune_btxrd.pipeline.together import check_kind, check_losses, check_models, check_monitor, tell_notes
 from tune_btxrd.results.search_json import (
+    FIRST_DEFAULTS,
     SPACE_FILE,
     DatasetFacts,
     SearchFlags,
@@ -95,6 +96,7 @@ def begin(
     splits: Sequence[str] | None = None,
     device: str | None = None,
     time_budget: float | None = None,
+    epoch_budget: int | None = None,
     config: TrainConfig | None = None,
     folds: int | str | None = None,
     nested: bool = False,
@@ -119,7 +121,8 @@ def begin(
         )
     place.require_writable()
     spec = load_spec(space)
-    space = dataclasses.replace(space, settings={**space.settings, "recommend": spec.recommend})
+    kept = {name: getattr(spec, name) for name in FIRST_DEFAULTS}  # whatever a later version's defaults are
+    space = dataclasses.replace(space, settings={**space.settings, **kept})
     check_losses(config or spec, task_of_request(data))
     check_kind(config or spec, volumes=are_volumes(data))
     check_models(config or spec)
@@ -153,6 +156,7 @@ def begin(
     flags = dataclasses.replace(
         settings.flags,
         time_budget=time_budget,
+        epoch_budget=epoch_budget,
         folds=None if folds is None else len(prepared.splits),
         nested=nested,
         fold_centers=prepared.fold_centers,
@@ -223,6 +227,7 @@ def go_on(
     splits: Sequence[str] | None = None,
     device: str | None = None,
     time_budget: float | None = None,
+    epoch_budget: int | None = None,
     config: Mapping[str, object] | None = None,
     folds: int | str | None = None,
     nested: bool = False,
@@ -260,11 +265,16 @@ def go_on(
         for name, value in config.items():
             if TrainConfig.from_dict({**settings.config, name: value}).to_dict()[name] != settings.config.get(name, value):
                 _refuse(name, settings.config.get(name), value)
-    budget = settings.flags.time_budget if time_budget is None else time_budget
+    flags = settings.flags
     source, request = pixels(settings, data=data.data, cache=data.cache)
     settings = dataclasses.replace(
         settings,
-        flags=dataclasses.replace(settings.flags, time_budget=budget, nested=nested or settings.flags.nested),
+        flags=dataclasses.replace(
+            flags,
+            time_budget=flags.time_budget if time_budget is None else time_budget,
+            epoch_budget=flags.epoch_budget if epoch_budget is None else epoch_budget,
+            nested=nested or flags.nested,
+        ),
         device=device or settings.device,
         source=source,
         request=request.complete(),

@@ -24,6 +24,7 @@ from tune_btxrd.search.columns import class_keys
 from tune_btxrd.search.record import SETTINGS_FILE, read_settings
 from tune_btxrd.search.space.knowledge import Knowledge, informed_by
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.space.yaml_text import read_yaml
 from tune_btxrd.tasks.registry import task_named
 from tune_btxrd.training.source import Source
 from tune_btxrd.version import __version__
@@ -34,6 +35,7 @@ UNSTARTED = {"splits", "tables", "figures", "audit.json"}  # written before a se
 SHARING = "0.1.0"  # version that gave classes such as `HER2+` and `HER2-` one column
 HALF_PAIR = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # what no file system can write
 LONGEST_NAME = 200  # bytes; file systems take 255, and file names are made from it
+FIRST_DEFAULTS = {"recommend": "best", "scheduler": "asha"}  # of searches begun before their choice was written down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +103,18 @@ class SearchFlags:
 
     Attributes:
         skipped: split -> why this dataset cannot have it.
-        time_budget: seconds for everything, or None.
+        time_budget: seconds for everything, or None; epoch_budget: epochs of all trials and confirmations, or None.
         leak: split -> images of its test part that the search saw.
         folds: so many folds of all images instead of splits with a test part, or None.
         nested: a search of its own inside each of them.
         fold_centers: of center folds the center that each leaves out; trial_centers: the same of the folds that each trial
             trains on in step. Empty where folds are dealt at random.
-        confirmation: `confirm` and `repeats` that fit the time budget, where they are not those of the space.
+        confirmation: `confirm` and `repeats` that fit the budget, where they are not those of the space.
     """
 
     skipped: Mapping[str, str] = field(default_factory=dict)
     time_budget: float | None = None
+    epoch_budget: int | None = None
     leak: Mapping[str, int] = field(default_factory=dict)
     folds: int | None = None
     nested: bool = False
@@ -122,8 +125,16 @@ class SearchFlags:
     @property
     def search_budget(self) -> float | None:
         """Seconds of `time_budget` for each search, and what is trained with its winner."""
-        searches = 1 + (self.folds or 0) * self.nested
-        return None if self.time_budget is None else self.time_budget / searches
+        return None if self.time_budget is None else self.time_budget / self._searches
+
+    @property
+    def search_epochs(self) -> int | None:
+        """Epochs of `epoch_budget` for each search and its confirmation."""
+        return None if self.epoch_budget is None else self.epoch_budget // self._searches
+
+    @property
+    def _searches(self) -> int:
+        return 1 + (self.folds or 0) * self.nested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,14 +271,16 @@ class SearchSettings:
     def spec(self, folder: Path) -> SearchSpec:
         """The search space as it was used: `space.yaml` beside `search.json`, and what overrides it.
 
-        A search of before there was a choice of `recommend` keeps the rule that it began with.
+        A search of an earlier version keeps the defaults that it began with.
         """
         return self.asked_spec(folder).override(self.flags.confirmation, {})
 
     def asked_spec(self, folder: Path) -> SearchSpec:
         """The same before its confirmation was fitted to a time budget."""
-        settings = {"recommend": "best", **self.space.settings} if self.is_before_models else self.space.settings
-        spec = SearchSpec.load(folder / SPACE_FILE).override(settings, self.space.hyperparameters)
+        file = folder / SPACE_FILE
+        stated = read_yaml(file, "A search space")
+        first = {name: value for name, value in FIRST_DEFAULTS.items() if name not in stated}
+        spec = SearchSpec.load(file).override({**first, **self.space.settings}, self.space.hyperparameters)
         return informed_by(spec, self.space.knowledge)
 
     def searched_ids(self) -> set[str]:
@@ -276,11 +289,6 @@ class SearchSettings:
         task = task_named(source.task)
         table = read_split(Path(source.splits), self.searched, source.class_names, task=task, parts=("train", "val"))
         return set(table.ids)
-
-    @property
-    def is_before_models(self) -> bool:
-        """Whether a version began the search that knew no recommendation by a model."""
-        return "recommend" not in self.space.settings
 
     @property
     def only_config(self) -> TrainConfig | None:

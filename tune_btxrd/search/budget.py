@@ -22,6 +22,11 @@ def confirm_epochs(spec: SearchSpec) -> int:
     return (spec.confirm + 1) * spec.repeats * spec.epochs if spec.confirm else 0
 
 
+def spent_epochs(record: SearchRecord, spec: SearchSpec) -> int:
+    """Epochs that search trials took, of all sessions; one per fold of a trial."""
+    return spec.folds_per_trial * sum(len(trial.epochs) for trial in record.search_trials)
+
+
 def minutes(seconds: float) -> str:
     """A duration as a person says it."""
     if seconds < 90:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.splits.partition_names import confirm_split
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.budget import spent_epochs
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.promotion import Promotion
@@ -48,6 +49,7 @@ class Conductor:
         split: name of the search's split, where a trial has no folds of its own; confirmation repeats see the partitions
             `confirm_1`, `confirm_2`, ...
         deadline: seconds since 1970 after which no search trial begins, or None.
+        epoch_budget: epochs of search trials, of all sessions, after which none begins, or None.
         database: SQLite file for a copy of the studies, a new one: they are made anew from the journal; None makes none.
     """
 
@@ -60,9 +62,12 @@ class Conductor:
         slots: int,
         split: str,
         deadline: float | None = None,
+        epoch_budget: int | None = None,
         database: Path | None = None,
     ) -> None:
-        self.spec, self.journal, self.record, self.slots, self.deadline = spec, journal, record, slots, deadline
+        self.spec, self.journal, self.record, self.slots = spec, journal, record, slots
+        self.deadline, self.epoch_budget = deadline, epoch_budget
+        self._spent = spent_epochs(record, spec)
         self.splits = spec.trial_splits(split)
         name = record.folder.name
         self.search = TrialStudy(spec, database, name, past=tuple(record.search_trials), start=spec.start)
@@ -97,7 +102,7 @@ class Conductor:
             self.promotion.promote(label)
             self._note_rung(self.record.trials[label])
             return self._again(self.record.trials[label])
-        if len(self.record.search_trials) < self.spec.trials and not self.is_late:
+        if len(self.record.search_trials) < self.spec.trials and not self.used_up:
             return self._new_search_trial()
         if planned := self._next_confirmation():
             return planned
@@ -114,9 +119,11 @@ class Conductor:
         self.confirmation.close()
 
     @property
-    def is_late(self) -> bool:
-        """Whether the time for search trials is used up."""
-        return self.deadline is not None and time.time() >= self.deadline
+    def used_up(self) -> Literal["", "time", "epoch"]:
+        """Which budget of the search trials is used up, "" while there is some of each."""
+        if self.deadline is not None and time.time() >= self.deadline:
+            return "time"
+        return "epoch" if self.epoch_budget is not None and self._spent >= self.epoch_budget else ""
 
     def pauses(self, label: str, row: Mapping[str, Any]) -> bool:
         """Whether a trial pauses after this epoch (`scheduler: promote`); to be asked before `epoch` is told.
@@ -125,7 +132,7 @@ class Conductor:
         """
         if self.record.trials[label].role != "search" or row["stop"] == "diverged":
             return False
-        return self.promotion.report(label, row["epoch"], row["objective"], ends=bool(row["stop"]) or self.is_late)
+        return self.promotion.report(label, row["epoch"], row["objective"], ends=bool(row["stop"]) or bool(self.used_up))
 
     def epoch(self, label: str, row: Mapping[str, Any]) -> bool:
         """Takes one epoch's row; False where it was known already (a trial that was resumed tells its last epochs again)."""
@@ -133,6 +140,7 @@ class Conductor:
         if trial.epochs and row["epoch"] <= trial.epochs[-1]["epoch"]:
             return False
         self._write("epoch", trial=label, **row)
+        self._spent += self.spec.folds_per_trial * (trial.role == "search")
         self._study_of(trial).report(trial.number, row["epoch"], row["objective"])
         self._note_rung(trial)
         return True
@@ -216,9 +224,9 @@ class Conductor:
 
     def _give_up(self) -> None:
         """Ends paused trials that will never go on: what others reach cannot change it, or the time is used up."""
-        paused = [trial for trial in self.record.search_trials if self._is_paused(trial)] if self.is_late else []
+        paused = [trial for trial in self.record.search_trials if self._is_paused(trial)] if self.used_up else []
         never = [self.record.trials[label] for label in self.promotion.hopeless()]
-        for trials, why in ((paused, "when the time was used up"), (never, "")):
+        for trials, why in ((paused, f"when the {self.used_up} budget was used up"), (never, "")):
             for trial in trials:
                 if not trial.has_ended:
                     reason = f"not promoted at epoch {trial.epochs[-1]['epoch']} {why}".rstrip()

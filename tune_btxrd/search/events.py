@@ -93,7 +93,14 @@ REQUIRED: Mapping[str, Mapping[str, Rule]] = {
     "end": {"trial": TRIAL, "state": _one_of(*END_STATES), "reason": TEXT},
 }
 OPTIONAL: Mapping[str, Mapping[str, Rule]] = {
-    "session": {"slots": COUNT, "threads": COUNT, "nodes": COUNT, "dashboard": _or_none(TEXT)},
+    "session": {
+        "slots": COUNT,
+        "threads": COUNT,
+        "nodes": COUNT,
+        "dashboard": _or_none(TEXT),
+        "deadline": _or_none(TIME),
+        "epoch_budget": _or_none(WHOLE),
+    },
     "start": {"of": _or_none(WHOLE), "repeat": _or_none(COUNT)},
     "epoch": {"slot": TEXT},
 }

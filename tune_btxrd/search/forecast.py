@@ -126,13 +126,14 @@ def seconds_left(
     since: float,
     measured: float | None,
     costs: Costs | None = None,
+    longest: float = math.inf,
 ) -> float | None:
     """Seconds until all has ended; None before the first epoch.
 
     Args:
         since: seconds since 1970 at which the present session began; epochs before it say nothing of its speed.
         measured: seconds of an epoch as measured before the search (`Layout.epoch_seconds`); it counts as one epoch more.
-        costs: as in `forecast`.
+        costs: as in `forecast`; longest: seconds that the search trials may still take.
     """
     costs = costs or epoch_costs(spec)
     pairs = [
@@ -149,8 +150,10 @@ def seconds_left(
     taken = slots * (rows[-1]["time"] - begun) - slots * epoch / 2  # what runs now is half done, on average
     known, prior = sum(lasted), OVERHEAD_EPOCHS * slots * epoch
     overhead = (max(taken, known) + OVERHEAD * prior) / (known + prior) if known else 1.0
-    left = (ahead.search + ahead.confirmation) / slots + ahead.tail * (1 - 1 / slots)
-    return left * epoch * overhead if ahead.search + ahead.confirmation else 0.0
+    if not ahead.search + ahead.confirmation:
+        return 0.0
+    rate = epoch * overhead
+    return min(ahead.search / slots * rate, longest) + (ahead.confirmation / slots + ahead.tail * (1 - 1 / slots)) * rate
 
 
 def _folds(trial: TrialRecord, spec: SearchSpec) -> int:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from tune_btxrd.errors import ResultError
+from tune_btxrd.search.budget import spent_epochs
 from tune_btxrd.search.cost import epoch_costs
 from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.journal import JournalReader
@@ -98,9 +99,18 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     is_silent = silence > max(SILENT, 10 * max(gaps, default=0.0))
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
-    slots = int(record.sessions[-1].get("slots", 1)) if record.sessions else 1
-    known = _measured(record)
-    left = time_left(record, spec, slots=slots, since=began, measured=known, sizes=_size_seconds(record))
+    session = record.sessions[-1] if record.sessions else {}
+    deadline, most = (session.get(name) for name in ("deadline", "epoch_budget"))
+    left = time_left(
+        record,
+        spec,
+        slots=int(session.get("slots", 1)),
+        since=began,
+        measured=_measured(record),
+        sizes=_size_seconds(record),
+        longest=math.inf if deadline is None else max(0.0, deadline - now),
+        most=math.inf if most is None else most,
+    )
     return Pace(left=left, silence=silence, is_silent=is_silent)
 
 
@@ -112,16 +122,20 @@ def time_left(
     since: float,
     measured: float | None,
     sizes: Mapping[int, float] | None = None,
+    longest: float = math.inf,
+    most: float = math.inf,
 ) -> float | None:
     """Seconds until the search has ended, confirmation included; arguments as `forecast.seconds_left` has them.
 
     Args:
         sizes: image size -> seconds of an epoch as measured before the search, where several are searched.
+        longest: seconds that the search trials may still take; most: epochs that they may take in all.
     """
     trials = record.trials.values()
     costs = epoch_costs(spec, trials, measured=sizes, since=since)
     ahead = forecast(trials, spec, repeats=repeats_known(record, spec), costs=costs)
-    return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured, costs=costs)
+    ahead = replace(ahead, search=min(ahead.search, max(0.0, most - spent_epochs(record, spec))))
+    return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured, costs=costs, longest=longest)
 
 
 def repeats_known(record: SearchRecord, spec: SearchSpec) -> int | None:

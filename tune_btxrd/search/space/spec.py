@@ -25,7 +25,7 @@ from tune_btxrd.search.space.dimension import Constraint, Dimension, SuggestingT
 from tune_btxrd.search.space.yaml_file import parse, read_file, rule
 
 SAMPLERS = ("tpe", "gp", "random")
-SCHEDULERS = ("asha", "promote", "none")
+SCHEDULERS = ("promote", "asha", "none")
 RECOMMENDERS = ("model", "best")
 
 FAIR_MONITORS = (
@@ -71,7 +71,7 @@ class SearchSpec:
     startup_trials: int = number(8, "random trials before the sampler learns", at_least=1)
     random_share: float = number(0.0, "share of proposals that stay random, evenly spread", at_least=0.0, at_most=1.0)
     scheduler: str = choice(
-        "asha", "how weak trials save epochs: asha stops them, promote pauses all at a rung", choices=SCHEDULERS
+        "promote", "how weak trials save epochs: promote pauses all at a rung, asha stops them", choices=SCHEDULERS
     )
     grace_period: int = number(4, "epochs before the first rung", at_least=1)
     reduction_factor: float = number(
