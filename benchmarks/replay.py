@@ -33,7 +33,7 @@ from benchmarks.replay_runs import BUDGETS, PARTS, Job, gathered, origin, run
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("replay_work/runs.jsonl")
-OWN: Entry = ("asha, tpe", "model")  # what ships
+OWN: Entry = ("promote, tpe", "model")  # what ships
 SHOWN_PARTS = 360
 
 

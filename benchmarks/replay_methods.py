@@ -237,20 +237,24 @@ RULES: dict[str, Callable[[list[Training], Family], Training]] = {
     "model": model,
 }
 OWN_RULES = ("model", "best", "ended")
+ASHA = {"scheduler": "asha"}
 PRIORS = {"good": 0.0, "mediocre": 0.4, "bad": 1.0}  # quantile of truth of the config that is believed good
 METHODS: dict[str, Method] = {
     "random, full length": Method(random_full, ("best",)),
     "stock Ray + Optuna + ASHA": Method(stock, ("last",)),
     "top 3 of 24 after one epoch": Method(top_k, ("best",)),
     "Optuna Hyperband + TPE": Method(hyperband, ("best",)),
-    "asha, tpe": Method(ours, OWN_RULES),
-    "asha, random": Method(ours, OWN_RULES, {"sampler": "random"}),
+    "asha, tpe": Method(ours, OWN_RULES, ASHA),
+    "asha, random": Method(ours, OWN_RULES, {**ASHA, "sampler": "random"}),
     "promote, random": Method(ours, OWN_RULES, {"scheduler": "promote", "sampler": "random"}),
     "promote, tpe": Method(ours, OWN_RULES, {"scheduler": "promote"}),
     "promote, mixed": Method(ours, OWN_RULES, {"scheduler": "promote", "random_share": 0.5}),
 }
-FOLDED = {f"asha, tpe, {count} folds": Method(ours, OWN_RULES, {"folds_per_trial": count}) for count in (3, 5)}
+FOLDED = {f"asha, tpe, {count} folds": Method(ours, OWN_RULES, {**ASHA, "folds_per_trial": count}) for count in (3, 5)}
 KNOWING: dict[str, Method] = {
-    **{f"asha, tpe, {name} prior": Method(believing(share, first=False), OWN_RULES) for name, share in PRIORS.items()},
-    **{f"asha, tpe, from {name} search": Method(believing(share, first=True), OWN_RULES) for name, share in PRIORS.items()},
+    **{f"asha, tpe, {name} prior": Method(believing(share, first=False), OWN_RULES, ASHA) for name, share in PRIORS.items()},
+    **{
+        f"asha, tpe, from {name} search": Method(believing(share, first=True), OWN_RULES, ASHA)
+        for name, share in PRIORS.items()
+    },
 }
