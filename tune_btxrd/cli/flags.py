@@ -336,9 +336,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         help="who ranks trials: `model` (of all trials; default) or `best` (score of a trial that ran to its end)",
     )
     group.add_argument("--time-budget", metavar="6h", help="time for everything; s, min or h")
-    group.add_argument(
-        "--epoch-budget", type=int, metavar="N", help="epochs of all trials, those of the confirmation included"
-    )
+    group.add_argument("--epoch-budget", type=int, metavar="N", help="epochs of all trials and their confirmation")
     group.add_argument(
         "--from-search",
         action="append",
