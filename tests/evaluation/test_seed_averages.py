@@ -118,6 +118,10 @@ def test_the_same_again_is_the_same(averaged: Averaged, finished: Finished, tmp_
     assert (soup / "members.json").read_text() == before
     fewer = average_seeds(jobs[:2], (ENSEMBLE,), source=finished.source, device="cpu", replicates=200)
     assert len(fewer[0].members) == 2 and not (ensemble / "seed_44" / "best.pt").exists()
+    table, before = (pd.read_csv(folder / SPLIT / "averages.csv") for folder in (root, averaged.folder))
+    own, old = (frame[frame["model"] == SOUP].reset_index(drop=True) for frame in (table, before))
+    assert set(table["model"]) == {ENSEMBLE, SOUP}  # the soup lies there still
+    np.testing.assert_array_equal(own["value"], old["value"])
 
 
 def test_exports_answer_as_their_models_and_the_card_says_what_they_are(averaged: Averaged, finished: Finished) -> None:

@@ -26,6 +26,7 @@ from tune_btxrd.results.member_list import (
     Kind,
     Member,
     MemberList,
+    averages_in,
     defined,
     link,
     remove_others,
@@ -163,10 +164,21 @@ def _average_split(
             judged, members = make(seeds, folder / FOLDERS[kind])
             tables.append(_beside_winner(judged, seeds))
             lists.append(_listed(kind, members, judged, tables[-1], seeds))
-    write_whole(folder / AVERAGES, to_csv(pd.concat(tables, ignore_index=True)))
+    write_whole(folder / AVERAGES, _with_earlier(to_csv(pd.concat(tables, ignore_index=True)), folder, kinds))
     for listed in lists:
         listed.save(folder / FOLDERS[listed.kind])
     return lists
+
+
+def _with_earlier(table: str, folder: Path, kinds: Collection[Kind]) -> str:
+    """The table and the rows of an average that an earlier command made, which lies there still."""
+    path, lying = folder / AVERAGES, averages_in(folder.parent, folder.name)
+    others = tuple(f"{kind}," for kind in lying if kind not in kinds)
+    if not others or not path.is_file():
+        return table
+    head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    own = table.splitlines(keepends=True)
+    return table + "".join(row for row in rows if row.startswith(others)) if head == own[0] else table
 
 
 def _ensemble(seeds: _Seeds, folder: Path) -> tuple[Judged, list[Member]]:

@@ -40,7 +40,7 @@ class Member:
     """One training in an average.
 
     Attributes:
-        name: "seed 42" or "fold 2/5"; file: its model, relative to the folder of the list.
+        name: "seed 42" or "fold 2/5"; file: its model, relative to the folder of the list; of a soup the soup.
         checkpoint_sha256: of its checkpoint.
         value: the monitored value of its own best epoch; of a fold on the images that it alone validates on.
         kept: of a soup: whether its weights are in it; together: the value of the mean with it, where that was tried.
