@@ -158,7 +158,9 @@ def test_flags_that_contradict_center_folds(data: Data, tmp_path: Path) -> None:
         asked_folds((CENTER_FOLDS,), 3)
     with pytest.raises(ConfigError, match=r"--splits center_folds says on which images .* but got --seeds too"):
         check_folds(CENTER_FOLDS, splits=None, seeds=2)
-    with pytest.raises(ConfigError, match="--splits center_folds is a result of run, train and retrain"):
+    with pytest.raises(
+        ConfigError, match=r"--splits center_folds is a result of run, .*: use verb `run` with the same flags"
+    ):
         search(splits=(CENTER_FOLDS,))
     with pytest.raises(ConfigError, match="but the space has folds_per_trial: 3: leave one out"):
         data.begin(tmp_path, "folds_per_trial: 3", split=CENTER_FOLDS, splits=("stratified",))

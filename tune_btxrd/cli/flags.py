@@ -326,7 +326,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--split",
         help="what the search sees; center_folds: trials leave each center out once (default: common, less test parts)",
     )
-    add_splits(parser, "splits to retrain on; center_folds alone: each center left out (default: stratified, center)")
+    add_splits(parser, "splits to retrain on; center_folds (run): each center left out (default: stratified, center)")
     group.add_argument("--trials", type=int, metavar="N", help="trials of the search")
     group.add_argument("--scheduler", metavar="NAME", help="how weak trials save epochs: asha, promote or none")
     group.add_argument("--confirm", type=int, metavar="K", help="configs to confirm by repeats; 0 skips")

@@ -34,7 +34,7 @@ class Averaging:
         if self.soup and folds is not None:
             raise ConfigError(
                 "--soup averages the weights of trainings on the same images, but folds train on different ones, and every "
-                "image that could judge the average was trained on by some: leave --soup or --folds out."
+                "image that could judge the average was trained on by some: leave --soup out, or train on splits."
             )
         if self.soup and self.trainings == 1:
             raise ConfigError(

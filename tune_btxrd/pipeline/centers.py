@@ -15,8 +15,8 @@ from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.centers import FEWEST_IMAGES, FEWEST_OF_A_CLASS, MEAN_LOSSES, counted
 
 OTHER_SPLIT = (
-    f"leave each center out once (--split {CENTER_FOLDS} --splits {CENTER_FOLDS}), use --splits stratified where that has "
-    f"them, or `objective: {ALL_IMAGES}`"
+    f"leave each center out once (verb `run` with --split {CENTER_FOLDS} --splits {CENTER_FOLDS}), use --splits stratified "
+    f"where that has them, or `objective: {ALL_IMAGES}`"
 )
 
 
@@ -33,8 +33,8 @@ def refuse_center_folds(splits: Sequence[str] | None) -> None:
     """Raises ConfigError where verb `search` is asked for a result of the final job."""
     if splits is not None and CENTER_FOLDS in splits:
         raise ConfigError(
-            f"--splits {CENTER_FOLDS} is a result of run, train and retrain: search on --split {CENTER_FOLDS} --splits "
-            f"stratified, then retrain NAME --splits {CENTER_FOLDS}."
+            f"--splits {CENTER_FOLDS} is a result of run, train and retrain: use verb `run` with the same flags, or search "
+            f"on --split {CENTER_FOLDS} --splits stratified, then retrain NAME --splits {CENTER_FOLDS}."
         )
 
 

@@ -51,7 +51,11 @@ def planned_jobs(
     if folds is None:
         seeds, hand_made_seeds = averaging.trainings, averaging.hand_made
         return plan_final_job(settings, place.folder, splits=splits, seeds=seeds, hand_made_seeds=hand_made_seeds)
-    check_folds(folds, splits=splits, seeds=averaging.seeds)
+    for name, is_said in (("splits", splits is not None), ("seeds", averaging.seeds != 1)):
+        if is_said:  # folds of this command were checked at once; these are the search's
+            raise ConfigError(
+                f"The final job of {place.name} is on {folds} folds, once each, but got --{name}: leave it out."
+            )
     return plan_folds(settings, place, folds)
 
 

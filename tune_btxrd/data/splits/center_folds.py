@@ -53,8 +53,8 @@ def make_center_folds(manifest: Manifest, ids: Collection[str], *, numbers: np.n
     if len(names) < 2:
         raise DataError(
             f"{flag} needs two centers with at least {FEWEST_OF_A_CLASS} images of each class {SEEN}, but of the rarest "
-            f"class these have {center_words(counts)}. Test parts stay unseen, so retrain on others: --splits stratified or "
-            f"--splits {CENTER_FOLDS}."
+            f"class these have {center_words(counts)}. Test parts stay unseen, so retrain on others: --splits stratified, "
+            f"or verb `run` with --splits {CENTER_FOLDS}, which has none."
         )
     rows = np.sort(manifest.rows(ids))
     centers, folds = np.array(manifest.centers)[rows], dict[str, Split]()
