@@ -24,6 +24,7 @@ from benchmarks.replay_report import (
     differences,
     draw,
     draw_parts,
+    lost_cells,
     parts_table,
     ratios,
     regret_table,
@@ -35,6 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 RUNS = Path("replay_work/runs.jsonl")
 OWN: Entry = ("promote, tpe", "model")  # what ships
 SHOWN_PARTS = 360
+JUDGED = (180, 360, 720)  # budgets at which methods are counted
 
 
 def show(families: list[str], runs: Path) -> None:
@@ -46,6 +48,8 @@ def show(families: list[str], runs: Path) -> None:
     pages = ["# Replay", "", __doc__.split("\n\n")[-1].strip(), ""]
     pages += ["## Worst loss against the best method of a family (at which family, which method)", ""]
     pages += [*worst_losses(found, entries), ""]
+    pages += ["## Cells beyond two standard errors of the best method of their family, paired by seed", ""]
+    pages += [*lost_cells(found, entries, JUDGED), ""]
     for name, values in found.items():
         pages += _family_pages(name, {entry: values[entry] for entry in _ordered(values)}, usual)
     left_out = [reason for name in PEERS if (reason := missing(name))]

@@ -72,6 +72,24 @@ def worst_losses(found: Found, entries: Sequence[Entry]) -> list[str]:
     return rows
 
 
+def lost_cells(found: Found, entries: Sequence[Entry], budgets: Sequence[int]) -> list[str]:
+    """Markdown: in how many cells (family and budget) an entry is beyond two standard errors of the family's best one."""
+    rows = [f"| method, rule | cells lost at {', '.join(map(str, budgets))} epochs | where |", "| --- | --- | --- |"]
+    counted = []
+    for entry in entries:
+        cells = [
+            (name, budget, _against_best(values, entry, entries, BUDGETS.index(budget)))
+            for name, values in found.items()
+            for budget in budgets
+        ]
+        known = [(name, budget, against) for name, budget, against in cells if against is not None]
+        lost = [(name, budget) for name, budget, (mean, error, _) in known if mean > 2 * error > 0]
+        if len({name for name, _, _ in known}) == len(found):  # a method that was not run everywhere is not compared
+            where = ", ".join(f"{name} {budget}" for name, budget in lost)
+            counted.append((len(lost), f"| {': '.join(entry)} | {len(lost)} of {len(known)} | {where} |"))
+    return rows + [row for _, row in sorted(counted)]
+
+
 def ratios(found: Values, own: Entry, others: Sequence[Entry]) -> list[str]:
     """Markdown: epochs that another needs for our mean regret, as a multiple of ours; 95 % bootstrap interval over seeds."""
     rows = [f"| epochs of | {' | '.join(map(str, BUDGETS))} |", "| --- " * (len(BUDGETS) + 1) + "|"]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from tests.support.toy_training import toy_config, toy_data
-from tune_btxrd.training.soup import Kettle, Step, greedy, mean_tensors, update_statistics
+from tune_btxrd.training.soup import Step, WeightEvaluator, greedy, mean_tensors, update_statistics
 
 
 def steps(objectives: Sequence[float], table: dict[tuple[int, ...], float]) -> list[Step]:
@@ -72,15 +72,15 @@ def test_without_batch_norm_nothing_is_computed():
 def test_an_average_has_the_statistics_of_the_train_part():
     """Equal members: the mean of weights is theirs, and the statistics are those of bare training images, in any order."""
     data = toy_data()
-    kettle = Kettle(toy_config(dropout=0.5), data, device="cpu")
-    own = {name: tensor.clone() for name, tensor in kettle.model.state_dict().items()}
-    found, again = kettle.averaged([own, own]), kettle.averaged([own, own, own])
+    evaluator = WeightEvaluator(toy_config(dropout=0.5), data, device="cpu")
+    own = {name: tensor.clone() for name, tensor in evaluator.model.state_dict().items()}
+    found, again = evaluator.averaged([own, own]), evaluator.averaged([own, own, own])
     assert all(torch.equal(found[name], again[name]) for name in found)
     moved = [name for name in own if not torch.equal(own[name], found[name])]
     assert moved and all("running_" in name or "num_batches" in name for name in moved)
-    logits = kettle.logits(found)
+    logits = evaluator.logits(found)
     assert logits.shape == (len(data.val_rows), 3) and np.isfinite(logits).all()
-    assert not np.allclose(logits, kettle.logits(own))
+    assert not np.allclose(logits, evaluator.logits(own))
 
 
 def test_the_first_is_kept_as_it_is():

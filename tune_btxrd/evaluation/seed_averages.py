@@ -41,7 +41,7 @@ from tune_btxrd.tasks.centers import center_scores
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.training.checkpoint import Checkpoint, load, save, soup_checkpoint
 from tune_btxrd.training.pixels import TrainingData
-from tune_btxrd.training.soup import Kettle, Step, greedy
+from tune_btxrd.training.soup import Step, WeightEvaluator, greedy
 from tune_btxrd.training.source import Source
 
 SEED = 42  # of the bootstrap
@@ -83,14 +83,14 @@ class _Seeds:
     jobs: Sequence[RetrainJob]
     checkpoints: Sequence[Checkpoint]
     digests: Sequence[str]
-    kettle: Kettle
+    evaluator: WeightEvaluator
     logits: Sequence[np.ndarray]
     source: Source
     replicates: int
 
     @property
     def data(self) -> TrainingData:
-        return self.kettle.data
+        return self.evaluator.data
 
     @property
     def task(self) -> Task:
@@ -148,13 +148,13 @@ def _average_split(
     jobs: Sequence[RetrainJob], kinds: Collection[Kind], source: Source, device: str, replicates: int
 ) -> list[MemberList]:
     checkpoints, data = [load(job.best) for job in jobs], source.at(jobs[0].config.image_size).training_data(jobs[0].stem)
-    kettle = Kettle(jobs[0].config, data, device=device)
+    evaluator = WeightEvaluator(jobs[0].config, data, device=device)
     seeds = _Seeds(
         jobs=jobs,
         checkpoints=checkpoints,
         digests=[file_sha256(job.best) for job in jobs],
-        kettle=kettle,
-        logits=[kettle.logits(checkpoint["model_state_dict"]) for checkpoint in checkpoints],
+        evaluator=evaluator,
+        logits=[evaluator.logits(checkpoint["model_state_dict"]) for checkpoint in checkpoints],
         source=source,
         replicates=replicates,
     )
@@ -198,13 +198,13 @@ def _soup(seeds: _Seeds, folder: Path) -> tuple[Judged, list[Member]]:
     states = [checkpoint["model_state_dict"] for checkpoint in seeds.checkpoints]
 
     def together(chosen: Sequence[int]) -> float:
-        logits = seeds.kettle.logits(seeds.kettle.averaged([states[index] for index in chosen]))
+        logits = seeds.evaluator.logits(seeds.evaluator.averaged([states[index] for index in chosen]))
         return seeds.monitor.objective(seeds.value(logits))
 
     steps = greedy([seeds.monitor.objective(seeds.value(logits)) for logits in seeds.logits], together)
     kept = [step.member for step in steps if step.kept]
-    tensors = states[kept[0]] if len(kept) == 1 else seeds.kettle.averaged([states[index] for index in kept])
-    logits, file = seeds.kettle.logits(tensors), f"best_{seeds.jobs[0].stem}.pt"
+    tensors = states[kept[0]] if len(kept) == 1 else seeds.evaluator.averaged([states[index] for index in kept])
+    logits, file = seeds.evaluator.logits(tensors), f"best_{seeds.jobs[0].stem}.pt"
     names = [f"seed {seeds.jobs[index].config.seed}" for index in kept]
     val_loss = float(seeds.scores(logits)["val_loss"])
     save(soup_checkpoint(seeds.checkpoints[kept[0]], tensors, members=names, val_loss=val_loss), folder / file)

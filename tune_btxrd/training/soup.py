@@ -89,7 +89,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     model.eval()
 
 
-class Kettle:
+class WeightEvaluator:
     """One model, and the images of a split, for trying weights one after the other; computes in float32.
 
     Args:
