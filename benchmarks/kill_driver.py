@@ -67,7 +67,7 @@ def search_spec(trials: int, *, real: bool = False, promote: bool = False) -> Se
     """What is searched."""
     settings: dict[str, Any] = {"trials": trials}
     settings |= {"epochs": 8} if real else {}  # long enough to be killed in
-    settings |= {"scheduler": "promote", "grace_period": 1} if promote else {}
+    settings |= {"scheduler": "promote", "grace_period": 1} if promote else {"scheduler": "asha"}
     return SearchSpec.from_text(SPACE).override(settings, TINY if real else {})
 
 

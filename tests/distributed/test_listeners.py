@@ -269,11 +269,13 @@ def test_what_wandb_cannot_take_is_one_line(
         told_wandb(record, finished=True, project=project)
     assert told in str(caught.value)
     wandb.teardown()
+    with pytest.raises(ConfigError, match=r"^--wandb [^\n]+$"):  # and before a search has left anything
+        site.Trackers(wandb=project).check()
 
 
 def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: None)
-    site.Trackers(tensorboard=True).require_installed()
+    site.Trackers(tensorboard=True).check()
     for trackers, cure in ((site.Trackers(wandb="p"), "pip install wandb"), (site.Trackers(mlflow="x"), "mlflow-skinny")):
         with pytest.raises(ConfigError, match=f"but it is not installed: .*{cure}"):
-            trackers.require_installed()
+            trackers.check()

@@ -11,6 +11,7 @@ from tune_btxrd.results.summary import selection_lines
 from tune_btxrd.search.selection.constraints import is_feasible
 from tune_btxrd.search.selection.winner import confirm_seed, corrected_interval, pareto_front, ranking, select
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.tables import trials_table
 
 HERE = Path()
 
@@ -187,4 +188,7 @@ def test_pareto_front_of_val_loss_and_the_gap_between_centers() -> None:
     points = {0: (0.5, 0.3), 1: (0.6, 0.2), 2: (0.7, 0.2), 3: (0.8, 0.0), 4: (0.4, math.nan)}
     trials = [make_trial(n, [loss], values={"center_gap": gap}) for n, (loss, gap) in points.items()]
     assert [trial.number for trial in pareto_front(make_record(HERE, *trials), "center_gap")] == [0, 1, 3]
+    table = trials_table(make_record(HERE, *trials))
+    assert table["center_gap"].tolist() == pytest.approx([gap for _, gap in points.values()], nan_ok=True)
+    assert "center_gap" not in trials_table(make_record(HERE, make_trial(0, [0.5], values={"center_gap": math.nan})))
     assert pareto_front(make_record(HERE, make_trial(0, [0.5])), "center_gap") == []  # of before there were gaps

@@ -19,6 +19,7 @@ DROPOUT = "  dropout: {low: 0.0, high: 0.5}"
 
 MISTAKES = {
     "unknown setting": (("trials: 6", "trails: 6"), "Unknown setting 'trails': did you mean 'trials'?"),
+    "not at the top": (("trials: 6", "trials: 6\nlr: 0.1"), "Unknown setting 'lr': put it under `space:` or `fixed:`"),
     "unknown name": (("  dropout:", "  droput:"), "got 'droput': did you mean 'dropout'?"),
     "unknown key": (("low: 0.0", "min: 0.0"), "dropout takes low, high, log, step, choices, when, prior, but got 'min'"),
     "number as text": (("low: 1.0e-5", "low: 1e-5"), "lr.low must be a number, but YAML reads 1e-5 as text: write 1.0e-05"),

@@ -161,7 +161,9 @@ def _use(facts: CardFacts) -> Iterator[str]:
     else:
         yield from _loading(facts)
     yield f"Input: {facts.info.preprocessing}\n"
-    yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order."
+    is_ensemble = facts.average is not None and facts.average.kind != SOUP
+    mean = "; the ensemble's are those of its members' mean probabilities" if is_ensemble else ""
+    yield f"Output: logits of {', '.join(facts.info.class_names)}, in this order{mean}."
     if facts.info.task.exclusive:
         yield from _class_use(facts.info)
     else:

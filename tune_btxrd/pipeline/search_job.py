@@ -50,7 +50,7 @@ def started(
 ) -> SearchSettings:
     """The results folder of a search, new or one that goes on."""
     check_address(compute.address)
-    trackers.require_installed()
+    trackers.check()
     data, space = data or DataRequest(), space or SpaceRequest()
     from_search = (from_search,) if isinstance(from_search, str) else from_search
     start = go_on if resume else begin

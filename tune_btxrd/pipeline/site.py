@@ -38,14 +38,18 @@ class Trackers:
     mlflow: str | None = None
     wandb: str | None = None
 
-    def require_installed(self) -> None:
-        """Raises ConfigError for a tracker whose package is not there."""
+    def check(self) -> None:
+        """Raises ConfigError for a tracker whose package is not there, or that would refuse at the start."""
         for flag, asked, package, wanted in (
             ("--mlflow", self.mlflow, "mlflow", "mlflow-skinny"),
             ("--wandb", self.wandb, "wandb", "wandb"),
         ):
             if asked is not None and importlib.util.find_spec(package) is None:
                 raise ConfigError(f"{flag} needs {package}, but it is not installed: pip install {wanted}")
+        if self.wandb is not None:
+            from tune_btxrd.distributed.listeners.wandb import check_account
+
+            check_account(self.wandb)
 
 
 @contextmanager

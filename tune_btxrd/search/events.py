@@ -11,11 +11,12 @@
 A journal may be years old, cut by a power failure, or come from a stranger: nothing in it is believed before `check_event`.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tune_btxrd.monitor import ALL_IMAGES, MONITORS, OBJECTIVES
+from tune_btxrd.monitor import ALL_IMAGES, GAP, MONITORS, OBJECTIVES
 
 Event = dict[str, Any]  # one line of the journal, as JSON holds it
 EpochRow = dict[str, Any]  # one epoch of a trial, with the names of `epochs.csv`
@@ -104,6 +105,11 @@ OPTIONAL: Mapping[str, Mapping[str, Rule]] = {
     "start": {"of": _or_none(WHOLE), "repeat": _or_none(COUNT)},
     "epoch": {"slot": TEXT},
 }
+
+
+def is_score(name: str, value: object) -> bool:
+    """Whether this value of an epoch's row says how good the model is: those of validation, and a gap between centers."""
+    return name.startswith("val_") or (name == GAP and isinstance(value, float) and not math.isnan(value))
 
 
 def check_event(event: Event) -> None:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ResultError, first_line
+from tune_btxrd.search.events import is_score
 from tune_btxrd.search.prior import believed, believed_trials, is_believed
 from tune_btxrd.search.record import TrialRecord
 from tune_btxrd.search.space.dimension import Dimension
@@ -258,7 +259,7 @@ def _attributes(record: TrialRecord) -> dict[str, object]:
         extra["diverged"] = record.reason
     extra |= _origin(record)
     if record.best:
-        extra |= {name: value for name, value in record.best.items() if name.startswith("val_")}
+        extra |= {name: value for name, value in record.best.items() if is_score(name, value)}
     return extra
 
 

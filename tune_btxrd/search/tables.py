@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tune_btxrd.files import encodable, write_whole
-from tune_btxrd.search.events import EpochRow
+from tune_btxrd.search.events import EpochRow, is_score
 from tune_btxrd.search.journal import FILE
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
@@ -21,7 +21,7 @@ def trials_table(record: SearchRecord) -> pd.DataFrame:
     """One row per trial: label, role, state in words, reason, epochs, best epoch, its values, hyperparameters, seconds."""
     rows = []
     for trial in [*record.search_trials, *record.confirmations]:
-        best = {name: value for name, value in (trial.best or {}).items() if name.startswith("val_")}
+        best = {name: value for name, value in (trial.best or {}).items() if is_score(name, value)}
         rows.append(
             {
                 "trial": trial.label,

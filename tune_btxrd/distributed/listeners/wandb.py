@@ -40,13 +40,7 @@ class WandbRuns(Listener):
     """
 
     def __init__(self, project: str, record: SearchRecord, spec: SearchSpec) -> None:
-        if not PROJECT.fullmatch(project):
-            raise ConfigError(
-                rf"--wandb must name a project of at most 128 signs, none of them / \ # ? % :, but got {project!r}: "
-                "rename it; whose it is, WANDB_ENTITY says."
-            )
-        if os.environ.get("WANDB_MODE") == "disabled":
-            raise ConfigError("--wandb logs to W&B, but WANDB_MODE=disabled lets nothing be logged: leave one of them out.")
+        _check_name(project)
         self.project, self.record, self.spec = project, record, spec
         self._path = record.folder / FILE
         self._runs: dict[str, Any] = {}  # trial -> its open run
@@ -56,10 +50,7 @@ class WandbRuns(Listener):
         try:
             self._search = self._open(SEARCH, name=record.folder.name, kind=SEARCH, config=self._asked())
         except Exception as error:  # whatever W&B and its network layers raise
-            raise ConfigError(
-                f"--wandb must be able to open a run in project {project}, but: {first_line(error, 200).rstrip('.')}. "
-                "`wandb login` logs in; WANDB_MODE=offline logs to the results folder."
-            ) from error
+            raise _refused(project, first_line(error, 200)) from error
         self._outbox = Outbox("W&B", "--resume with --wandb completes them")
         self._note()
         for trial in record.trials.values():
@@ -151,6 +142,39 @@ class WandbRuns(Listener):
     def _note(self) -> None:
         noted = {"project": self.project, "id": self._token, "ended": sorted(self._ended)}
         write_whole(self._path, json.dumps(noted))
+
+
+def check_account(project: str) -> None:
+    """Raises ConfigError for what W&B would refuse at the start: a name that it does not take, or no key that it knows."""
+    _check_name(project)
+    if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
+        return
+    import wandb
+
+    try:
+        wandb.setup(settings=wandb.Settings(silent=True))
+        is_known = wandb.login(prompt=False)
+    except Exception as error:  # whatever W&B and its network layers raise
+        raise _refused(project, first_line(error, 200)) from error
+    if not is_known:
+        raise _refused(project, "no key is configured")
+
+
+def _check_name(project: str) -> None:
+    if not PROJECT.fullmatch(project):
+        raise ConfigError(
+            rf"--wandb must name a project of at most 128 signs, none of them / \ # ? % :, but got {project!r}: "
+            "rename it; whose it is, WANDB_ENTITY says."
+        )
+    if os.environ.get("WANDB_MODE") == "disabled":
+        raise ConfigError("--wandb logs to W&B, but WANDB_MODE=disabled lets nothing be logged: leave one of them out.")
+
+
+def _refused(project: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"--wandb must be able to open a run in project {project}, but: {why.rstrip('.')}. `wandb login` logs in; "
+        "WANDB_MODE=offline logs to the results folder."
+    )
 
 
 def _settings(folder: Path) -> Any:

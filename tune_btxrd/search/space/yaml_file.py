@@ -40,7 +40,8 @@ def parse(text: str, known: Collection[str]) -> Plain:
 def _settings(content: Mapping[str, Any], known: Collection[str]) -> Plain:
     for name in content:
         if name not in known:
-            raise ConfigError(f"Unknown setting {shown(name)}: {nearest(name, known)}")
+            cure = "put it under `space:` or `fixed:`" if name in FIELDS else nearest(name, known)
+            raise ConfigError(f"Unknown setting {shown(name)}: {cure}")
     for name in ("space", "start"):
         if name not in content:
             raise ConfigError(f"A search space has `{name}:`, but it is missing: see search_spaces/btxrd.yaml.")
