@@ -14,6 +14,7 @@ from tune_btxrd.training.source import Source
 
 STUB = """
 epochs: 8
+scheduler: asha
 grace_period: 2
 reduction_factor: 2
 startup_trials: 4
