@@ -179,7 +179,8 @@ def draw_parts(found: Found, entries: Sequence[Entry], path: Path, *, budget: in
         cell.set(title=f"{name}, {budget} epochs", xlabel="regret")
         cell.invert_yaxis()
         cell.tick_params(axis="y", labelsize=7)
-    next(iter(cells.values())).legend(fontsize=8)
+    handles, words = next(iter(cells.values())).get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=90)
 
 
