@@ -105,7 +105,7 @@ WRONG_EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("calls trial 1 '2'", {**START, "event": "start", "trial": "2", "number": 1}),
     ("has other values of 'lr'", {**START, "event": "start", "trial": "1", "number": 1, "params": {"lr": 2}}),
     (
-        "has config={'monitor': 'nosuch'} where a mapping with a known monitor is due",
+        "has config={'monitor': 'nosuch'} where a mapping with a known monitor and objective is due",
         {**START, "event": "start", "trial": "1", "number": 1, "config": {"monitor": "nosuch"}},
     ),
     ("repeats trial 5", {**START, "event": "start", "trial": "5r1", "role": "confirm", "of": 5, "repeat": 1}),
