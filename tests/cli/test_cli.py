@@ -57,7 +57,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["train", "--seeds", "0"], ("seeds",)),
         (["run", "--soup"], ("--soup", "--ensemble N")),
         (["run", "--ensemble", "3", "--seeds", "3"], ("--ensemble", "--seeds", "leave one out")),
-        (["train", "--folds", "3", "--soup"], ("--soup", "--folds", "different")),
+        (["train", "--folds", "3", "--soup"], ("--soup", "folds train on different ones")),
         (["retrain", "none", "--folds", "3", "--ensemble", "2"], ("--folds 3", "--ensemble 2")),
         (["run", "--ensemble", "1"], ("2 <= ensemble",)),
         (["run", "--positive-class", "malignant"], ("Malignant", "'malignant'")),
