@@ -95,7 +95,13 @@ def test_a_confirmation_that_was_asked_for_and_a_search_without_a_budget_stay_as
     assert fitted(free, tmp_path / "stub", seeds=1) is free and not shown.getvalue()
 
 
-def test_a_search_of_before_the_choice_keeps_the_plain_rule(tmp_path: Path) -> None:
-    old = make_settings(tmp_path / "stub")
-    assert old.spec(tmp_path / "stub").recommend == "best"
+def test_a_search_of_an_earlier_version_keeps_its_defaults(tmp_path: Path) -> None:
+    old, folder = make_settings(tmp_path / "stub"), tmp_path / "stub"
+    text = (folder / "space.yaml").read_text()
+    assert "scheduler" not in text
+    assert (old.spec(folder).recommend, old.spec(folder).scheduler) == ("best", "asha")
+    written = dataclasses.replace(old, space=dataclasses.replace(old.space, settings={"scheduler": "promote"}))
+    assert written.spec(folder).scheduler == "promote"  # as those that are begun now have it
+    (folder / "space.yaml").write_text(f"scheduler: none\n{text}")
+    assert old.spec(folder).scheduler == "none"
     assert budgeted(tmp_path / "stub", 10).spec(tmp_path / "stub").recommend == "model"
