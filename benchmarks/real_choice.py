@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks import replay_curves
 from benchmarks.replay_curves import NAMES, RECORDINGS, SPACE
 from benchmarks.replay_families import Family, Floats, Luck, best_under_patience
 from benchmarks.replay_methods import RULES, Method, ours
 from tune_btxrd.config import TrainConfig
+from tune_btxrd.search.selection.interval import corrected_interval
 from tune_btxrd.search.space.spec import SearchSpec
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,12 +91,6 @@ def _unknown(points: Floats) -> Floats:
     raise NotImplementedError("What a real training is expected to reach is not known.")
 
 
-def interval(differences: list[float]) -> tuple[float, float]:
-    """95 % t-interval of the mean."""
-    half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
-    return statistics.fmean(differences) - half, statistics.fmean(differences) + half
-
-
 def page(found: list[dict[str, float]]) -> str:
     """The table: mean fresh loss of what each rule chose, search by search, and the paired differences."""
     lines = ["# Real check of the recommendation", "", *str(__doc__).strip().split("\n\n")[-1].splitlines(), ""]
@@ -106,8 +100,8 @@ def page(found: list[dict[str, float]]) -> str:
     lines += [f"| mean | {' | '.join(f'{mean:.4f}' for mean in means)} |", ""]
     for rule in COMPARED[1:]:
         apart = [row["model"] - row[rule] for row in found]
-        low, high = interval(apart)
-        told = f"model less {rule}: {statistics.fmean(apart):+.4f}, 95 % interval {low:+.4f} to {high:+.4f}; "
+        gain = corrected_interval(apart, val_share=0.0)  # searches are independent
+        told = f"model less {rule}: {gain.mean:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}; "
         lines += [told + f"they chose the same config in {sum(value == 0 for value in apart)} of {len(apart)} searches", ""]
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ on: the worst center cannot be asked for there, as the search itself would say.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -25,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.outcome import ROOT, circumstances, markdown, write_text
+from benchmarks.split_data import split_data
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.data.cache.cache import ImageCache, build_cache
 from tune_btxrd.data.cache.hashes import file_hashes
@@ -36,6 +37,7 @@ from tune_btxrd.data.phantom import PhantomSpec, make_phantom
 from tune_btxrd.data.readers.registry import read_dataset
 from tune_btxrd.data.splits.groups import duplicate_pairs, group_numbers
 from tune_btxrd.data.splits.splits import repartition
+from tune_btxrd.search.selection.interval import corrected_interval
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import blind_trials
 from tune_btxrd.tasks.centers import counted
@@ -125,19 +127,9 @@ def seen_data(case: Case, manifest: Manifest, cache: ImageCache, seed: int) -> t
         even_centers=True,
     )
     names = sorted(set(centers.tolist()))
-    targets, own = (np.full(len(cache.image_ids), -1, dtype=np.int64) for _ in range(2))
-    rows = cache.rows(manifest.image_ids)
-    targets[rows], own[rows] = manifest.targets, [names.index(name) for name in centers]
-    data = TrainingData(
-        images=cache.images,
-        targets=targets,
-        train_rows=cache.rows(split.parts["train"]),
-        val_rows=cache.rows(split.parts["val"]),
-        num_classes=len(manifest.class_names),
-        positive_class=manifest.positive_class,
-        centers=own,
-        num_centers=len(names),
-    )
+    own = np.full(len(cache.image_ids), -1, dtype=np.int64)
+    own[cache.rows(manifest.image_ids)] = [names.index(name) for name in centers]
+    data = dataclasses.replace(split_data(cache, manifest, split), centers=own, num_centers=len(names))
     return data, cache.rows(ids[centers == case.unseen].tolist())
 
 
@@ -172,9 +164,8 @@ def piece(case: Case, work: Path, seed: int, *, scanners: bool) -> Piece:
 
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % t-interval over seeds."""
-    mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return f"{mean:+.3f} [{mean - reach:+.3f}, {mean + reach:+.3f}]"
+    found = corrected_interval(list(values), val_share=0.0)  # seeds are independent
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def table(done: Sequence[Piece]) -> list[dict[str, str]]:

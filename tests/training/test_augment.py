@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.support.augmentation import require_generator_alone_decides
 from tests.support.toy_training import run, toy_config, toy_data
 from tune_btxrd.training.augment.images import (
     affine,
@@ -47,14 +48,7 @@ def test_flip_mirrors_some_and_leaves_the_rest():
 
 
 def test_randomness_comes_from_the_generator_alone():
-    images, config = batch(), toy_config()
-    before, original = torch.get_rng_state(), images.clone()
-    first = augment(images, generator(5), config)
-    torch.rand(3)
-    torch.set_rng_state(before)
-    assert torch.equal(first, augment(images, generator(5), config))
-    assert torch.equal(torch.get_rng_state(), before) and torch.equal(images, original)
-    assert not torch.equal(first, augment(images, generator(6), config))
+    require_generator_alone_decides(batch())
 
 
 def test_one_kind_off_leaves_the_others_as_they_were():

@@ -1,6 +1,5 @@
 """A search as a person watches it: running trials, the best so far, what is left."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,8 +158,9 @@ class SearchProgress(Listener):
             since=self.asked,
             measured=self.measured,
             sizes=self.sizes,
-            longest=math.inf if self.deadline is None else max(0.0, self.deadline - time.time()),
-            most=math.inf if self.epoch_budget is None else self.epoch_budget,
+            now=time.time(),
+            deadline=self.deadline,
+            epoch_budget=self.epoch_budget,
         )
         return "" if left is None else f"about {minutes(left)} left"
 

@@ -100,7 +100,6 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
     if not news:
         return Pace(left=None, silence=silence, is_silent=is_silent)
     session = record.sessions[-1] if record.sessions else {}
-    deadline, most = (session.get(name) for name in ("deadline", "epoch_budget"))
     left = time_left(
         record,
         spec,
@@ -108,8 +107,9 @@ def pace(record: SearchRecord, spec: SearchSpec, *, now: float) -> Pace:
         since=began,
         measured=_measured(record),
         sizes=_size_seconds(record),
-        longest=math.inf if deadline is None else max(0.0, deadline - now),
-        most=math.inf if most is None else most,
+        now=now,
+        deadline=session.get("deadline"),
+        epoch_budget=session.get("epoch_budget"),
     )
     return Pace(left=left, silence=silence, is_silent=is_silent)
 
@@ -122,19 +122,22 @@ def time_left(
     since: float,
     measured: float | None,
     sizes: Mapping[int, float] | None = None,
-    longest: float = math.inf,
-    most: float = math.inf,
+    now: float = 0.0,
+    deadline: float | None = None,
+    epoch_budget: int | None = None,
 ) -> float | None:
     """Seconds until the search has ended, confirmation included; arguments as `forecast.seconds_left` has them.
 
     Args:
         sizes: image size -> seconds of an epoch as measured before the search, where several are searched.
-        longest: seconds that the search trials may still take; most: epochs that they may take in all.
+        deadline, epoch_budget: when the search trials end, seconds since 1970, and after how many epochs; now: since 1970.
     """
     trials = record.trials.values()
     costs = epoch_costs(spec, trials, measured=sizes, since=since)
     ahead = forecast(trials, spec, repeats=repeats_known(record, spec), costs=costs)
-    ahead = replace(ahead, search=min(ahead.search, max(0.0, most - spent_epochs(record, spec))))
+    if epoch_budget is not None:
+        ahead = replace(ahead, search=min(ahead.search, max(0.0, epoch_budget - spent_epochs(record, spec))))
+    longest = math.inf if deadline is None else max(0.0, deadline - now)
     return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured, costs=costs, longest=longest)
 
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from tune_btxrd.config import CLASS_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
-from tune_btxrd.tasks.calibrated import class_loss, fold_numbers
+from tune_btxrd.tasks.calibrated import class_loss
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.tasks.weights import class_weights
@@ -229,20 +229,8 @@ class Multiclass(Task):
         log_p, onehot = special.log_softmax(logits_NC, axis=1), self.indicators(targets, logits_NC.shape[1])
         return -float(np.sum(log_p * onehot)), np.exp(log_p) - onehot
 
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
-        """The record's formulas."""
-        with np.errstate(all="ignore"):  # the caller checks `val_loss`
-            return self.record.scores_of(self._validated(logits_NC, targets, folds_N))
-
-    def score(self, column: str, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> Any:
-        """The formula of this column alone."""
-        formula = self.record.columns()[column].formula
-        assert formula is not None
-        with np.errstate(all="ignore"):
-            return formula(self._validated(logits_NC, targets, folds_N))
-
-    def _validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray | None) -> Validated:
-        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
+    def validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray) -> Validated:
+        """All three."""
         return Validated(logits_NC, targets, folds_N)
 
 

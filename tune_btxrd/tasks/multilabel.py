@@ -2,21 +2,21 @@
 
 Unknown adds nothing: not to a loss, a weight, a metric or a mean. A probability of 0.5 is a yes.
 """
-# ruff: noqa: N802, N803, N806, N815
+# ruff: noqa: N802, N803, N815
 # (shape suffixes: logits_NL)
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from tune_btxrd.config import LABEL_LOSSES, TrainConfig
 from tune_btxrd.errors import DataError
 from tune_btxrd.monitor import undefined_monitor
-from tune_btxrd.tasks.calibrated import fold_numbers, label_loss
+from tune_btxrd.tasks.calibrated import label_loss
 from tune_btxrd.tasks.record import FIRST, NEXT, EpochMetrics, score
 from tune_btxrd.tasks.task import Task
 from tune_btxrd.tasks.weights import positive_weights
@@ -363,20 +363,8 @@ class Multilabel(Task):
         each = np.logaddexp(0.0, np.where(targets == YES, -logits, logits))
         return float(each[known].sum()), np.where(known, special.expit(logits) - (targets == YES), 0.0)
 
-    def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
-        """The record's formulas."""
-        with np.errstate(all="ignore"):  # the caller checks `val_loss`
-            return self.record.scores_of(self._validated(logits_NC, targets, folds_N))
-
-    def score(self, column: str, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> Any:
-        """The formula of this column alone."""
-        formula = self.record.columns()[column].formula
-        assert formula is not None
-        with np.errstate(all="ignore"):
-            return formula(self._validated(logits_NC, targets, folds_N))
-
-    def _validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray | None) -> Validated:
-        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
+    def validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray) -> Validated:
+        """All three."""
         return Validated(logits_NC, targets, folds_N)
 
 

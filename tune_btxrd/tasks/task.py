@@ -2,7 +2,7 @@
 
 Shapes: N images, B = batch, C classes (or labels). Targets are an array of N rows whose form only the task knows.
 """
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 # (shape suffixes: logits_NC)
 
 from abc import ABC, abstractmethod
@@ -13,6 +13,7 @@ import numpy as np
 
 from tune_btxrd.config import TrainConfig
 from tune_btxrd.errors import ConfigError, DataError
+from tune_btxrd.tasks.calibrated import fold_numbers
 from tune_btxrd.tasks.record import EpochMetrics
 
 if TYPE_CHECKING:  # `data/` asks a task too, and never loads torch
@@ -165,17 +166,29 @@ class Task(ABC):
     def log_loss(self, logits_NC: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Sum over images of the negative log-likelihood in nats, and its slope by the logits (N, C), in float64."""
 
-    @abstractmethod
     def scores(self, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> dict[str, Any]:
         """The record's metrics of a validation part, by name; `val_loss` is not finite where a logit is not.
 
         Args:
             folds_N: as `calibrated.fold_numbers` gives them; None: those of images that stand alone.
         """
+        with np.errstate(all="ignore"):  # the caller checks `val_loss`
+            return self.record.scores_of(self._validated(logits_NC, targets, folds_N))
 
     def score(self, column: str, logits_NC: np.ndarray, targets: np.ndarray, *, folds_N: np.ndarray | None = None) -> Any:
-        """One of `scores`."""
-        return self.scores(logits_NC, targets, folds_N=folds_N)[column]
+        """One of `scores`, without the others."""
+        formula = self.record.columns()[column].formula
+        assert formula is not None
+        with np.errstate(all="ignore"):
+            return formula(self._validated(logits_NC, targets, folds_N))
+
+    def _validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray | None) -> Any:
+        folds_N = fold_numbers(self.answers(targets, logits_NC.shape[1])) if folds_N is None else folds_N
+        return self.validated(logits_NC, targets, folds_N)
+
+    @abstractmethod
+    def validated(self, logits_NC: np.ndarray, targets: np.ndarray, folds_N: np.ndarray) -> Any:
+        """What the record's formulas take of a validation part."""
 
     def finds(self, scores: Mapping[str, Any], class_index: int) -> bool:
         """Whether, by these scores, the model found any image of the class, or there was none to find."""
