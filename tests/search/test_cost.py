@@ -107,6 +107,9 @@ def test_seconds_are_told_by_the_cost_of_what_is_left() -> None:
     assert cheap_left is not None
     assert dear_left is not None
     assert cheap_left < 4 * 0.25 * 2 and dear_left > 4 * 4.0 / 2
+    # an epoch budget counts epochs, whatever they cost: the one that is left is as dear as what it trains
+    one_epoch = time_left(make_record(Path(), done, left), spec, **known, epoch_budget=5)
+    assert one_epoch == pytest.approx(dear_left / 4)
 
 
 def test_what_was_measured_per_size_is_read_from_search_json(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tune_btxrd.errors import ResultError
 from tune_btxrd.search.budget import spent_epochs
-from tune_btxrd.search.cost import epoch_costs
+from tune_btxrd.search.cost import Costs, epoch_costs
 from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.journal import JournalReader
 from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, new_record, read_on
@@ -135,8 +135,10 @@ def time_left(
     trials = record.trials.values()
     costs = epoch_costs(spec, trials, measured=sizes, since=since)
     ahead = forecast(trials, spec, repeats=repeats_known(record, spec), costs=costs)
-    if epoch_budget is not None:
-        ahead = replace(ahead, search=min(ahead.search, max(0.0, epoch_budget - spent_epochs(record, spec))))
+    if epoch_budget is not None:  # it counts epochs, whatever they cost
+        epochs = forecast(trials, spec, costs=Costs(dict.fromkeys(costs.by_size, 1.0), costs.base)).search
+        share = min(1.0, max(0, epoch_budget - spent_epochs(record, spec)) / epochs) if epochs else 0.0
+        ahead = replace(ahead, search=share * ahead.search)
     longest = math.inf if deadline is None else max(0.0, deadline - now)
     return seconds_left(ahead, trials, spec, slots=slots, since=since, measured=measured, costs=costs, longest=longest)
 
