@@ -120,7 +120,8 @@ def test_the_search_is_recognised(running: Dashboard) -> None:
 
 def slots_of(actors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The actors of both slots, once both are there: Ray knows an actor's own name when it has begun to work."""
-    named = [actor for actor in actors if actor["repr_name"].startswith("seen slot ")]
+    alive = [actor for actor in actors if actor["state"] == "ALIVE"]  # Tune may have given one up and begun another
+    named = [actor for actor in alive if actor["repr_name"].startswith("seen slot ")]
     return named if len({actor["repr_name"] for actor in named}) == 2 else []
 
 

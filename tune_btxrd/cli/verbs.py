@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from tune_btxrd.labels.records import Mode
 
 
+TRAINING = ("run", "search", "retrain", "train")
 TELLING = ("run", "search", "retrain", "train", "submit", "watch", "label")  # say themselves how to go on after Ctrl-C
 
 
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed, as talkative as was asked."""
+    flags.asked = time.time()
     from tune_btxrd.console import NORMAL, QUIET, VERBOSE, aside, set_verbosity
+    from tune_btxrd.distributed.forks import warm
     from tune_btxrd.distributed.interrupts import stoppable
 
     given = vars(flags)
     set_verbosity(QUIET if given.get("quiet") else VERBOSE if given.get("verbose") else NORMAL)
     with aside(wanted=given.get("json", False)):
+        if flags.verb in TRAINING:
+            with warm():  # imports what training needs while the verb reads and checks
+                VERBS[flags.verb](flags)
+            return
         if flags.verb in TELLING:
             VERBS[flags.verb](flags)
             return
@@ -83,7 +90,7 @@ def _run(flags: argparse.Namespace) -> None:
         resume=flags.resume,
         from_search=flags.from_search or (),
         score=not flags.no_score,
-        asked=time.time(),
+        asked=flags.asked,
     )
 
 
@@ -104,7 +111,7 @@ def _search(flags: argparse.Namespace) -> None:
         trackers=read.read_trackers(flags),
         resume=flags.resume,
         from_search=flags.from_search or (),
-        asked=time.time(),
+        asked=flags.asked,
     )
 
 

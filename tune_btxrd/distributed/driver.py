@@ -171,7 +171,22 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
             verbose=0,
         ),
     )
-    tuner.fit()
+    with _callbacks_not_counted():
+        tuner.fit()
+
+
+@contextmanager
+def _callbacks_not_counted() -> Iterator[None]:
+    """Keeps Ray from importing MLflow and W&B, where they are installed, to count for its usage report whose callbacks
+    ours are: 1.4 s before the first trial.
+    """
+    from ray.air._internal import usage
+
+    known, usage.tag_callbacks = usage.tag_callbacks, lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = known
 
 
 def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:

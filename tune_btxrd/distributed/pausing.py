@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune_btxrd.distributed.pending import PendingTrials
 from tune_btxrd.search.conductor import Conductor
 
 
@@ -21,6 +22,7 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         super().__init__()
         self.conductor = conductor
         self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
+        self._pending = PendingTrials()
         self._held: dict[str, Any] = {}  # label -> Tune's trial
         self._pausing: set[str] = set()  # labels of trials that still have their slots, though not for long
 
@@ -62,5 +64,4 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
             if trials[label].has_ended:
                 tune_controller.stop_trial(trial)
         promoted = [trial for label, trial in paused.items() if trials[label].state == "running"]
-        pending = (trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
-        return promoted[0] if promoted else next(pending, None)
+        return promoted[0] if promoted else self._pending.choose(tune_controller.get_trials())

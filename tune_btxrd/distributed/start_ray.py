@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.console import is_verbose, tell
+from tune_btxrd.console import is_verbose, tell, warn
 from tune_btxrd.distributed.failures import SurroundingsError
+from tune_btxrd.distributed.forks import LAUNCHER, server_name
 from tune_btxrd.distributed.interrupts import advice
+from tune_btxrd.distributed.launch_worker import ADDRESS
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.errors import ConfigError
 
@@ -27,6 +30,8 @@ LONGEST_SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
 SESSION = "ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"  # below the temporary folder
 SHORT = "/tmp"  # where sockets go if TMPDIR is too long for them
 NEEDED = ("raylet", "gcs_server")  # Ray's processes that a search cannot do without
+DASHBOARD = "dashboard"  # and the one that it can
+FIRST_PORT, PORTS = 8265, 50  # of the dashboard: as Ray chooses it
 WATCH_SECONDS = 1.0
 GRACE = 30.0  # seconds that a driver gets to end in order once Ray has died under it
 CURES = (  # (found in the error's text, what helps)
@@ -56,6 +61,8 @@ def start(*, address: str | None, name: str) -> None:
             if address is None:
                 only_here.enter_context(_short_temporary_folder())
                 only_here.enter_context(_loopback_alone())
+                only_here.enter_context(_forked_workers())
+                only_here.enter_context(_dashboard_not_awaited())
             ray.init(
                 address=address if address is not None else "local",
                 include_dashboard=True if address is None else None,
@@ -92,6 +99,68 @@ def _loopback_alone() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams = known
+
+
+@contextmanager
+def _dashboard_not_awaited() -> Iterator[None]:
+    """Lets `ray.init` go on while the dashboard starts: on a port that is free its address is known before it answers."""
+    from ray._private import services
+    from ray.experimental import internal_kv
+
+    if (port := _free_port()) is None:
+        yield
+        return
+    known, get, address = services.start_api_server, internal_kv._internal_kv_get, f"127.0.0.1:{port}"
+
+    def start(*arguments: Any, **named: Any) -> Any:
+        internal_kv._internal_kv_get = lambda *key, **place: address.encode()  # what Ray would poll for
+        try:
+            return known(*arguments, **{**named, "port": port})
+        finally:
+            internal_kv._internal_kv_get = get
+
+    services.start_api_server = start
+    try:
+        yield
+    finally:
+        services.start_api_server = known
+
+
+_RESERVED: list[socket.socket] = []  # names the dashboard's port to other searches that begin before it is bound
+
+
+def _free_port() -> int | None:
+    """The first port from 8265 on that nobody listens on, and that no other search is about to; None: Ray must look."""
+    for taken in _RESERVED:
+        taken.close()
+    _RESERVED.clear()
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        with suppress(OSError), socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(("127.0.0.1", port))
+            if sys.platform == "linux":
+                _RESERVED.append(socket.socket(socket.AF_UNIX))
+                _RESERVED[-1].bind(f"\0tune-btxrd-dashboard-{port}")
+            return port
+    return None
+
+
+@contextmanager
+def _forked_workers() -> Iterator[None]:
+    """Lets the raylet that is started here begin its workers as copies of the fork server, where there is one."""
+    from ray._private import parameter
+
+    if (name := server_name()) is None:
+        yield
+        return
+    known = parameter.RayParams
+    parameter.RayParams = functools.partial(known, setup_worker_path=str(LAUNCHER))
+    os.environ[ADDRESS] = name
+    try:
+        yield
+    finally:
+        parameter.RayParams = known
+        del os.environ[ADDRESS]
 
 
 def _guard_token() -> None:
@@ -174,8 +243,15 @@ class _Watch:
                 agent.kill()  # which makes sure that the number is still this process's
 
     def _run(self) -> None:
+        is_seen = True
         while not self._closing.wait(WATCH_SECONDS):
-            self.ended = next((kind for kind, _ in self._node.dead_processes() if kind in NEEDED), None)
+            dead = [kind for kind, _ in self._node.dead_processes()]
+            if is_seen and DASHBOARD in dead:
+                warn(
+                    "Ray's dashboard ended, and the trials go on without it: dashboard.log in /tmp/ray/session_latest/logs."
+                )
+                is_seen = False
+            self.ended = next((kind for kind in dead if kind in NEEDED), None)
             if self.ended:
                 self._timer = threading.Timer(GRACE, self._force)
                 self._timer.daemon = True

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from tune_btxrd.distributed.failures import KILLED, MEMORY_LOW, NODE_LOST, RETRIED, failure_reason, fault_in
 from tune_btxrd.distributed.memory_kills import MemoryKills
 from tune_btxrd.distributed.pausing import Pauses
+from tune_btxrd.distributed.pending import PendingTrials
 from tune_btxrd.distributed.trial_config import TrialConfig
 from tune_btxrd.search.columns import own_columns
 from tune_btxrd.search.conductor import Conductor, PlannedTrial
@@ -89,6 +90,7 @@ class Rungs(ASHAScheduler):
         )
         self.conductor = conductor
         self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
+        self._pending = PendingTrials()
         self._replay(conductor.record)
 
     def _replay(self, record: SearchRecord) -> None:
@@ -104,6 +106,10 @@ class Rungs(ASHAScheduler):
             decision = super().on_trial_result(None, _Labelled(trial.label), row)
             if decision == TrialScheduler.STOP and trial.state == "running" and row is trial.epochs[-1]:
                 self.conductor.end(trial.label, state="pruned", reason=_stopped_at(row["epoch"]))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The next trial to begin."""
+        return self._pending.choose(tune_controller.get_trials())
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Enters a trial; confirmation trials stay outside."""

@@ -1,7 +1,5 @@
 """The pictures that `prepare` draws: images by class and center, and what augmentation makes of them."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tune_btxrd.console import tell
@@ -10,6 +8,7 @@ from tune_btxrd.data.figure_text import figure_text
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.sheets import contact_sheet
 from tune_btxrd.data.volume_sheets import volume_sheet
+from tune_btxrd.distributed.forks import in_background
 
 EPOCHS = 5
 SCANNERS = {
@@ -33,9 +32,8 @@ def write_pictures(cache: ImageCache, manifest: Manifest, folder: Path, *, ids: 
         tell(f"picture: {folder / 'volumes.png'}")
         return
     contact_sheet(cache, manifest, folder / "images.png", ids=ids, part=part)
-    # augmentation is torch's; a process of its own keeps torch out of the driver
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(draw_augmentation, cache.path, ids[:6], folder / "augmentation.png").result()
+    # augmentation is torch's, and nothing waits for it
+    in_background(draw_augmentation, cache.path, ids[:6], folder / "augmentation.png")
     tell(f"pictures: {folder / 'images.png'}, {folder / 'augmentation.png'}")
 
 

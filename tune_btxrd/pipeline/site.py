@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tune_btxrd.data.request import DataRequest
 from tune_btxrd.distributed.connect import Cluster, connected
+from tune_btxrd.distributed.forks import warm
 from tune_btxrd.distributed.interrupts import stoppable
 from tune_btxrd.distributed.nodes import check_reachable, join_nodes
 from tune_btxrd.distributed.remote_storage import RemoteFolder
@@ -67,9 +68,9 @@ def joined(place: Place, settings: SearchSettings, compute: Compute) -> Iterator
 @contextmanager
 def saved(place: Place, again: str) -> Iterator[None]:
     """At the end, come what may: results and checkpoints go to the storage beyond this machine, where there is one; after
-    an interruption a person is told what to type.
+    an interruption a person is told what to type. Processes that train begin as copies of one.
     """
-    with stoppable(_how_to_go_on(place, again)), kept(place):
+    with stoppable(_how_to_go_on(place, again)), kept(place), warm():
         yield
 
 

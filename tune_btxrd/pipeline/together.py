@@ -1,8 +1,6 @@
 """Checks of settings that must fit each other, before Ray is started: backbone, head, side, weights, dataset."""
 
-import multiprocessing
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from tune_btxrd.config import FIELDS, TrainConfig
 from tune_btxrd.console import tell
 from tune_btxrd.data.manifest import Manifest
 from tune_btxrd.data.splits.splits import Split
+from tune_btxrd.distributed.forks import in_fork
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.search.space.captured import check_capture
 from tune_btxrd.search.space.combinations import combinations
@@ -49,9 +48,8 @@ def check_models(trained: SearchSpec | TrainConfig) -> None:
         if item.weights is not None or not (item.backbone in ANY_CONFIG or is_volume_backbone(item.backbone))
     }
     if choices:  # timm brings torch: a process of its own keeps both out of the driver
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for note in pool.submit(_check_fit, choices).result():
-                tell(note)
+        for note in in_fork(_check_fit, choices):
+            tell(note)
 
 
 def model_choices(trained: SearchSpec | TrainConfig) -> set[ModelChoice]:

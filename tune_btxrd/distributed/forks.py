@@ -1,0 +1,99 @@
+"""Forks: copies of a process that has torch already, for whatever trains (Linux; elsewhere each process imports it anew)."""
+
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from tune_btxrd.distributed.launch_worker import ask
+
+Result = TypeVar("Result")
+SERVER = "tune_btxrd.distributed.fork_server"
+LAUNCHER = Path(__file__).with_name("launch_worker.py")
+
+
+class _Server:
+    """A running fork server: imports at once, answers as soon as it has."""
+
+    def __init__(self) -> None:
+        self.name = f"tune-btxrd-{uuid.uuid4().hex}"
+        theirs, self._ours = os.pipe()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{self.name}")
+            listener.listen(128)
+            files = [listener.fileno(), theirs]
+            command = [sys.executable, "-m", SERVER, *map(str, files)]
+            self._process = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
+        os.close(theirs)
+
+    def close(self) -> None:
+        """Ends it; copies that run go on."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+
+_RUNNING: list[_Server] = []  # one at most, of the outermost `warm`
+_BACKGROUND: list[Future[object]] = []
+
+
+@contextmanager
+def warm() -> Iterator[None]:
+    """Within it, copies are at hand; their imports begin at once. One inside another changes nothing."""
+    if _RUNNING or sys.platform != "linux":
+        yield
+        return
+    _RUNNING.append(_Server())
+    try:
+        yield
+        settle()
+    finally:
+        _BACKGROUND.clear()
+        _RUNNING.pop().close()
+
+
+def in_background(function: Callable[..., object], *arguments: object) -> None:
+    """As `in_fork`, but the caller goes on; what it raises comes with `settle`, or with the end of `warm`."""
+    if not _RUNNING:
+        in_fork(function, *arguments)
+        return
+    thread = ThreadPoolExecutor(1)
+    _BACKGROUND.append(thread.submit(in_fork, function, *arguments))
+    thread.shutdown(wait=False)  # it ends with its one task
+
+
+def settle() -> None:
+    """Waits for what goes on in the background. Raises: what it raised."""
+    while _BACKGROUND:
+        _BACKGROUND.pop(0).result()
+
+
+def server_name() -> str | None:
+    """Name of the running server's socket, None without one."""
+    return _RUNNING[0].name if _RUNNING else None
+
+
+def in_fork(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function of some module returns when it is called in a process of its own, which keeps torch out of this one.
+
+    Raises: what the function raises.
+    """
+    answer = b""
+    if name := server_name():
+        with suppress(OSError):  # the server has died
+            answer = ask(name, pickle.dumps(("call", function, arguments)))
+    if answer:
+        worked, result = pickle.loads(answer)
+        if worked:
+            return result  # type: ignore[no-any-return]  # pickle knows no types
+        raise result
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
