@@ -17,6 +17,7 @@ from tune_btxrd.distributed.launch_worker import ask
 
 Result = TypeVar("Result")
 SERVER = "tune_btxrd.distributed.fork_server"
+SUPPORTED = sys.platform == "linux"  # elsewhere libraries that a training needs do not survive a fork
 LAUNCHER = Path(__file__).with_name("launch_worker.py")
 
 
@@ -48,7 +49,7 @@ _BACKGROUND: list[Future[object]] = []
 @contextmanager
 def warm() -> Iterator[None]:
     """Within it, copies are at hand; their imports begin at once. One inside another changes nothing."""
-    if _RUNNING or sys.platform != "linux":
+    if _RUNNING or not SUPPORTED:
         yield
         return
     _RUNNING.append(_Server())
