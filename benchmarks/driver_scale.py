@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.outcome import circumstances, python, write
-from tune_btxrd.distributed.connect import DRIVER_ENV, WORKER_ENV, connected
+from tune_btxrd.distributed.connect import DRIVER_ENV, connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.distributed.start_ray import WORKER_ENV
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import TrialRecord
