@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from tests.support.searches import make_conductor, make_folder, make_rows, make_spec
@@ -17,6 +19,7 @@ from tune_btxrd.search.conductor import Conductor, PlannedTrial
 from tune_btxrd.search.promotion import Promotion
 from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.space.spec import SearchSpec
+from tune_btxrd.search.study import proposal_seed
 
 
 @dataclass
@@ -243,6 +246,47 @@ def test_a_paused_trial_is_running_for_optuna_and_pruned_for_proposals(tmp_path:
     assert again.search.ask()[1] == proposed
     other.search._paused.clear()  # as Optuna sees them by itself: nothing has been learned yet
     assert other.search.ask()[1] != proposed
+
+
+def stated_proposal(conductor: Conductor) -> dict[str, Any]:
+    """The next proposal, from a study made anew in which paused trials are PRUNED, its space gathered from all trials."""
+    search, number = conductor.search, len(conductor.search.study.trials)
+    seed = proposal_seed(search.spec, number)
+    view = optuna.create_study(
+        sampler=TPESampler(seed=seed, n_startup_trials=2, multivariate=True, group=True, constant_liar=True)
+    )
+    for trial in search.study.trials:
+        record = conductor.record.trials[str(trial.number)]
+        if record.state == "paused":
+            trial.state, trial.datetime_complete = TrialState.PRUNED, trial.datetime_start
+            trial.value = record.score
+        view.add_trial(trial)
+    proposed = view.ask()
+    search.spec.suggest(proposed)
+    return proposed.params
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("condition", ["", "\n    when: {dropout: [0.3]}"])
+def test_a_proposal_is_that_of_a_study_in_which_paused_trials_are_pruned(condition: str, tmp_path: Path) -> None:
+    space = "  weight_decay: {low: 1.0e-6, high: 1.0e-1, log: true}\n  dropout: {choices: [0.1, 0.3]}\n"
+    space += f"  lr:\n    low: 1.0e-5\n    high: 1.0e-2\n    log: true{condition}\n"
+    start = "start:\n  - {dropout: 0.3, lr: 1.0e-3, weight_decay: 1.0e-4}\n"
+    text = f"startup_trials: 2\nscheduler: promote\nspace:\n{space}{start}"
+    spec = SearchSpec.from_text(text).override({"trials": 24, "epochs": 12, "grace_period": 1, "confirm": 0}, {})
+    conductor, paused = make_conductor(make_folder(tmp_path), spec, slots=3), 0
+    ask = conductor.search.ask
+
+    def checked() -> Any:
+        nonlocal paused
+        paused += any(trial.state == "paused" for trial in conductor.record.search_trials)
+        stated, asked = stated_proposal(conductor) if conductor.record.trials else None, ask()
+        assert stated in (None, asked[1])
+        return asked
+
+    conductor.search.ask = checked  # type: ignore[method-assign]
+    play(conductor)
+    assert paused > 10
 
 
 def test_what_is_paused_when_the_time_is_used_up_ends_as_pruned(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ classes become parts of column names; the map is one to one for the classes of a
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tune_btxrd.search.events import EpochRow
@@ -82,7 +83,12 @@ def recall_columns(class_names: Sequence[str]) -> tuple[str, ...]:
 
 def column_of(name: str) -> Column | None:
     """What is known of a column; None for one that is not ours. A column of one class is known as its field."""
-    fields = _fields()
+    return _column_of(name, tuple(task.record for task in TASKS.values()))
+
+
+@lru_cache(maxsize=4096)  # for every name of every result that Ray hands over, its own bookkeeping included
+def _column_of(name: str, records: tuple[type[EpochMetrics], ...]) -> Column | None:
+    fields = {field: item for record in records for field, item in record.columns().items()}
     if name in fields:
         return None if fields[name].per_class or fields[name].per_center else fields[name]
     several = {field: item for field, item in fields.items() if item.per_class or item.per_center}
@@ -103,8 +109,3 @@ def score_columns(class_names: Sequence[str] = (), *, task: str = DEFAULT.name) 
         elif item.kind == "score":
             found[name] = item.label
     return found
-
-
-def _fields() -> dict[str, Column]:
-    """The fields of every task's record."""
-    return {name: item for task in TASKS.values() for name, item in task.record.columns().items()}
