@@ -23,8 +23,8 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         self.conductor = conductor
         self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
         self._pending = PendingTrials()
-        self._held: dict[str, Any] = {}  # label -> Tune's trial
-        self._pausing: set[str] = set()  # labels of trials that still have their slots, though not for long
+        self._held: dict[str, Any] = {}  # label -> Tune's trial, until it is seen to have finished
+        self._pausing: dict[str, Any] = {}  # those that still have their slots, though not for long
 
     def holds(self, label: str) -> bool:
         """Whether Tune has this trial, paused or not; to begin it once more would run it twice."""
@@ -33,7 +33,7 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
     @property
     def is_pausing(self) -> bool:
         """Whether a slot is about to become free: a trial begun now would be given a process of its own."""
-        self._pausing = {label for label in self._pausing if self._held[label].status == Trial.RUNNING}
+        self._pausing = {label: trial for label, trial in self._pausing.items() if trial.status == Trial.RUNNING}
         return bool(self._pausing)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -49,7 +49,7 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         if trial.config["role"] != "search" or result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
         if pauses:
-            self._pausing.add(label)
+            self._pausing[label] = trial
             return str(TrialScheduler.PAUSE)
         if self.conductor.used_up:
             self.reasons[label] = f"stopped by the {self.conductor.used_up} budget at epoch {result['epoch']}"
@@ -58,10 +58,15 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """A paused trial that goes on, else the next new one. Paused ones that were given up end here."""
-        trials = self.conductor.record.trials
-        paused = {label: trial for label, trial in self._held.items() if trial.status == Trial.PAUSED}
-        for label, trial in paused.items():
-            if trials[label].has_ended:
+        promoted, pending = None, []
+        for label, trial in list(self._held.items()):  # at every step, so no finished one is looked at twice
+            record = self.conductor.record.trials[label]
+            if trial.is_finished():
+                del self._held[label]
+            elif trial.status == Trial.PENDING:
+                pending.append(trial)
+            elif trial.status == Trial.PAUSED and record.has_ended:
                 tune_controller.stop_trial(trial)
-        promoted = [trial for label, trial in paused.items() if trials[label].state == "running"]
-        return promoted[0] if promoted else self._pending.choose(tune_controller.get_trials())
+            elif trial.status == Trial.PAUSED and record.state == "running":
+                promoted = promoted or trial
+        return promoted or self._pending.choose(pending)

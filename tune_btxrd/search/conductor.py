@@ -79,6 +79,7 @@ class Conductor:
         self._unfinished = [t for t in record.trials.values() if not t.has_ended and not self._is_paused(t)]
         self._live: set[str] = set()
         self._given_back: Counter[str] = Counter()
+        self._has_result = False  # whether a search trial is known to have ended otherwise than by a failure
         self.finished = False  # whether `next` has said so
         for trial in list(self._unfinished):  # killed between the last epoch of a trial and the note of its end
             if trial.epochs and (stop := trial.epochs[-1]["stop"]):
@@ -255,8 +256,11 @@ class Conductor:
         apply_event(self.record, self.journal.write(event, **content))
 
     def _stop_if_hopeless(self) -> None:
+        if self._has_result:
+            return
         ended = [trial for trial in self.record.search_trials if trial.has_ended]
-        if len(ended) < min(SAME_FAILURES, self.spec.trials) or any(trial.state != "failed" for trial in ended):
+        self._has_result = any(trial.state != "failed" for trial in ended)
+        if len(ended) < min(SAME_FAILURES, self.spec.trials) or self._has_result:
             return
         alike = {re.sub(r"\d+", "#", trial.reason) for trial in ended}  # bytes, process and trial numbers may differ
         if len(alike) == 1:

@@ -17,7 +17,7 @@ trial that starts slowly is not stopped for ever by its first comparison, as it 
 """
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,17 +32,24 @@ class _Progress:
 
     Attributes:
         order: position among all trials, which decides between equal values.
+        objective: as it entered the last rung that it reached.
         reached, passed: how many rungs it has reached, and how many of them it went past.
     """
 
     order: int
+    objective: float = math.inf
     reached: int = 0
     passed: int = 0
     state: Literal["running", "paused", "ended"] = "running"
 
 
+Value = tuple[float, int, str]  # objective, order, label
+
+
 class Promotion:
     """Rungs with the values of all trials that reached them.
+
+    A question costs next to nothing however many there are: the driver asks at every step.
 
     Args:
         rungs: epochs at which trials pause, ascending; none: no trial ever pauses.
@@ -53,7 +60,9 @@ class Promotion:
     def __init__(self, rungs: Sequence[int], *, reduction_factor: float, trials: int) -> None:
         self.rungs, self.reduction_factor, self.trials = tuple(rungs), reduction_factor, trials
         self._progress: dict[str, _Progress] = {}
-        self._values: list[list[tuple[float, int, str]]] = [[] for _ in rungs]  # of each rung, best first
+        self._values: list[list[Value]] = [[] for _ in rungs]  # of each rung, best first
+        self._waiting: list[list[Value]] = [[] for _ in rungs]  # of each rung, those that are paused there, best first
+        self._heading = [0] * (len(rungs) + 1)  # running trials, by how many rungs they have reached
 
     @classmethod
     def of_trials(
@@ -74,15 +83,17 @@ class Promotion:
             self._enter(trial.label, row["epoch"], row["objective"])
         progress = self._progress[trial.label]
         if trial.state in END_STATES:
-            progress.state = "ended"
+            self._turn(trial.label, "ended")
             return
         progress.passed = min(progress.reached, len(trial.promotions))
         if progress.passed < progress.reached and not trial.epochs[-1]["stop"]:
-            progress.passed, progress.state = progress.reached - 1, "paused"
+            progress.passed = progress.reached - 1
+            self._turn(trial.label, "paused")
 
     def begin(self, label: str) -> None:
         """Enters a new trial."""
         self._progress[label] = _Progress(order=len(self._progress))
+        self._heading[0] += 1
 
     def report(self, label: str, epoch: int, objective: float, *, ends: bool = False) -> bool:
         """Takes an epoch; True where the trial pauses. It goes on at once where it would be the next to go on anyway.
@@ -92,14 +103,14 @@ class Promotion:
         """
         progress = self._progress[label]
         if self._enter(label, epoch, objective) and not ends:
-            progress.state = "paused"
+            self._turn(label, "paused")
             if self.candidate() == label:
                 self.promote(label)
         return progress.state == "paused"
 
     def end(self, label: str) -> None:
         """Takes a trial's end; its values stay in the rungs."""
-        self._progress[label].state = "ended"
+        self._turn(label, "ended")
 
     def is_paused(self, label: str) -> bool:
         """Whether the trial waits at a rung."""
@@ -113,24 +124,24 @@ class Promotion:
         """The paused trial that goes on next: of the highest rung that has one, the best; None: no one may."""
         sizes = self._final_sizes()
         for rung in reversed(range(len(self.rungs))):
-            values = self._values[rung]
-            for _, _, label in values[: self._quota(len(values), closed=len(values) == sizes[rung])]:
-                if self._waits(label, rung):
-                    return label
+            size = len(self._values[rung])
+            if self._places_within(rung, self._quota(size, closed=size == sizes[rung])):
+                return self._waiting[rung][0][2]
         return None
 
     def promote(self, label: str) -> None:
         """Lets a paused trial go on."""
         progress = self._progress[label]
         assert progress.state == "paused", f"trial {label} is {progress.state}"
-        progress.state, progress.passed = "running", progress.reached
+        self._turn(label, "running")
+        progress.passed = progress.reached
 
     def hopeless(self) -> list[str]:
         """Paused trials that no result of others can let go on, lowest rung first."""
         found = []
         for rung, size in enumerate(self._final_sizes()):
-            values = self._values[rung]
-            found += [label for _, _, label in values[self._quota(size, closed=True) :] if self._waits(label, rung)]
+            within = self._places_within(rung, self._quota(size, closed=True))
+            found += [label for _, _, label in self._waiting[rung][within:]]
         return found
 
     def _enter(self, label: str, epoch: int, objective: float) -> bool:
@@ -139,12 +150,31 @@ class Promotion:
         if progress.reached == len(self.rungs) or epoch != self.rungs[progress.reached]:
             return False
         insort(self._values[progress.reached], (objective, progress.order, label))
-        progress.reached += 1
+        state = progress.state
+        self._turn(label, "ended")  # counted nowhere while it moves
+        progress.objective, progress.reached = objective, progress.reached + 1
+        self._turn(label, state)
         return True
 
-    def _waits(self, label: str, rung: int) -> bool:
+    def _turn(self, label: str, state: Literal["running", "paused", "ended"]) -> None:
+        """Changes a trial's state. One that is paused waits at the last rung that it reached."""
         progress = self._progress[label]
-        return progress.state == "paused" and progress.reached == rung + 1
+        value = (progress.objective, progress.order, label)
+        if progress.state == "running":
+            self._heading[progress.reached] -= 1
+        elif progress.state == "paused":
+            waiting = self._waiting[progress.reached - 1]
+            waiting.pop(bisect_left(waiting, value))
+        progress.state = state
+        if state == "running":
+            self._heading[progress.reached] += 1
+        elif state == "paused":
+            insort(self._waiting[progress.reached - 1], value)
+
+    def _places_within(self, rung: int, quota: int) -> int:
+        """How many of those that wait at a rung are among its `quota` best."""
+        values, waiting = self._values[rung], self._waiting[rung]
+        return bisect_left(waiting, values[quota]) if quota < len(values) else len(waiting)
 
     def _quota(self, size: int, *, closed: bool) -> int:
         return max(math.floor(size / self.reduction_factor), 1 if closed else 0)
@@ -154,8 +184,7 @@ class Promotion:
         sizes: list[int] = []
         to_come = max(0, self.trials - len(self._progress))  # that may still reach the rung from below
         for rung, values in enumerate(self._values):
-            heading = sum(item.state == "running" and item.reached == rung for item in self._progress.values())
+            heading = self._heading[rung]
             sizes.append(len(values) + to_come + heading)
-            best = values[: self._quota(sizes[rung], closed=True)]
-            to_come += heading + sum(self._waits(label, rung) for _, _, label in best)
+            to_come += heading + self._places_within(rung, self._quota(sizes[rung], closed=True))
         return sizes

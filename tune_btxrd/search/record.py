@@ -1,7 +1,9 @@
 """Record: a search read from disk, its trials with epochs, states and reasons. Plain data, without Ray and torch."""
 
+import itertools
 import json
 import math
+from bisect import insort
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,16 +148,27 @@ class SearchRecord:
     settings: Mapping[str, Any]
     trials: dict[str, TrialRecord]
     sessions: list[Event]
+    _sorted: dict[str, list[TrialRecord]] = field(default_factory=dict, init=False, repr=False, compare=False)  # by role
+    _known: int = field(default=0, init=False, repr=False, compare=False)  # so many trials are sorted in
 
     @property
     def search_trials(self) -> list[TrialRecord]:
         """The trials of the search itself, in order of their numbers."""
-        return sorted((t for t in self.trials.values() if t.role == "search"), key=lambda t: t.number)
+        return self._of_role("search")
 
     @property
     def confirmations(self) -> list[TrialRecord]:
         """The confirmation trials, in order of their numbers."""
-        return sorted((t for t in self.trials.values() if t.role == "confirm"), key=lambda t: t.number)
+        return self._of_role("confirm")
+
+    def _of_role(self, role: str) -> list[TrialRecord]:
+        """Asked several times at every step of the driver, so a trial is sorted in once: when it has been added."""
+        if len(self.trials) < self._known:
+            self._sorted, self._known = {}, 0
+        for trial in itertools.islice(self.trials.values(), self._known, None):
+            insort(self._sorted.setdefault(trial.role, []), trial, key=lambda other: other.number)
+        self._known = len(self.trials)
+        return list(self._sorted.get(role, ()))
 
 
 def read_search(folder: Path) -> SearchRecord:

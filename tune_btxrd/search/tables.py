@@ -14,7 +14,7 @@ from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 TRIALS, EPOCHS = "trials.csv", "epochs.csv"
-REST = 20  # times as long as a writing took, before the next
+REST = 100  # times as long as a writing took, before the next
 
 
 def trials_table(record: SearchRecord) -> pd.DataFrame:

@@ -1,30 +1,40 @@
 """The checkpoints of a search on the driver's disk: two per unfinished trial, none of a trial that ended."""
 
+import time
 from pathlib import Path
 
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 CHECKPOINTS = "trial_checkpoints"  # folder of a search, for resuming
+REST = 20  # times as long as looking through the folder took, before the next time: many paused trials have many files
 
 
 class CheckpointKeeper(Listener):
     """Removes the checkpoints of trials that ended.
 
-    A trial that is stopped may still be writing its last one: what appears again goes at the next event, and at the end.
+    A trial that is stopped may still be writing its last one: what appears again goes at a later event, and at the end.
     """
 
     def __init__(self, folder: Path, record: SearchRecord) -> None:
-        self.folder, self.record = folder, record
+        self.folder, self.record, self._next = folder, record, 0.0
         self.sweep("*")
 
     def started(self, trial: TrialRecord) -> None:
         """Removes what has appeared again."""
-        self.sweep("*.pt")
+        self._look()
 
     def ended(self, trial: TrialRecord) -> None:
         """Removes its checkpoints."""
-        self.sweep("*.pt")
+        for path in (self.folder / f"{trial.label}.pt", self.folder / f"{trial.label}.before.pt"):
+            path.unlink(missing_ok=True)
+        self._look()
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        if began >= self._next:
+            self.sweep("*.pt")
+            self._next = began + (REST + 1) * (time.monotonic() - began)
 
     def sweep(self, pattern: str) -> None:
         """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""

@@ -4,8 +4,9 @@ Ray exports them at every node's metrics port with `ray_` before the name; `depl
 search and the slot, never a trial: a search of 500 trials has as many series as one of five.
 """
 
+import itertools
 import math
-from typing import Any
+from collections import Counter
 
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.monitor import Monitor
@@ -30,20 +31,21 @@ class Gauges(Listener):
     """
 
     def __init__(self, record: SearchRecord, *, monitor: Monitor, recall: str, slots: int) -> None:
-        from ray.util.metrics import Counter, Gauge
+        from ray.util import metrics
 
         self.record, self.monitor, self.lanes = record, monitor, Lanes(slots)
         self.columns = {"val_loss": "val_loss", "positive_recall": recall, "epoch": "epoch"}
         self.columns |= {"images_per_second": "images_per_second"}
         search = {"search": ascii_name(record.folder.name)}
-        self.slot_gauges = {name: Gauge(PREFIX + name, text, ("search", "slot")) for name, text in PER_SLOT.items()}
-        self.states = Gauge(PREFIX + "trials", "Trials by state, confirmation included", ("search", "state"))
-        self.best = Gauge(PREFIX + "best_score", f"Best {monitor.label} of the search's trials so far", ("search",))
-        self.epochs = Counter(PREFIX + "epochs", "Epochs reported since the driver started", ("search",))
+        self.slot_gauges = {name: metrics.Gauge(PREFIX + name, text, ("search", "slot")) for name, text in PER_SLOT.items()}
+        self.states = metrics.Gauge(PREFIX + "trials", "Trials by state, confirmation included", ("search", "state"))
+        self.best = metrics.Gauge(PREFIX + "best_score", f"Best {monitor.label} of the search's trials so far", ("search",))
+        self.epochs = metrics.Counter(PREFIX + "epochs", "Epochs reported since the driver started", ("search",))
         for metric in (*self.slot_gauges.values(), self.states, self.best, self.epochs):
             metric.set_default_tags(search)
         past = (trial.objective for trial in record.search_trials)
         self.lowest = min((value for value in past if value is not None), default=math.inf)
+        self._known, self._open, self._ended = 0, list[TrialRecord](), Counter[str]()
         self._tell_states()
 
     def started(self, trial: TrialRecord) -> None:
@@ -73,9 +75,14 @@ class Gauges(Listener):
         self._tell_states()
 
     def _tell_states(self) -> None:
-        trials: list[Any] = list(self.record.trials.values())
+        """Counts anew those that have not ended; an end is for good."""
+        self._open += itertools.islice(self.record.trials.values(), self._known, None)
+        self._known = len(self.record.trials)
+        self._ended.update(trial.state for trial in self._open if trial.has_ended)
+        self._open = [trial for trial in self._open if not trial.has_ended]
+        counts = self._ended + Counter(trial.state for trial in self._open)
         for state, words in STATE_WORDS.items():
-            self.states.set(sum(trial.state == state for trial in trials), {"state": words})
+            self.states.set(counts[state], {"state": words})
 
 
 class Lanes:
