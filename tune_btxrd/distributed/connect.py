@@ -18,6 +18,7 @@ DRIVER_ENV = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the default TensorBoardX callback imports torch into the driver
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without GPU keeps the environment as it is; silences a warning
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # all slots start at once, not one after another; the conductor counts them
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Ray's snapshots are not read: the journal is the state (every 10 s by default)
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 EDGE = 1e-9  # 1 / 0.1 is a little less than 10

@@ -1,5 +1,6 @@
 """Driver: runs a Ray Tuner around the conductor. Starts a search or goes on with one; the journal is the state."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -103,6 +104,7 @@ def run_search(
         runs = ends.enter_context(_mlflow_runs(run, record, conductor))
         wandb = ends.enter_context(_wandb_runs(run, record, conductor))
         rows = Tolerant("Ray's dashboard", lambda: DashboardRows(run.folder.name))
+        ends.callback(rows.close)
         gauges = Tolerant("Ray's metrics", lambda: _gauges(spec, run, record))
         all_listeners = (TableKeeper(record), keeper, *copies, *listeners, rows, gauges, *files, *wandb)
         slots = NodeWatch(cluster, run.layout) if run.follows_nodes else lambda: run.layout.slots
@@ -150,8 +152,8 @@ def _check_source(run: SearchRun, spec: SearchSpec) -> None:
 
 def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs | Pauses, callbacks: list[Any]) -> None:
     from ray import tune
-    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # misses the files of Ray's loggers
     resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
     tuner = tune.Tuner(
         _named_slots(trainable, ascii_name(run.folder.name), resources),
@@ -167,7 +169,7 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
             name=run.folder.name,
             storage_path=str(run.folder.parent),
             failure_config=tune.FailureConfig(max_failures=run.retries),
-            callbacks=[*callbacks, JsonLoggerCallback(), CSVLoggerCallback()],
+            callbacks=callbacks,  # without Ray's loggers: journal and tables hold all that their files did
             verbose=0,
         ),
     )

@@ -25,11 +25,12 @@ class RowsActor:
             print(line, flush=True)  # an actor's output is its log
         return label
 
-    def tell(self, label: str, line: str) -> None:
-        """A line of the trial's log."""
-        self._of(label).put(line)
+    def tell(self, label: str, lines: list[str]) -> None:
+        """Lines of the trial's log."""
+        for line in lines:
+            self._of(label).put(line)
 
-    def release(self, label: str, line: str) -> None:
-        """Ends the trial's row after a last line."""
-        self.tell(label, line)
+    def release(self, label: str, lines: list[str]) -> None:
+        """Ends the trial's row after its last lines."""
+        self.tell(label, lines)
         self._of(label).put(None)
