@@ -22,13 +22,15 @@ from benchmarks import kill_driver
 from benchmarks.kill import Arena, with_token
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
-from tune_btxrd.distributed.tune_adapters import Recorder, Rungs, trial_config
+from tune_btxrd.distributed.pausing import Pauses
+from tune_btxrd.distributed.tune_adapters import Proposals, Recorder, make_scheduler
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.conductor import Conductor
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.record import read_search
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import fresh_database
+from tune_btxrd.search.tables import TableKeeper
 from tune_btxrd.training.source import Source
 
 SETTINGS = {"epochs": 8, "grace_period": 2, "startup_trials": 8}
@@ -145,53 +147,96 @@ def change(*, trials: int, seconds: float) -> None:
 
 
 def logical(slots: list[int], *, per_slot: int) -> None:
-    """Our part of the driver (journal, study, sampler, ASHA, tables) with so many trials at once, no process behind them."""
-    print("| slots | trials | results | ms per result | ms per suggestion |\n| --- | --- | --- | --- | --- |")
+    """Our part of the driver (journal, study, sampler, scheduler, tables) with so many trials at once, no process behind."""
+    head = "| slots | scheduler | trials | results | ms per result | ms per suggestion | results/s |"
+    print(head + "\n" + "| --- " * 7 + "|")
     for count in slots:
-        with tempfile.TemporaryDirectory() as aside:
-            results, told, asked = _play_logical(Path(aside) / "search", trials=per_slot * count, slots=count)
-        row = f"{results} | {1000 * told / results:.2f} | {1000 * asked / (per_slot * count):.1f}"
-        print(f"| {count} | {per_slot * count} | {row} |", flush=True)
+        for scheduler in ("asha", "promote"):
+            with tempfile.TemporaryDirectory() as aside:
+                driver = _Driver(Path(aside) / "search", trials=per_slot * count, slots=count, scheduler=scheduler)
+                driver.play()
+            told, asked = 1000 * driver.told / driver.results, 1000 * driver.asked / (per_slot * count)
+            rate = driver.results / (driver.told + driver.asked)
+            row = f"{driver.results} | {told:.2f} | {asked:.1f} | {rate:.0f}"
+            print(f"| {count} | {scheduler} | {per_slot * count} | {row} |", flush=True)
 
 
 class _Fake:
     """What the adapters ask of Ray's trial."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config, self.last_result = config, {}
+        self.config, self.last_result, self.status = config, dict[str, Any](), "PENDING"
+
+    def is_finished(self) -> bool:
+        """Whether it has left its slot for good."""
+        return self.status == "TERMINATED"
 
 
-def _play_logical(folder: Path, *, trials: int, slots: int) -> tuple[int, float, float]:
-    """Results, seconds spent on them, seconds spent on suggestions."""
-    folder.mkdir()
-    (folder / "search.json").write_text("{}")
-    journal = Journal(folder)
-    spec, record = spec_of(trials), read_search(folder)
-    database = fresh_database(folder)
-    conductor = Conductor(spec, journal=journal, record=record, slots=slots, split="common", database=database)
-    rungs = Rungs(spec, conductor)
-    recorder, live = Recorder(conductor, rungs), []
-    results, told, asked = 0, 0.0, 0.0
-    while True:
-        began = time.perf_counter()
-        while not isinstance(job := conductor.next(), str):
-            live.append(_Fake(trial_config(job).to_dict()))
-            rungs.on_trial_add(None, live[-1])
-        asked += time.perf_counter() - began
-        if job == "finished":
-            conductor.close()
-            journal.close()
-            return results, told, asked
-        for fake in list(live):
-            fake.last_result = _row(fake)
-            began = time.perf_counter()
-            decision = rungs.on_trial_result(None, fake, fake.last_result)
-            recorder.on_trial_result(0, [], fake, fake.last_result)
-            if decision == "STOP" or fake.last_result["stop"]:
-                recorder.on_trial_complete(0, [], fake)
-                live.remove(fake)
-            told += time.perf_counter() - began
-            results += 1
+class _Driver:
+    """Plays Tune's part with made-up results; seconds of the processor are counted by what they were spent on."""
+
+    def __init__(self, folder: Path, *, trials: int, slots: int, scheduler: str) -> None:
+        folder.mkdir()
+        (folder / "search.json").write_text("{}")
+        self.journal = Journal(folder)
+        spec, record = spec_of(trials).override({"scheduler": scheduler}, {}), read_search(folder)
+        self.conductor = Conductor(
+            spec, journal=self.journal, record=record, slots=slots, split="common", database=fresh_database(folder)
+        )
+        self.scheduler = make_scheduler(spec, self.conductor)
+        self.pauses = self.scheduler if isinstance(self.scheduler, Pauses) else None
+        self.proposals = Proposals(self.conductor, self.pauses)
+        self.recorder = Recorder(self.conductor, self.scheduler, (TableKeeper(record),))
+        self.running: list[_Fake] = []
+        self.results, self.told, self.asked = 0, 0.0, 0.0
+
+    def play(self) -> None:
+        """To the search's end."""
+        while True:
+            began = time.process_time()
+            is_finished = self._begin()
+            self.asked, began = self.asked + time.process_time() - began, time.process_time()
+            if is_finished:
+                self.conductor.close()
+                self.journal.close()
+                return
+            running, self.running = self.running, []
+            for fake in running:
+                self._result(fake)
+            self.recorder.on_step_end(0, [])
+            self.told += time.process_time() - began
+
+    def _begin(self) -> bool:
+        """New trials and those that go on; whether there is none any more."""
+        while not isinstance(config := self.proposals.suggest(""), str) and config is not None:
+            fake = _Fake(config)
+            self.scheduler.on_trial_add(None, fake)
+            self._run(None if self.pauses else fake)
+        self._run(None)
+        return config is not None
+
+    def _run(self, fake: _Fake | None) -> None:
+        while (fake := fake or (self.pauses.choose_trial_to_run(self) if self.pauses else None)) is not None:
+            fake.status = "RUNNING"
+            self.running.append(fake)
+            fake = None
+
+    def _result(self, fake: _Fake) -> None:
+        fake.last_result = _row(fake)
+        decision = self.scheduler.on_trial_result(None, fake, fake.last_result)
+        self.recorder.on_trial_result(0, [], fake, fake.last_result)
+        self.results += 1
+        if decision == "STOP" or fake.last_result["stop"]:
+            self.stop_trial(fake)
+        elif decision == "PAUSE":
+            fake.status = "PAUSED"
+        else:
+            self.running.append(fake)
+
+    def stop_trial(self, fake: _Fake) -> None:
+        """As Tune's controller has it."""
+        fake.status = "TERMINATED"
+        self.recorder.on_trial_complete(0, [], fake)
 
 
 def _row(fake: _Fake) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 python -m benchmarks.driver_scale              (a few minutes)
 
 A stub reports four made-up epochs and computes nothing, so that the driver is all there is. `ray` is a stock Tuner with
-`OptunaSearch` (in memory) and ASHA, warm actors and the JSON and CSV loggers; `ray_without_search` is the same with random
-configs from Ray itself. Ours writes journal, SQLite study, tables and dashboard rows as well. Every driver is a process of
-its own; they take turns on one local Ray. Processor seconds are those of the driver process, all threads.
+`OptunaSearch` (in memory) and ASHA, warm actors, snapshots and the JSON and CSV loggers; `ray_without_search` is the same
+with random configs from Ray itself. Ours writes journal, SQLite study, tables and dashboard rows. `ours_promote` is the
+default scheduler with rungs at epochs 1 and 2: fewer results, and every trial that pauses leaves its slot and is begun
+again. Every driver is a process of its own; they take turns on one local Ray. Processor seconds are those of the driver
+process, all threads.
 """
 
 import argparse
@@ -30,7 +32,8 @@ from tune_btxrd.training.source import Source
 EPOCHS, SLOTS = 4, 2
 SPACE = """
 epochs: 4
-scheduler: none
+grace_period: 1
+reduction_factor: 2
 startup_trials: 8
 confirm: 0
 space:
@@ -40,7 +43,8 @@ space:
 start:
   - {lr: 1.0e-3, dropout: 0.2, weight_decay: 1.0e-4}
 """
-WAYS = ("ours", "ray", "ray_without_search")
+WAYS = ("ours", "ours_promote", "ray", "ray_without_search")
+OURS = {"ours": "none", "ours_promote": "promote"}  # way -> scheduler
 
 
 def make_stub() -> Any:
@@ -64,28 +68,36 @@ def make_stub() -> Any:
 
 
 class Ticks(Listener):
-    """Processor and wall seconds of this process at the end of each trial."""
+    """Processor and wall seconds of this process at the end of each trial, and the results until then."""
 
     def __init__(self) -> None:
-        self.cpu, self.wall = [time.process_time()], [time.perf_counter()]
+        self.cpu, self.wall, self.results = [time.process_time()], [time.perf_counter()], [0]
+        self._results = 0
+
+    def epoch(self, trial: TrialRecord | None = None) -> None:
+        """One result more."""
+        self._results += 1
 
     def ended(self, trial: TrialRecord | None = None) -> None:
         """One trial more."""
         self.cpu.append(time.process_time())
         self.wall.append(time.perf_counter())
+        self.results.append(self._results)
 
     def found(self) -> dict[str, float]:
-        """Milliseconds per trial, and how much slower the second half was; the first trials start the slots."""
+        """Milliseconds per trial and result, and how much slower the second half was; the first trials start the slots."""
         first, half, last = min(20, len(self.cpu) // 5), len(self.cpu) // 2, len(self.cpu) - 1
         early, late = ((self.cpu[stop] - self.cpu[start]) / (stop - start) for start, stop in ((first, half), (half, last)))
+        cpu = 1e3 * (self.cpu[last] - self.cpu[first])
         return {
-            "cpu_ms_per_trial": 1e3 * (self.cpu[last] - self.cpu[first]) / (last - first),
+            "cpu_ms_per_trial": cpu / (last - first),
+            "cpu_ms_per_result": cpu / (self.results[last] - self.results[first]),
             "wall_ms_per_trial": 1e3 * (self.wall[last] - self.wall[first]) / (last - first),
             "second_half_to_first": late / early,
         }
 
 
-def ours(folder: Path, trials: int) -> dict[str, float]:
+def ours(folder: Path, trials: int, *, scheduler: str) -> dict[str, float]:
     """Our search, with all that it writes."""
     (folder / "search.json").write_text("{}")
     (folder / "journal.jsonl").touch()
@@ -94,14 +106,14 @@ def ours(folder: Path, trials: int) -> dict[str, float]:
     run = SearchRun(folder=folder, source=source, split="common", device="cpu", layout=layout)
     ticks = Ticks()
     with connected(address=os.environ["BENCHMARK_RAY"], name=folder.name) as cluster:
-        spec = SearchSpec.from_text(SPACE).override({"trials": trials}, {})
+        spec = SearchSpec.from_text(SPACE).override({"trials": trials, "scheduler": scheduler}, {})
         run_search(spec, run, cluster, listeners=(ticks,), trainable=make_stub())
     return ticks.found()
 
 
 def stock(folder: Path, trials: int, *, searcher: bool) -> dict[str, float]:
     """Ray Tune as it comes, warm slots granted."""
-    os.environ.update(DRIVER_ENV)
+    os.environ.update({name: value for name, value in DRIVER_ENV.items() if name != "TUNE_GLOBAL_CHECKPOINT_S"})
     import logging
 
     import optuna
@@ -116,6 +128,9 @@ def stock(folder: Path, trials: int, *, searcher: bool) -> dict[str, float]:
     ticks = Ticks()
 
     class Listener(tune.Callback):
+        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+            ticks.epoch()
+
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             ticks.ended()
 
@@ -138,14 +153,15 @@ def drive(way: str, trials: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / way
         place.mkdir()
-        return ours(place, trials) if way == "ours" else stock(place, trials, searcher=way == "ray")
+        if way in OURS:
+            return ours(place, trials, scheduler=OURS[way])
+        return stock(place, trials, searcher=way == "ray")
 
 
 def compare(trials: int, rounds: int) -> None:
     """All drivers in turn on one Ray; prints and writes the table."""
     found: dict[str, Any] = circumstances()
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    os.environ.update(DRIVER_ENV)
     import ray
 
     ray.init(
@@ -161,10 +177,13 @@ def compare(trials: int, rounds: int) -> None:
         way: {name: statistics.median(result[name] for result in results) for name in results[0]}
         for way, results in runs.items()
     }
-    own = medians["ray"]["cpu_ms_per_trial"]
+    own = medians["ray"]
     rows = [
         {"driver": way, **{name: round(value, 2) for name, value in values.items()}}
-        | {"cpu_to_ray": round(values["cpu_ms_per_trial"] / own, 2)}
+        | {
+            f"to_ray_per_{what}": round(values[f"cpu_ms_per_{what}"] / own[f"cpu_ms_per_{what}"], 2)
+            for what in ("trial", "result")
+        }
         for way, values in medians.items()
     ]
     write("driver_scale", rows, {**found, "trials": trials, "runs": runs})

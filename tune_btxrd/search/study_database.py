@@ -59,7 +59,7 @@ class StudyDatabase:
         path: the SQLite file, made where missing, on a local disk.
 
     Raises:
-        ResultError: this version of Optuna makes other tables; from `check` and `close`, where the file could not be written.
+        ResultError: this version of Optuna makes other tables; from `check` and `close`, where the file cannot be written.
     """
 
     def __init__(self, study: optuna.Study, path: Path, lock: threading.Lock) -> None:
@@ -102,7 +102,7 @@ class StudyDatabase:
                 self._write(database, trial)
 
     def _changed(self) -> list[FrozenTrial]:
-        """The trials that are not as they were at the last look, in copies: Optuna changes those of a running trial in place."""
+        """Copies of the trials that are not as they were at the last look: Optuna changes a running one's parts in place."""
         with self._lock:
             trials = self._study.get_trials(deepcopy=False)
             while trials and trials[-1].state == TrialState.WAITING:  # not begun
