@@ -13,11 +13,16 @@ import pytest
 from tests.support.event_logs import mlflow_runs, read_events, read_scalars, wandb_runs
 from tests.support.paths import ROOT
 from tests.support.reports import StubSearch, make_search, make_settings
-from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Lanes
+from tests.support.searches import make_record, make_trial
+from tests.support.waiting import until
+from tune_btxrd.distributed.listeners.cleanup import CheckpointKeeper
+from tune_btxrd.distributed.listeners.dashboard import DashboardRows
+from tune_btxrd.distributed.listeners.prometheus import PER_SLOT, PREFIX, Gauges, Lanes
 from tune_btxrd.distributed.listeners.tensorboard import EventFiles
 from tune_btxrd.distributed.listeners.tolerant import Tolerant
 from tune_btxrd.distributed.names import ascii_name, original_name
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.monitor import MONITORS
 from tune_btxrd.pipeline import site
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.listener import Listener
@@ -35,6 +40,74 @@ def test_a_slot_keeps_its_number_and_a_new_process_takes_over_that_of_a_dead_one
     lanes.leave("2")
     assert [lanes.of("c", "3"), lanes.of("a", "4")] == [2, 1]
     assert max(lanes.of(f"p{n}", "3") for n in range(20)) <= 2  # however many die
+
+
+def test_the_gauge_of_states_counts_every_trial_once_whatever_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_record(tmp_path, make_trial(0, [0.5]), *(make_trial(n, [0.5], state="running") for n in (1, 2)))
+    gauges = Gauges(record, monitor=MONITORS["val_loss"], recall="val_recall_a", slots=2)
+    shown: dict[str, int] = {}
+    monkeypatch.setattr(gauges.states, "set", lambda value, tags: shown.update({tags["state"]: value}))
+
+    def counted() -> dict[str, int]:
+        return {words: count for words, count in shown.items() if count}
+
+    record.trials["1"].state = "pruned"
+    gauges.ended(record.trials["1"])
+    assert counted() == {"complete": 1, "stopped early": 1, "unfinished": 1}
+    record.trials["2"].state = "failed"  # told by nobody
+    record.trials["3"] = make_trial(3, [0.5], state="running")
+    gauges.started(record.trials["3"])
+    assert counted() == {"complete": 1, "stopped early": 1, "failed": 1, "unfinished": 1}
+    record.trials["3"].state = "paused"
+    gauges.paused(record.trials["3"])
+    assert counted() == {"complete": 1, "stopped early": 1, "failed": 1, "paused": 1}
+
+
+def test_the_checkpoints_of_a_trial_go_with_its_end_and_what_appears_again_goes_later(tmp_path: Path) -> None:
+    record = make_record(tmp_path, *(make_trial(number, [0.5], state="running") for number in (0, 1)))
+    keeper = CheckpointKeeper(tmp_path, record)
+    keeper.started(record.trials["0"])
+    keeper._next = float("inf")  # the folder was looked through just now, which took long
+    for name in ("0.pt", "0.before.pt", "1.pt", "1.before.pt"):
+        (tmp_path / name).touch()
+    record.trials["0"].state = "pruned"
+    keeper.ended(record.trials["0"])
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["1.before.pt", "1.pt"]
+    (tmp_path / "0.pt").touch()  # its process was still writing
+    keeper._next = 0.0
+    keeper.started(record.trials["1"])
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["1.before.pt", "1.pt"]
+
+
+class Actor:
+    """A row's actor that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        call = SimpleNamespace(remote=lambda *given: self.told.append((name, *given)))
+        return SimpleNamespace(options=lambda **_: call)
+
+
+def test_lines_of_a_row_are_sent_together_within_a_while_and_all_before_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = Actor()
+    monkeypatch.setattr(DashboardRows, "_start", lambda self, *, rows: actor)
+    monkeypatch.setattr("tune_btxrd.distributed.listeners.dashboard.SECONDS", 0.01)
+    rows, trial = DashboardRows("s"), make_trial(0, [0.9], state="running")
+    rows.started(trial)
+    rows.epoch(trial)
+    assert [call[0] for call in until(lambda: actor.told[1:])] == ["tell"]  # though nothing else happens
+    monkeypatch.setattr("tune_btxrd.distributed.listeners.dashboard.SECONDS", 1000.0)
+    rows.epoch(trial)
+    rows.epoch(trial)
+    rows.ended(trial)
+    rows.epoch(trial)  # told too late: its row is closed
+    rows.close()
+    (_, label, (line,)), (last, _, lines) = actor.told[1:]
+    assert (label, last, len(lines)) == ("0", "release", 3) and lines[:2] == [line, line]
 
 
 class Broken(Listener):

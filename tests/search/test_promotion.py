@@ -248,6 +248,21 @@ def test_a_paused_trial_is_running_for_optuna_and_pruned_for_proposals(tmp_path:
     assert other.search.ask()[1] != proposed
 
 
+def test_one_that_died_as_it_paused_and_reports_on_waits_at_its_next_rung() -> None:
+    logic = Promotion((1, 2), reduction_factor=2, trials=9)
+    for label, value in (("0", 0.4), ("1", 0.5)):
+        logic.begin(label)
+        assert logic.report(label, 1, value)
+    assert logic.report("0", 2, 0.3)  # Tune began it again, since its process was lost as it paused
+    for label in ("2", "3"):
+        logic.begin(label)
+        logic.report(label, 1, 0.9)
+    assert logic.candidate() == "1" and logic.is_paused("0")
+    logic.end("0")
+    logic.promote("1")
+    assert logic.candidate() is None
+
+
 def stated_proposal(conductor: Conductor) -> dict[str, Any]:
     """The next proposal, from a study made anew in which paused trials are PRUNED, its space gathered from all trials."""
     search, number = conductor.search, len(conductor.search.study.trials)

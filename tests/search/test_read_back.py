@@ -13,7 +13,7 @@ from tests.support.searches import SPACE, make_folder, make_record, make_rows, m
 from tune_btxrd.files import write_whole
 from tune_btxrd.search.columns import recall_columns
 from tune_btxrd.search.journal import Journal, read_events
-from tune_btxrd.search.record import read_search
+from tune_btxrd.search.record import SearchRecord, read_search
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.tables import write_tables
 
@@ -96,3 +96,15 @@ def test_a_space_means_the_same_after_a_copy(low: float, factor: float, seed: in
 def table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=30))
+def test_trials_are_in_order_however_often_they_were_asked_for(added: list[tuple[int, bool]]) -> None:
+    record = SearchRecord(folder=Path(), settings={}, trials={}, sessions=[])
+    for number, is_asked in added:
+        record.trials.setdefault(str(number), make_trial(number, [0.5]))
+        if is_asked:
+            record.search_trials.clear()  # a list of the asker's own
+    assert [trial.number for trial in record.search_trials] == sorted(map(int, record.trials))
+    record.trials.clear()
+    assert record.search_trials == []

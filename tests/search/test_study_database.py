@@ -1,7 +1,10 @@
 """`optuna.db` equals the study in memory, whenever the copying thread looked at it."""
 
+import math
 import sqlite3
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,67 @@ def test_a_file_that_cannot_be_written_ends_the_search_with_a_reason(tmp_path: P
         study.close()
     with pytest.raises(ResultError, match=r"optuna.db must be writable, but"):
         study.ask()
+
+
+@pytest.fixture
+def far_from_greenwich() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+def test_numbers_and_attributes_of_every_kind_are_read_back_as_they_were(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s")
+    copy = StudyDatabase(study, tmp_path / "optuna.db", threading.Lock())
+    trial = study.ask()
+    trial.suggest_categorical("amsgrad", [True, False])
+    trial.suggest_categorical("size", [1, 2])
+    trial.suggest_categorical("share", [1.0, 2.0])
+    trial.suggest_int("depth", 1, 9, step=2)
+    trial.report(math.inf, 1)
+    trial.set_user_attr("reason", "größer als 'erwartet'")
+    copy._copy()
+    trial.report(-math.inf, 2)
+    trial.report(math.nan, 3)
+    trial.set_user_attr("text", None)
+    study.tell(trial, math.inf)
+    copy.close()
+    (mine,), (its,) = study.trials, copied(tmp_path)
+    assert repr([getattr(its, field) for field in FIELDS]) == repr([getattr(mine, field) for field in FIELDS])  # nan is nan
+    for field in ("datetime_start", "datetime_complete"):
+        assert getattr(its, field) == getattr(mine, field)
+
+
+def test_a_look_is_one_transaction_of_what_changed(tmp_path: Path) -> None:
+    study, statements = make_study(tmp_path), list[str]()
+    copy = study._database
+    assert isinstance(copy, StudyDatabase)
+    for _ in range(3):
+        live(study, [0.9, 0.8], state="pruned", reason="stopped by ASHA at epoch 2")
+    copy._copy()
+    number, _, _ = study.ask()
+    study.report(number, 1, 0.9)
+    connect = sqlite3.connect
+
+    def traced(*given: Any, **named: Any) -> sqlite3.Connection:
+        database = connect(*given, **named)
+        database.set_trace_callback(statements.append)
+        return database
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", traced)
+        copy._copy()
+        copy._copy()  # nothing has changed
+    assert [statements[0], statements[-1]] == ["BEGIN ", "COMMIT"] and statements.count("COMMIT") == 1
+    written = [line.split("(")[0].split()[2] for line in statements[1:-1]]
+    assert written == ["trials", "trial_params", "trial_params", "trial_intermediate_values"]
+    study.close()
+
+
+def test_tables_of_another_version_of_optuna_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_btxrd.search.study_database.TABLES", "v9.0.0.a")
+    with pytest.raises(ResultError, match=r"Optuna must make the tables .*install optuna"):
+        make_study(tmp_path)

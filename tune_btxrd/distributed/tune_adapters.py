@@ -91,6 +91,7 @@ class Rungs(ASHAScheduler):
         self.conductor = conductor
         self.reasons: dict[str, str] = {}  # label -> why the scheduler stopped it
         self._pending = PendingTrials()
+        self._held: list[Any] = []  # Tune's trials that were not seen to have finished
         self._replay(conductor.record)
 
     def _replay(self, record: SearchRecord) -> None:
@@ -109,10 +110,12 @@ class Rungs(ASHAScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The next trial to begin."""
-        return self._pending.choose(tune_controller.get_trials())
+        self._held = [trial for trial in self._held if not trial.is_finished()]
+        return self._pending.choose(self._held)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Enters a trial; confirmation trials stay outside."""
+        """Enters a trial; confirmation trials stay outside of the rungs."""
+        self._held.append(trial)
         if trial.config["role"] == "search":
             super().on_trial_add(tune_controller, _Labelled(trial.config["trial"]))
 
