@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 from tune_btxrd.console import NORMAL, set_verbosity
+from tune_btxrd.distributed.forks import server_name, warm
+from tune_btxrd.distributed.launch_worker import ADDRESS
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
 os.environ.setdefault("RAY_AUTH_TOKEN", "c0ffee" * 10)
@@ -53,6 +55,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, start in enumerate(FIRST) if place.startswith(start)), len(FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[None]:
+    """One fork server for all searches of this test process, where each would import torch anew."""
+    with warm(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, server_name() or "")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def warm_where_slow(request: pytest.FixtureRequest) -> None:
+    """Slow tests train; the others need no copies."""
+    if request.node.get_closest_marker("slow"):
+        request.getfixturevalue("fork_server")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 from tune_btxrd.distributed import forks
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.forks import in_background, in_fork, server_name, warm
-from tune_btxrd.distributed.launch_worker import ask
+from tune_btxrd.distributed.launch_worker import ADDRESS, ask
 from tune_btxrd.distributed.start_ray import FIRST_PORT, _free_port
 from tune_btxrd.errors import ConfigError
 
@@ -23,14 +23,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with warm():
-        name = server_name()
-        assert name
-        yield name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ADDRESS, raising=False)
+        with warm():
+            name = server_name()
+            assert name
+            yield name
 
 
 def about_me() -> dict[str, object]:
     return {"pid": os.getpid(), "group": os.getpgid(0), "has_torch": "torch" in sys.modules, "nice": os.nice(0)}
+
+
+def where_i_am() -> dict[str, object]:
+    return {"folder": Path.cwd(), "said": os.environ.get("SAID"), "path": sys.path}
 
 
 def refused(text: str) -> None:
@@ -56,6 +62,24 @@ def test_a_function_runs_in_a_copy_that_has_torch_and_what_it_raises_arrives(ser
 
 
 @pytest.mark.slow
+def test_a_copy_is_where_its_caller_is(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAID", "yes")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert in_fork(where_i_am) == {"folder": tmp_path, "said": "yes", "path": sys.path}
+
+
+@pytest.mark.slow
+def test_a_process_that_comes_from_one_with_a_server_starts_none(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_RUNNING", [])
+    monkeypatch.setenv(ADDRESS, server)
+    with warm():
+        assert not forks._RUNNING
+        assert in_fork(about_me)["has_torch"]
+    assert in_fork(about_me)["has_torch"]  # it did not end with the block
+
+
+@pytest.mark.slow
 def test_warm_waits_for_what_goes_on_in_the_background_and_raises_what_it_raised(server: str, tmp_path: Path) -> None:
     gate, path = tmp_path / "gate", tmp_path / "file"
     in_background(write_after, path, gate)
@@ -72,6 +96,7 @@ def test_warm_waits_for_what_goes_on_in_the_background_and_raises_what_it_raised
 @pytest.mark.slow
 def test_without_a_server_a_function_runs_in_a_process_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_RUNNING", [])
+    monkeypatch.delenv(ADDRESS, raising=False)
     assert in_fork(about_me)["pid"] != os.getpid()
     with warm():
         forks._RUNNING[0]._process.kill()
@@ -83,7 +108,7 @@ def test_without_a_server_a_function_runs_in_a_process_all_the_same(monkeypatch:
 @pytest.mark.slow
 def test_another_users_process_gets_no_answer(server: str) -> None:
     request = "import pickle, os; from tune_btxrd.distributed.launch_worker import ask\n"
-    request += f"os.setuid(65534)\nprint(ask({server!r}, pickle.dumps(('call', os.getpid, ()))))"
+    request += f"os.setuid(65534)\nprint(ask({server!r}, 'call', ([], pickle.dumps(os.getpid), ())))"
     done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "another user's" in done.stderr
@@ -128,7 +153,7 @@ def test_rays_workers_are_copies_with_rays_environment_and_without_a_server_rays
         forks._RUNNING[0]._process.kill()
         forks._RUNNING[0]._process.wait()
         with pytest.raises(OSError):
-            ask(server, b"")
+            ask(server, "worker", [])
         (own,) = slots(1)
         assert not own["has_torch"]
         for name in ("said", "blocked", "group", "score"):

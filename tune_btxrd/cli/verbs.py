@@ -24,7 +24,8 @@ TELLING = ("run", "search", "retrain", "train", "submit", "watch", "label")  # s
 
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed, as talkative as was asked."""
-    flags.asked = time.time()
+    if flags.verb in TRAINING:
+        flags.asked = time.time()
     from tune_btxrd.console import NORMAL, QUIET, VERBOSE, aside, set_verbosity
     from tune_btxrd.distributed.forks import warm
     from tune_btxrd.distributed.interrupts import stoppable

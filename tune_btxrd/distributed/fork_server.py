@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tune_btxrd.distributed.launch_worker import OOM_SCORE, is_ours
+from tune_btxrd.distributed.launch_worker import OOM_SCORE, Place, is_ours
 
 IMPORTED = (  # by every process that trains; Ray is not: it reads its settings from the environment of each worker
     "pandas",
@@ -61,28 +61,29 @@ def _answer(connection: socket.socket) -> list[str]:
     content, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
     while more := connection.recv(1 << 16):
         content += more
-    kind, *values = pickle.loads(content)
+    kind, place, task = pickle.loads(content)
+    _take_place(files, place)
     if kind == "worker":
-        _take_place(files, *values)
         connection.sendall(b"begun")
-        return list(values[1])
+        return list(task)
     os.nice(5)  # what starts at the same time goes first
-    connection.sendall(_result(*values))
+    connection.sendall(_result(*task))
     sys.stdout.flush()
     os._exit(0)
 
 
-def _result(function: Any, arguments: Any) -> bytes:
-    """Whether a function returned, and what; or what it raised."""
+def _result(path: list[str], function: bytes, arguments: Any) -> bytes:
+    """Whether a function of a module on this path returned, and what; or what it raised."""
     try:
-        return pickle.dumps((True, function(*arguments)))
+        sys.path[:] = path
+        return pickle.dumps((True, pickle.loads(function)(*arguments)))
     except Exception as error:
         error.add_note(traceback.format_exc())  # which pickling leaves behind
         return pickle.dumps((False, error))
 
 
-def _take_place(files: list[int], place: dict[str, Any], words: list[str]) -> None:
-    """Environment, folder, files and signals of the process that asked for a worker, and the path of its program."""
+def _take_place(files: list[int], place: Place) -> None:
+    """Goes where the process is that asked: its files, environment, folder and signals."""
     import numpy as np
 
     for number, file in enumerate(files):
@@ -93,10 +94,10 @@ def _take_place(files: list[int], place: dict[str, Any], words: list[str]) -> No
     os.chdir(place["folder"])
     signal.pthread_sigmask(signal.SIG_SETMASK, place["blocked"])
     OOM_SCORE.write_text(place["oom_score"])
-    sys.argv, sys.path[0] = words, str(Path(words[0]).parent)
     np.random.seed()  # else all copies would draw the same
 
 
 if __name__ == "__main__":
     if command := serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])):
+        sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
         runpy.run_path(command[0], run_name="__main__")

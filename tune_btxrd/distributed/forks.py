@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from tune_btxrd.distributed.launch_worker import ask
+from tune_btxrd.distributed.launch_worker import ADDRESS, ask
 
 Result = TypeVar("Result")
 SERVER = "tune_btxrd.distributed.fork_server"
@@ -48,22 +48,21 @@ _BACKGROUND: list[Future[object]] = []
 
 @contextmanager
 def warm() -> Iterator[None]:
-    """Within it, copies are at hand; their imports begin at once. One inside another changes nothing."""
-    if _RUNNING or not SUPPORTED:
-        yield
-        return
-    _RUNNING.append(_Server())
+    """Within it, copies are at hand; their imports begin at once. Where there is a server already, it serves."""
+    own = [_Server()] if SUPPORTED and not server_name() else []
+    _RUNNING.extend(own)
     try:
         yield
         settle()
     finally:
-        _BACKGROUND.clear()
-        _RUNNING.pop().close()
+        for server in own:
+            _RUNNING.remove(server)
+            server.close()
 
 
 def in_background(function: Callable[..., object], *arguments: object) -> None:
     """As `in_fork`, but the caller goes on; what it raises comes with `settle`, or with the end of `warm`."""
-    if not _RUNNING:
+    if not server_name():
         in_fork(function, *arguments)
         return
     thread = ThreadPoolExecutor(1)
@@ -78,8 +77,8 @@ def settle() -> None:
 
 
 def server_name() -> str | None:
-    """Name of the running server's socket, None without one."""
-    return _RUNNING[0].name if _RUNNING else None
+    """Name of the socket of the server at hand: of this process, or of one that it comes from; None without one."""
+    return _RUNNING[0].name if _RUNNING else os.environ.get(ADDRESS)
 
 
 def in_fork(function: Callable[..., Result], *arguments: object) -> Result:
@@ -90,7 +89,7 @@ def in_fork(function: Callable[..., Result], *arguments: object) -> Result:
     answer = b""
     if name := server_name():
         with suppress(OSError):  # the server has died
-            answer = ask(name, pickle.dumps(("call", function, arguments)))
+            answer = ask(name, "call", (sys.path, pickle.dumps(function), arguments))
     if answer:
         worked, result = pickle.loads(answer)
         if worked:

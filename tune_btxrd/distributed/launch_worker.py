@@ -11,14 +11,23 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 ADDRESS = "TUNE_BTXRD_FORK_SERVER"  # name of its socket
 CONTEXT, LANGUAGE = "--serialized-runtime-env-context=", "--language="
 STOCK = "ray._private.workers.setup_worker"
 OOM_SCORE = Path("/proc/self/oom_score_adj")  # the raylet sets it, so that memory is taken from workers first
 PEER = struct.Struct("3i")  # pid, uid and gid of who is at the other end, as Linux gives them
+
+
+class Place(TypedDict):
+    """Where a process is: what a copy takes over from the process that asked for it."""
+
+    environment: dict[str, str]
+    folder: str
+    blocked: list[int]  # signals
+    oom_score: str
 
 
 def main() -> None:
@@ -35,26 +44,34 @@ def _is_handed_over(words: list[str]) -> bool:
     is_this_python = context.get("py_executable") in (None, "", sys.executable)
     if name is None or not is_plain or not is_this_python or f"{LANGUAGE}PYTHON" not in words:
         return False
-    place = {
-        "environment": {**os.environ, **context.get("env_vars", {})},
-        "folder": str(Path.cwd()),
-        "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
-        "oom_score": OOM_SCORE.read_text(),
-    }
     own = [word for word in words if not word.startswith((CONTEXT, LANGUAGE))]
     try:
-        return bool(ask(name, pickle.dumps(("worker", place, own)), files=(0, 1, 2)))
+        return bool(ask(name, "worker", own, **context.get("env_vars", {})))
     except OSError:
         return False
 
 
-def ask(name: str, request: bytes, *, files: Sequence[int] = ()) -> bytes:
-    """What a copy answers, b"" where it died. Raises: OSError where no server of this user is there."""
+def ask(name: str, kind: str, task: object, **environment: str) -> bytes:
+    """What a copy answers that takes this process's place, b"" where it died.
+
+    Args:
+        environment: variables that it has beside those of this process.
+
+    Raises:
+        OSError: no server of this user is there.
+    """
+    place: Place = {
+        "environment": {**os.environ, **environment},
+        "folder": str(Path.cwd()),
+        "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+        "oom_score": OOM_SCORE.read_text(),
+    }
+    request = pickle.dumps((kind, place, task))
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(f"\0{name}")
         if not is_ours(server):
             raise ConnectionRefusedError(f"{name} is another user's")
-        sent = socket.send_fds(server, [request], files)
+        sent = socket.send_fds(server, [request], (0, 1, 2))
         server.sendall(request[sent:])
         server.shutdown(socket.SHUT_WR)
         answer = b""

@@ -153,14 +153,15 @@ def _forked_workers() -> Iterator[None]:
     if (name := server_name()) is None:
         yield
         return
-    known = parameter.RayParams
+    known, parent = parameter.RayParams, os.environ.get(ADDRESS)
     parameter.RayParams = functools.partial(known, setup_worker_path=str(LAUNCHER))
     os.environ[ADDRESS] = name
     try:
         yield
     finally:
         parameter.RayParams = known
-        del os.environ[ADDRESS]
+        os.environ.pop(ADDRESS)
+        os.environ.update({ADDRESS: parent} if parent else {})
 
 
 def _guard_token() -> None:
