@@ -80,7 +80,10 @@ def test_a_process_that_comes_from_one_with_a_server_starts_none(server: str, mo
 
 
 @pytest.mark.slow
-def test_warm_waits_for_what_goes_on_in_the_background_and_raises_what_it_raised(server: str, tmp_path: Path) -> None:
+def test_warm_waits_for_what_goes_on_in_the_background_and_raises_what_it_raised(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "_INSIDE", [None])
     gate, path = tmp_path / "gate", tmp_path / "file"
     in_background(write_after, path, gate)
     assert not path.exists()  # the caller went on
@@ -91,6 +94,9 @@ def test_warm_waits_for_what_goes_on_in_the_background_and_raises_what_it_raised
     with pytest.raises(ConfigError, match="too far"):
         forks.settle()
     forks.settle()  # said once
+    forks._INSIDE.clear()
+    with pytest.raises(ConfigError, match="too far"):  # nobody would wait for it
+        in_background(refused, "too far")
 
 
 @pytest.mark.slow
@@ -120,7 +126,8 @@ def test_another_users_process_gets_no_answer(server: str) -> None:
 def test_the_server_ends_with_a_killed_driver() -> None:
     code = "import time; from tune_btxrd.distributed import forks\nwith forks.warm():\n"
     code += "    print(forks._RUNNING[0]._process.pid, flush=True)\n    time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
+    alone = {name: value for name, value in os.environ.items() if name != ADDRESS}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=alone) as driver:
         assert driver.stdout is not None
         server = int(driver.stdout.readline())
         driver.kill()

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def serve(listener: socket.socket, alive: int) -> list[str]:
         In a copy that became a Ray worker: its command line. In the server: nothing.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # copies that ended leave no zombies
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # Python 3.12 on; see above
     for module in IMPORTED:
         importlib.import_module(module)
     gc.collect()

@@ -42,7 +42,8 @@ class _Server:
         os.close(self._ours)
 
 
-_RUNNING: list[_Server] = []  # one at most, of the outermost `warm`
+_INSIDE: list[None] = []  # one per `warm` that is entered
+_RUNNING: list[_Server] = []  # one at most, of the outermost of them
 _BACKGROUND: list[Future[object]] = []
 
 
@@ -51,18 +52,22 @@ def warm() -> Iterator[None]:
     """Within it, copies are at hand; their imports begin at once. Where there is a server already, it serves."""
     own = [_Server()] if SUPPORTED and not server_name() else []
     _RUNNING.extend(own)
+    _INSIDE.append(None)
     try:
         yield
         settle()
     finally:
+        _INSIDE.pop()
+        if not _INSIDE:
+            _BACKGROUND.clear()  # of a verb that failed
         for server in own:
             _RUNNING.remove(server)
             server.close()
 
 
 def in_background(function: Callable[..., object], *arguments: object) -> None:
-    """As `in_fork`, but the caller goes on; what it raises comes with `settle`, or with the end of `warm`."""
-    if not server_name():
+    """As `in_fork`, but within `warm` the caller goes on; what it raises comes with `settle`, or with the end of `warm`."""
+    if not _INSIDE:
         in_fork(function, *arguments)
         return
     thread = ThreadPoolExecutor(1)
