@@ -165,7 +165,8 @@ class _Fake:
     """What the adapters ask of Ray's trial."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config, self.last_result, self.status = config, dict[str, Any](), "PENDING"
+        self.config, self.trial_id = config, config["trial"]
+        self.last_result, self.status = dict[str, Any](), "PENDING"
 
     def is_finished(self) -> bool:
         """Whether it has left its slot for good."""
