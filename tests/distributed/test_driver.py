@@ -224,8 +224,10 @@ class Disk(Listener):
     epoch = ended = started
 
 
-def test_a_search_leaves_one_checkpoint_per_slot_and_none_at_its_end(ray_address: str, tmp_path: Path) -> None:
-    """Real trainings: a pruned trial still writes while its slot goes on."""
+def test_a_search_leaves_one_checkpoint_per_slot_and_none_at_its_end(
+    ray_address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Real trainings: a pruned trial still writes while its slot goes on. Of Ray's loggers there is no file, nor a word."""
     folder = tmp_path / "disk"
     make_folder(folder)
     text = SPACE.replace("trials: 6", "trials: 10").replace("confirm: 2", "confirm: 1")
@@ -240,6 +242,8 @@ def test_a_search_leaves_one_checkpoint_per_slot_and_none_at_its_end(ray_address
     assert states["pruned"] >= 2 and not states["failed"]
     assert 2 <= disk.most <= 2 + 1 + 2  # slots + K + 2
     assert list(disk.folder.glob("*")) == []
+    assert not [*folder.rglob("result.json"), *folder.rglob("progress.csv"), *folder.rglob("params.*")]
+    assert "Failed to fetch metrics" not in capfd.readouterr().err
 
 
 def kill_driver(folder: Path, address: str, stop_at: str) -> None:
