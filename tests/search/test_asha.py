@@ -153,6 +153,25 @@ def test_confirmation_trials_stay_outside_the_rungs(tmp_path: Path) -> None:
     assert [set(recorded) for _, recorded in tune.contents()] == [{"0"}, {"0"}]
 
 
+@pytest.mark.parametrize("scheduler", ["promote", "asha", "none"])
+def test_an_early_repeat_that_is_not_needed_is_stopped_after_its_next_epoch(scheduler: str, tmp_path: Path) -> None:
+    spec = make_spec(trials=3, epochs=3, grace_period=3, scheduler=scheduler, recommend="best", confirm=1, repeats=2)
+    tune = FakeTune(make_conductor(make_folder(tmp_path), spec, slots=5))
+    searched = [tune.begin() for _ in range(3)]
+    tune.feed(searched[0], [0.9] * 3)
+    tune.feed(searched[1], [0.5] * 3)
+    *_, third, fourth = [tune.begin() for _ in range(4)]
+    assert (third.trial_id, fourth.trial_id) == ("1r1", "1r2")
+    rows = make_rows([0.1] * 3, stop="budget")
+    assert not tune.result(third, rows[0]) and not any(tune.result(fourth, row) for row in rows[:2])  # may be needed yet
+    tune.feed(searched[2], [0.4] * 3)
+    assert tune.begin().trial_id == "2r1"
+    assert tune.result(third, rows[1]) and not tune.result(fourth, rows[2])  # the last epoch ends it anyway
+    why = "not needed after all: trial 1 is not among those confirmed"
+    told = [(trial.state, trial.reason, len(trial.epochs)) for trial in tune.conductor.record.confirmations[2:4]]
+    assert told == [("pruned", why, 2), ("complete", "ran its full budget", 3)]
+
+
 def test_the_time_budget_stops_search_trials_and_says_so(tmp_path: Path) -> None:
     conductor = make_conductor(make_folder(tmp_path), make_spec(scheduler="none"))
     tune = FakeTune(conductor)

@@ -14,7 +14,7 @@ from tune_btxrd.search.conductor import Conductor
 
 
 class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
-    """Pauses search trials at their rungs; confirmation trials run to their end."""
+    """Pauses search trials at their rungs; confirmation trials run to their end, but for those that are not needed."""
 
     _supports_buffered_results = False
 
@@ -41,10 +41,13 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         self._held[trial.config["trial"]] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE, PAUSE at a rung, or STOP once the budget is used up."""
+        """CONTINUE, PAUSE at a rung, or STOP once the budget is used up, or a repeat is not needed."""
         label = trial.config["trial"]
         if self.conductor.record.trials[label].has_ended:
             return str(TrialScheduler.STOP)  # given up, while Tune began it again since its process died as it paused
+        if not result["stop"] and (why := self.conductor.record.trials[label].unneeded):
+            self.reasons[label] = why
+            return str(TrialScheduler.STOP)
         pauses = self.conductor.pauses(label, result)
         if trial.config["role"] != "search" or result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler

@@ -120,8 +120,11 @@ class Rungs(ASHAScheduler):
             super().on_trial_add(tune_controller, _Labelled(trial.config["trial"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE or STOP: by ASHA's rule, and for every search trial once the budget is used up."""
+        """CONTINUE or STOP: by ASHA's rule, for every search trial once the budget is used up, for unneeded repeats."""
         label = trial.config["trial"]
+        if not result["stop"] and (why := self.conductor.record.trials[label].unneeded):
+            self.reasons[label] = why
+            return str(TrialScheduler.STOP)
         if trial.config["role"] != "search" or result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
         decision = super().on_trial_result(tune_controller, _Labelled(label), result)

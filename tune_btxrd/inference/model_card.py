@@ -280,7 +280,7 @@ def _search(settings: Mapping[str, Any], results: Path) -> Iterator[str]:
     yield f"- Searched on split `{settings.get('searched', 'unknown')}`, never on a test part (Optuna and ASHA on Ray Tune)"
     if (results / JOURNAL_FILE).is_file():
         record = read_search(results)
-        repeats = len(record.confirmations)
+        repeats = sum(not trial.unneeded for trial in record.confirmations)
         ended = states_line(record.search_trials)
         yield f"- {len(record.search_trials)} trials ({ended}); {repeats} confirmation trainings, fresh seeds and partitions"
         rule = "best mean over its confirmations" if repeats else "best epoch of a complete trial, not confirmed"

@@ -94,7 +94,7 @@ class SearchProgress(Listener):
         values = " ".join(
             f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
         )
-        score = trial.shown or trial.reason
+        score = f"{trial.shown}{', not needed' if trial.unneeded else ''}" if trial.shown else trial.told_reason
         recall = f", {self._recall(trial.best)}" if trial.best else ""
         epochs = f"{len(trial.epochs)} epoch{'s' if len(trial.epochs) != 1 else ''}"
         left = "" if console.OUT.is_terminal else f"  {self._left()}"  # on a terminal the block says it

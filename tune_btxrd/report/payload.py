@@ -114,7 +114,7 @@ def _trial(
         "number": trial.number,
         "role": trial.role,
         "state": trial.state,
-        "reason": trial.reason,
+        "reason": trial.told_reason,
         "params": {name: number(value) for name, value in trial.params.items()},
         "config": {name: value for name, value in trial.config.items() if name not in shared},
         "objective": number(trial.objective),

@@ -86,7 +86,8 @@ def _recall(training: Training, column: str) -> str:
 def trials_line(material: Material) -> str:
     """How many trials ended how."""
     trials, repeats = material.record.search_trials, len(material.record.confirmations)
-    more = f"; {repeats} confirmation trials." if repeats else "."
+    unneeded = len(material.selection.unneeded) if material.selection else 0
+    more = f"; {repeats} confirmation trials{f', {unneeded} of them not needed' if unneeded else ''}." if repeats else "."
     return f"{len(trials)} trials: {states_line(trials)}{more}"
 
 

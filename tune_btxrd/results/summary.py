@@ -20,7 +20,7 @@ from tune_btxrd.results.checkpoints import WINNER, RetrainJob, best_row
 from tune_btxrd.results.member_list import MemberList
 from tune_btxrd.results.search_json import SearchSettings
 from tune_btxrd.search.columns import class_columns
-from tune_btxrd.search.record import best_trial
+from tune_btxrd.search.record import TrialRecord, best_trial
 from tune_btxrd.search.selection.winner import Selection
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.tasks.record import shown
@@ -58,6 +58,8 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
     if dropped := [item for item in selection.standings if item.dropped]:
         told = ", ".join(f"{item.trial.label} after {len(item.scores)} repeats" for item in dropped)
         lines.append(f"Clearly worse and repeated no further: trial {told}.")
+    if selection.unneeded:
+        lines.append(_unneeded_line(selection.unneeded))
     if luckiest := _luckiest(selection):
         lines.append(luckiest)
     if spec.constraint:
@@ -68,6 +70,18 @@ def selection_lines(selection: Selection, spec: SearchSpec) -> list[str]:
             else f"It keeps {demand}."
         )
     return lines
+
+
+def _unneeded_line(repeats: Sequence[TrialRecord]) -> str:
+    """Repeats that the choice left out, and what they cost."""
+    one, labels = len(repeats) == 1, ", ".join(trial.label for trial in repeats)
+    epochs = sum(len(trial.epochs) for trial in repeats)
+    turned = (
+        "1 early repeat turned out unneeded and counts"
+        if one
+        else f"{len(repeats)} early repeats turned out unneeded and count"
+    )
+    return f"{turned} for nothing (trial {labels}): {epochs} epoch{'s' if epochs != 1 else ''}."
 
 
 def _luckiest(selection: Selection) -> str | None:
@@ -250,6 +264,7 @@ def write_summary(
             }
             for item in (selection.standings if selection else ())
         ],
+        "unneeded_repeats": {item.label: len(item.epochs) for item in (selection.unneeded if selection else ())},
         "retrain": [
             {
                 "split": job.split,

@@ -2,6 +2,8 @@
 
     unfinished trials of an earlier session -> paused ones that may go on -> new ones -> the confirmation -> finished
 
+Slots that no search trial can use take repeats of the confirmation early (`repeats.py`). A search trial always comes first,
+but takes no slot away: one that may go on while an early repeat holds the slot waits for the next slot that becomes free.
 Because it knows no Ray, the same object runs in the search, in the replay benchmark and in tests of milliseconds.
 """
 
@@ -9,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +22,15 @@ from tune_btxrd.search.budget import spent_epochs
 from tune_btxrd.search.events import ENDINGS
 from tune_btxrd.search.journal import Journal
 from tune_btxrd.search.promotion import Promotion
-from tune_btxrd.search.record import SearchRecord, TrialRecord, apply_event
+from tune_btxrd.search.record import HAND_MADE_NUMBER, SearchRecord, TrialRecord, apply_event
+from tune_btxrd.search.repeats import Repeats
 from tune_btxrd.search.rungs import pausing_epochs
-from tune_btxrd.search.selection.winner import confirm_seed, wanted_repeats
+from tune_btxrd.search.selection.winner import confirm_seed, was_stopped
 from tune_btxrd.search.space.spec import SearchSpec
 from tune_btxrd.search.study import TrialStudy
 
 GIVEN_BACK = 2  # times that a trial which lost its slot before it began is handed out again
+TURNS = ("start", "pause", "promote", "end")  # events after which another trial may be the next one
 SAME_FAILURES = 3  # so many first trials that fail alike stop the search
 
 
@@ -71,15 +75,19 @@ class Conductor:
         self.splits = spec.trial_splits(split)
         name = record.folder.name
         self.search = TrialStudy(spec, database, name, past=tuple(record.search_trials), start=spec.start)
-        self.confirmation = TrialStudy(spec, database, f"{name}-confirm", past=tuple(record.confirmations))
+        repeats = tuple(replace(t, state="running", ended=None) if was_stopped(t) else t for t in record.confirmations)
+        self.confirmation = TrialStudy(spec, database, f"{name}-confirm", past=repeats)
+        self.repeats = Repeats(record, spec)
         self.promotion = Promotion.of_trials(
             record.search_trials, pausing_epochs(spec), reduction_factor=spec.reduction_factor, trials=spec.trials
         )
-        self.given_up: list[str] = []  # labels of paused trials that ended, for who wants to know; to be emptied by them
+        self.given_up: list[str] = []  # labels of trials that ended without a slot, for who wants to know, who empties it
         self._unfinished = [t for t in record.trials.values() if not t.has_ended and not self._is_paused(t)]
         self._live: set[str] = set()
         self._given_back: Counter[str] = Counter()
         self._has_result = False  # whether a search trial is known to have ended otherwise than by a failure
+        self._turns = 0  # how often a trial began, paused, went on, ended or lost its slot
+        self._judged = -1  # as of which of these the repeats were judged
         self.finished = False  # whether `next` has said so
         for trial in list(self._unfinished):  # killed between the last epoch of a trial and the note of its end
             if trial.epochs and (stop := trial.epochs[-1]["stop"]):
@@ -95,17 +103,10 @@ class Conductor:
         """
         self._stop_if_hopeless()
         self._give_up()
+        self._judge_repeats()
         if len(self._live) >= self.slots:
             return "wait"
-        if self._unfinished:
-            return self._again(self._unfinished.pop(0))
-        if (label := self.promotion.candidate()) is not None:
-            self.promotion.promote(label)
-            self._note_rung(self.record.trials[label])
-            return self._again(self.record.trials[label])
-        if len(self.record.search_trials) < self.spec.trials and not self.used_up:
-            return self._new_search_trial()
-        if planned := self._next_confirmation():
+        if planned := self._next_search_trial() or self._next_confirmation():
             return planned
         self.finished = not self._live
         return "finished" if self.finished else "wait"
@@ -116,6 +117,9 @@ class Conductor:
 
     def close(self) -> None:
         """Completes the copies of the studies. Raises: ResultError where the database cannot be written."""
+        for trial in self.record.confirmations:
+            if was_stopped(trial):
+                self.confirmation.tell(trial)
         self.search.close()
         self.confirmation.close()
 
@@ -151,8 +155,10 @@ class Conductor:
         self._live.discard(label)
         self._unfinished = [trial for trial in self._unfinished if trial.label != label]
         self._write("end", trial=label, state=state, reason=reason)
-        self._study_of(self.record.trials[label]).tell(self.record.trials[label])
-        if self.record.trials[label].role == "search":
+        trial = self.record.trials[label]
+        if not (trial.role == "confirm" and was_stopped(trial)):  # Optuna opens none again: it is told as the session closes
+            self._study_of(trial).tell(trial)
+        if trial.role == "search":
             self.promotion.end(label)
 
     def give_back(self, label: str) -> bool:
@@ -167,6 +173,7 @@ class Conductor:
             return False
         self._live.discard(label)
         self._unfinished.append(self.record.trials[label])
+        self._turns += 1
         return True
 
     @property
@@ -178,28 +185,68 @@ class Conductor:
         """Takes all running trials back, to be handed out again: they lost their processes at once."""
         self._unfinished += self.live
         self._live.clear()
+        self._turns += 1
 
     def note(self, label: str, text: str) -> None:
         """Takes what happened to a trial that goes on."""
         self._write("note", trial=label, text=text)
 
-    def _new_search_trial(self) -> PlannedTrial:
+    def _next_search_trial(self) -> PlannedTrial | None:
+        if (unfinished := self._take_unfinished("search")) is not None:
+            return self._again(unfinished)
+        if (label := self.promotion.candidate()) is not None:
+            self.promotion.promote(label)
+            self._note_rung(self.record.trials[label])
+            return self._again(self.record.trials[label])
+        if not self._to_come:
+            return None
         number, params, config = self.search.ask()
         planned = PlannedTrial(label=str(number), role="search", config=config, splits=self.splits)
         return self._begin(planned, number, params)
 
     def _next_confirmation(self) -> PlannedTrial | None:
-        """The next repeat that is not done. While search trials still run, only the hand-made config's are known to be
-        needed: they fill the slots that would stand idle (and be torn down by Ray) until the last search trial ends.
-        """
+        """The next repeat, unfinished ones first; an early one while search trials still run."""
+        if (unfinished := self._take_unfinished("confirm")) is not None:
+            return self._again(unfinished)
         if not self.spec.confirm:
             return None
-        searching = any(self.record.trials[label].role == "search" for label in self._live)
-        hand_made = [trial for trial in self.record.search_trials if trial.is_hand_made]
-        done = {(trial.of, trial.repeat) for trial in self.record.confirmations}
-        early = [(trial, repeat) for repeat in range(1, self.spec.repeats + 1) for trial in hand_made]
-        todo = early if searching else wanted_repeats(self.record, self.spec)
-        return next((self._confirm(trial, repeat) for trial, repeat in todo if (trial.number, repeat) not in done), None)
+        todo = self.repeats.wanted() if self.has_searched else self.repeats.early(may_be_wasted=self._may_waste)
+        begun = {(trial.of, trial.repeat) for trial in self.record.confirmations}
+        return next((self._confirm(trial, repeat) for trial, repeat in todo if (trial.number, repeat) not in begun), None)
+
+    def _judge_repeats(self) -> None:
+        """Notes which repeats are needed once the last search trial has ended; those that are not and have no slot end."""
+        if self._judged == self._turns or not (self.spec.confirm and self.record.confirmations and self.has_searched):
+            return
+        self._judged = self._turns
+        for trial, why in self.repeats.verdicts():
+            if why and why != trial.unneeded:
+                self._write("unneeded", trial=trial.label, reason=why)
+            elif not why and trial.unneeded:
+                self._unfinished += [trial] if was_stopped(trial) else []
+                self._write("needed", trial=trial.label)
+        for trial in [item for item in self._unfinished if item.unneeded]:
+            self.end(trial.label, state="pruned", reason=trial.unneeded)
+            self.given_up.append(trial.label)
+
+    @property
+    def _to_come(self) -> int:
+        return 0 if self.used_up else max(0, self.spec.trials - len(self.record.search_trials))
+
+    @property
+    def has_searched(self) -> bool:
+        """Whether no search trial runs, waits or is to come."""
+        return self._to_come == 0 and all(trial.has_ended for trial in self.record.search_trials)
+
+    @property
+    def _may_waste(self) -> bool:
+        """Whether the epoch budget holds even if the search takes all it can, and every doubtful repeat is unneeded."""
+        if self.epoch_budget is None:
+            return True
+        left = sum(self.spec.epochs - len(trial.epochs) for trial in self.record.search_trials if not trial.has_ended)
+        search = self.spec.folds_per_trial * left
+        doubtful = sum(trial.of != HAND_MADE_NUMBER for trial in self.record.confirmations)
+        return self._spent + search + (doubtful + 1) * self.spec.epochs <= self.epoch_budget
 
     def _confirm(self, trial: TrialRecord, repeat: int) -> PlannedTrial:
         number = self.confirmation.repeat(trial.params, {"of": trial.number, "repeat": repeat})
@@ -252,8 +299,18 @@ class Conductor:
     def _study_of(self, trial: TrialRecord) -> TrialStudy:
         return self.search if trial.role == "search" else self.confirmation
 
+    def _take_unfinished(self, role: str) -> TrialRecord | None:
+        for at, trial in enumerate(self._unfinished):
+            if trial.role == role and not trial.unneeded:  # by an earlier session: to be judged once the search has ended
+                return self._unfinished.pop(at)
+        return None
+
     def _write(self, event: str, **content: Any) -> None:
         apply_event(self.record, self.journal.write(event, **content))
+        if event in TURNS:
+            self._turns += 1
+            if self.record.trials[content["trial"]].role == "search":
+                self.repeats.forget()
 
     def _stop_if_hopeless(self) -> None:
         if self._has_result:

@@ -6,6 +6,8 @@
     {"event": "note", "time": ..., "trial": "7", "text": "failed, tried again: ..."}
     {"event": "pause", "time": ..., "trial": "7"}                                       at a rung (`scheduler: promote`)
     {"event": "promote", "time": ..., "trial": "7"}                                     it goes on beyond that rung
+    {"event": "unneeded", "time": ..., "trial": "7r1", "reason": "..."}                 a repeat that no choice will use
+    {"event": "needed", "time": ..., "trial": "7r1"}                                    a longer search asks for it after all
     {"event": "end", "time": ..., "trial": "7", "state": "pruned", "reason": "..."}
 
 A journal may be years old, cut by a power failure, or come from a stranger: nothing in it is believed before `check_event`.
@@ -91,6 +93,8 @@ REQUIRED: Mapping[str, Mapping[str, Rule]] = {
     "note": {"trial": TRIAL, "text": TEXT},
     "pause": {"trial": TRIAL},
     "promote": {"trial": TRIAL},
+    "unneeded": {"trial": TRIAL, "reason": TEXT},
+    "needed": {"trial": TRIAL},
     "end": {"trial": TRIAL, "state": _one_of(*END_STATES), "reason": TEXT},
 }
 OPTIONAL: Mapping[str, Mapping[str, Rule]] = {

@@ -13,7 +13,7 @@ from tune_btxrd.search.cost import Costs, epoch_costs
 from tune_btxrd.search.forecast import forecast, seconds_left
 from tune_btxrd.search.journal import JournalReader
 from tune_btxrd.search.record import SETTINGS_FILE, SearchRecord, new_record, read_on
-from tune_btxrd.search.selection.winner import wanted_repeats
+from tune_btxrd.search.selection.winner import wanted_repeats, was_stopped
 from tune_btxrd.search.space.spec import SearchSpec
 
 SILENT = 600.0  # seconds without news, at least, before a search counts as interrupted
@@ -69,15 +69,18 @@ def is_finished(record: SearchRecord, spec: SearchSpec) -> bool:
         wanted = {(trial.number, repeat) for trial, repeat in wanted_repeats(record, spec)}
     except ResultError:  # no trial ran to its end: there is nothing to confirm
         return len(trials) >= spec.trials
-    return wanted <= {(trial.of, trial.repeat) for trial in record.confirmations}
+    return wanted <= {(trial.of, trial.repeat) for trial in record.confirmations if not was_stopped(trial)}
 
 
 def repeats_wanted(record: SearchRecord, spec: SearchSpec) -> int:
-    """How many confirmation trials there will be; the most there can be while no trial of the search is complete."""
+    """How many confirmation trials there will be, those that were begun early and are not needed included; the most there
+    can be while no trial of the search is complete.
+    """
     try:
-        return len(wanted_repeats(record, spec))
+        wanted = {(trial.number, repeat) for trial, repeat in wanted_repeats(record, spec)}
     except ResultError:
         return (spec.confirm + 1) * spec.repeats
+    return len(wanted | {(trial.of, trial.repeat) for trial in record.confirmations})
 
 
 def progress_of(record: SearchRecord, spec: SearchSpec, *, now: float) -> Literal["finished", "interrupted", "running"]:

@@ -38,6 +38,7 @@ class TrialRecord:
         of, repeat: for a confirmation trial, the trial it repeats and which repeat it is; else None.
         config: the complete config. `params`: the searched values alone.
         state: one of STATE_WORDS; reason: why it ended so, in words.
+        unneeded: why the choice of the winner leaves this repeat out, though it was begun; empty where it counts.
         epochs: one row per epoch, in order, with the names of `epochs.csv`.
         notes: what happened to it on its way: a failure that was retried, a damaged checkpoint.
         pauses, promotions: epochs of the rungs where it paused, and of those that it was let go past (`scheduler: promote`).
@@ -53,6 +54,7 @@ class TrialRecord:
     repeat: int | None = None
     state: str = "running"
     reason: str = ""
+    unneeded: str = ""
     epochs: list[EpochRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     pauses: list[int] = field(default_factory=list)
@@ -90,6 +92,11 @@ class TrialRecord:
     def shown(self) -> str:
         """The score in words, e.g. "val loss 0.4312"; empty before the first epoch."""
         return "" if self.objective is None else self.monitor.show(self.objective)
+
+    @property
+    def told_reason(self) -> str:
+        """Why it ended so, and why it was not needed, where that is another reason."""
+        return "; ".join(dict.fromkeys(text for text in (self.reason, self.unneeded) if text))
 
     @property
     def state_words(self) -> str:
@@ -248,6 +255,8 @@ def apply_event(record: SearchRecord, event: Event) -> None:
             trial.notes.append(event["text"])
         elif kind in ("pause", "promote"):
             _at_rung(trial, kind)
+        elif kind in ("unneeded", "needed"):
+            _judged(trial, event)
         elif kind == "end":
             if event["state"] == "complete" and not trial.epochs:
                 raise EventError(f"calls trial {trial.label} complete, of which no line before it tells an epoch")
@@ -260,6 +269,15 @@ def _at_rung(trial: TrialRecord, kind: str) -> None:
         raise EventError(f"{kind}s trial {trial.label}, which {why}")
     trial.state = "paused" if kind == "pause" else "running"
     (trial.pauses if kind == "pause" else trial.promotions).append(trial.epochs[-1]["epoch"])
+
+
+def _judged(trial: TrialRecord, event: Event) -> None:
+    """A repeat is needed or not. One that was stopped since it was not needed goes on where it is needed after all."""
+    if trial.role != "confirm":
+        raise EventError(f"calls trial {trial.label} {event['event']}, which is no repeat")
+    trial.unneeded = event.get("reason", "")
+    if not trial.unneeded and trial.state == "pruned":
+        trial.state, trial.reason, trial.ended = "running", "", None
 
 
 def _start(record: SearchRecord, event: Event) -> None:

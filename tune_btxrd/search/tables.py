@@ -27,7 +27,7 @@ def trials_table(record: SearchRecord) -> pd.DataFrame:
                 "trial": trial.label,
                 "role": trial.role,
                 "state": trial.state_words,
-                "reason": trial.reason,
+                "reason": trial.told_reason,
                 "epochs": len(trial.epochs),
                 "best_epoch": trial.best["epoch"] if trial.best else None,
                 "objective": trial.objective,

@@ -5,6 +5,8 @@
 2. Confirmation: the top K and the hand-made config are repeated, every repeat with a fresh seed and a fresh train/val
    partition, the same for all. With a model, clear losers are repeated no further (`confirmation.py`), and the
    model's value counts as one more repeat when the winner is chosen; else the best mean wins. Only repeats are claimed.
+3. A repeat that was begun but is not asked for (its config is not confirmed in the end, or repeated no further) is left out:
+   whatever it reported, the choice is the one that would have been made without it.
 """
 
 import dataclasses
@@ -79,11 +81,16 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The winner and how it was found; `standings` is empty where confirmation was skipped."""
+    """The winner and how it was found; `standings` is empty where confirmation was skipped.
+
+    Attributes:
+        unneeded: repeats that were begun and left out.
+    """
 
     winner: TrialRecord
     standings: tuple[Standing, ...]
     none_feasible: bool
+    unneeded: tuple[TrialRecord, ...] = ()
 
     @property
     def standing(self) -> Standing | None:
@@ -113,13 +120,18 @@ def ranking(record: SearchRecord, spec: SearchSpec) -> Ranking:
     return Ranking(candidates=tuple(ordered), confirmed=tuple([*top, *hand_made]), modelled=modelled)
 
 
-def wanted_repeats(record: SearchRecord, spec: SearchSpec) -> list[tuple[TrialRecord, int]]:
+def wanted_repeats(
+    record: SearchRecord, spec: SearchSpec, *, ranked: Ranking | None = None
+) -> list[tuple[TrialRecord, int]]:
     """Every repeat that the confirmation asks for as far as is known now, in order: (trial, number of the repeat).
+
+    Args:
+        ranked: the ranking of this record, where it is at hand.
 
     Raises:
         ResultError: no trial can be a candidate.
     """
-    confirmed = ranking(record, spec).confirmed
+    confirmed = (ranked or ranking(record, spec)).confirmed
     dropped = _dropped(record, confirmed, spec)
     return [
         (trial, repeat)
@@ -142,8 +154,11 @@ def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selec
     if not spec.confirm:
         winner = ranked.candidates[0]
         return Selection(winner=winner, standings=(), none_feasible=not is_feasible(spec, [winner]))
-    repeats = {trial.number: _repeats(record, trial, spec) for trial in ranked.confirmed}
-    baseline, dropped = repeats.get(HAND_MADE_NUMBER), _dropped(record, ranked.confirmed, spec)
+    dropped = _dropped(record, ranked.confirmed, spec)
+    repeats = {
+        trial.number: _repeats(record, trial, last=dropped.get(trial.number, spec.repeats)) for trial in ranked.confirmed
+    }
+    baseline = repeats.get(HAND_MADE_NUMBER)
     standings = [_standing(trial, repeats[trial.number], baseline, spec, val_share) for trial in ranked.confirmed]
     standings = _pooled(standings, ranked.modelled)
     standings = [dataclasses.replace(item, dropped=item.trial.number in dropped) for item in standings]
@@ -152,7 +167,13 @@ def select(record: SearchRecord, spec: SearchSpec, *, val_share: float) -> Selec
             "Confirmation needs two repeats of one config, but none ended well: see trials.csv, then --resume."
         )
     standings.sort(key=lambda i: (not i.scores, i.dropped, not i.feasible, i.decisive, i.trial.number))
-    return Selection(winner=standings[0].trial, standings=tuple(standings), none_feasible=not standings[0].feasible)
+    wanted = {(trial.number, repeat) for trial, repeat in wanted_repeats(record, spec, ranked=ranked)}
+    return Selection(
+        winner=standings[0].trial,
+        standings=tuple(standings),
+        none_feasible=not standings[0].feasible,
+        unneeded=tuple(item for item in record.confirmations if (item.of, item.repeat) not in wanted),
+    )
 
 
 def confirm_seed(seed: int, repeat: int) -> int:
@@ -238,7 +259,7 @@ def _dropped(record: SearchRecord, confirmed: Sequence[TrialRecord], spec: Searc
     dropped: dict[int, int] = {}
     if spec.recommend != "model":
         return dropped
-    ended = {(item.of, item.repeat): item for item in record.confirmations if item.has_ended}
+    ended = {(item.of, item.repeat): item for item in record.confirmations if item.has_ended and not was_stopped(item)}
     for done in range(2, spec.repeats):
         going = [trial.number for trial in confirmed if not trial.is_hand_made and trial.number not in dropped]
         rounds = [[ended.get((number, repeat)) for number in going] for repeat in range(1, done + 1)]
@@ -251,13 +272,18 @@ def _dropped(record: SearchRecord, confirmed: Sequence[TrialRecord], spec: Searc
     return dropped
 
 
-def _repeats(record: SearchRecord, trial: TrialRecord, spec: SearchSpec) -> dict[int, TrialRecord]:
-    """Repeat number -> the confirmation trial of this config, complete ones only."""
-    mine = [item for item in record.confirmations if item.of == trial.number]
+def was_stopped(repeat: TrialRecord) -> bool:
+    """Whether a repeat was stopped since it was not needed: nothing else stops one. Where it is needed, it is not done."""
+    return repeat.state == "pruned"
+
+
+def _repeats(record: SearchRecord, trial: TrialRecord, *, last: int) -> dict[int, TrialRecord]:
+    """Repeat number -> the confirmation trial of this config, complete ones up to the last that was asked for."""
+    mine = [item for item in record.confirmations if item.of == trial.number and int(item.repeat or 0) <= last]
     if running := [item.label for item in mine if item.state == "running"]:
         raise ResultError(f"Confirmation must have ended, but trial {running[0]} has not: search --resume goes on.")
     ended = {int(item.repeat or 0): item for item in mine if item.state == "complete"}
-    return {repeat: ended[repeat] for repeat in sorted(ended) if repeat <= spec.repeats}
+    return {repeat: ended[repeat] for repeat in sorted(ended)}
 
 
 def _defined(value: float) -> float:
