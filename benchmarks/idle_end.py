@@ -14,7 +14,10 @@ import heapq
 import logging
 import statistics
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -35,13 +38,17 @@ from tune_btxrd.search.repeats import Repeat, Repeats
 from tune_btxrd.search.selection.winner import select
 
 FAMILIES = ("smooth", "noisy", "overfitting", "crossing", "two optima")
-SLOTS = (2, 4, 8, 16)
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "promote": {"scheduler": "promote"},
     "asha": {"scheduler": "asha"},
     "asha, recommend: best": {"scheduler": "asha", "recommend": "best"},
     "none": {"scheduler": "none"},
 }
+CASES = (
+    *((name, slots) for name in ("promote", "asha") for slots in (2, 4, 8, 16)),
+    ("asha, recommend: best", 8),
+    ("none", 8),
+)
 
 
 class HandMadeAlone(Repeats):
@@ -173,29 +180,30 @@ def row(name: str, slots: int, pairs: Iterable[tuple[Played, Played]]) -> dict[s
 
 
 def specs(name: str, *, seeds: int) -> Iterable[Family]:
-    """A family and seed per search, the families in turn."""
+    """A search per seed, the families in turn."""
     for seed in range(seeds):
         of = family(FAMILIES[seed % len(FAMILIES)])
         settings = {**SETTINGS[name], "seed": seed, "trials": 24, "confirm": 3}
         yield replace(of, spec=of.spec.override(settings, {}))
 
 
+def played_row(case: tuple[str, int], seeds: int) -> dict[str, str]:
+    """One row of the table."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.disable(logging.WARNING)
+    name, slots = case
+    searches = specs(name, seeds=seeds)
+    return row(name, slots, [(play(of, Before, slots=slots), play(of, Conductor, slots=slots)) for of in searches])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=2)
     flags = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.disable(logging.WARNING)
     found = circumstances()
-    rows = [
-        row(
-            name,
-            slots,
-            [(play(of, Before, slots=slots), play(of, Conductor, slots=slots)) for of in specs(name, seeds=flags.seeds)],
-        )
-        for name in SETTINGS
-        for slots in SLOTS
-    ]
+    with ProcessPoolExecutor(flags.workers, mp_context=get_context("spawn")) as pool:
+        rows = list(pool.map(partial(played_row, seeds=flags.seeds), CASES))
     write("idle_end", rows, found)
 
 
