@@ -76,7 +76,7 @@ class Played:
 
     Attributes:
         searched, ended: when the last search trial and the last of all ended, in epochs of one slot.
-        busy: time of all epochs; early: repeats that began before the search had ended; unneeded, wasted: repeats that the
+        busy: time of all epochs; waiting: slot time without work before the last search trial ended; early: repeats that began before the search had ended; unneeded, wasted: repeats that the
             choice left out, and their epochs.
     """
 
@@ -84,6 +84,7 @@ class Played:
     searched: float = 0.0
     ended: float = 0.0
     busy: float = 0.0
+    waiting: float = 0.0
     unneeded: int = 0
     wasted: int = 0
     early: int = 0
@@ -141,7 +142,9 @@ def play(of: Family, kind: type[Conductor], *, slots: int) -> Played:
 
 def _step(conductor: Conductor, rungs: Rungs, clock: Clock, known: dict[str, Training], played: Played) -> None:
     """The next epoch that ends."""
+    free, before = played.slots - len(clock.due), clock.now
     clock.now, label = heapq.heappop(clock.due)
+    played.waiting += 0.0 if conductor.has_searched else free * (clock.now - before)
     training, role = known[label], conductor.record.trials[label].role
     row, handle = training.step(), SimpleNamespace(config={"trial": label, "role": role})
     paused = conductor.pauses(label, row)
@@ -169,6 +172,7 @@ def row(name: str, slots: int, pairs: Iterable[tuple[Played, Played]]) -> dict[s
         "scheduler": name,
         "slots": str(slots),
         "idle slot time": pair("idle"),
+        "of it while the search ran": pair("waiting"),
         "all ended after": pair("ended"),
         "ratio": f"{statistics.fmean(gains):.3f}",
         "search ended after": pair("searched"),

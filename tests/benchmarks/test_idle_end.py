@@ -8,7 +8,7 @@ def test_early_repeats_leave_less_idle_time_and_the_same_winner() -> None:
     of = next(iter(specs("promote", seeds=1)))
     before, after = play(of, Before, slots=8), play(of, Conductor, slots=8)
     assert before.winner == after.winner and before.early == 3 < after.early
-    assert 0 < after.idle < before.idle and after.ended < before.ended
+    assert 0 < after.idle < before.idle and after.ended < before.ended and after.waiting < before.waiting
     shown = row("promote", 8, [(before, after)])
     assert shown["same winner"] == "1 of 1" and shown["ratio"] == f"{after.ended / before.ended:.3f}"
 
