@@ -76,8 +76,8 @@ class Played:
 
     Attributes:
         searched, ended: when the last search trial and the last of all ended, in epochs of one slot.
-        busy: time of all epochs; waiting: slot time without work before the last search trial ended; early: repeats that began before the search had ended; unneeded, wasted: repeats that the
-            choice left out, and their epochs.
+        busy: time of all epochs; waiting: slot time without work before the last search trial ended.
+        early: repeats that began before the search had ended; unneeded, wasted: those left out, and their epochs.
     """
 
     slots: int
