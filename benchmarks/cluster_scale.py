@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ SETTINGS = {"epochs": 8, "grace_period": 2, "startup_trials": 8}
 SOURCE = Source(cache="", splits="", class_names=("a", "b"), positive_class=0)
 
 
-def ours(folder: Path, address: str, *, trials: int, slots: int, seconds: float) -> list[float]:
+def ours(folder: Path, address: str, *, trials: int, slots: int, seconds: float, scheduler: str = "asha") -> list[float]:
     """Times of all results of our search with made-up trainings."""
     kill_driver.SECONDS = seconds
     (folder / "trained").mkdir(parents=True)
@@ -46,7 +47,8 @@ def ours(folder: Path, address: str, *, trials: int, slots: int, seconds: float)
     layout = Layout(slots=slots, cpus=1, gpus=0, threads=1, epoch_seconds=seconds)
     run = SearchRun(folder=folder, source=SOURCE, split="common", device="cpu", layout=layout, retries=9)
     with connected(address=address, name=folder.name) as cluster:
-        record = run_search(spec_of(trials), run, cluster, trainable=kill_driver.stub(folder))
+        spec = spec_of(trials).override({"scheduler": scheduler}, {})
+        record = run_search(spec, run, cluster, trainable=kill_driver.stub(folder))
     assert all(trial.state in ("complete", "pruned") for trial in record.search_trials)
     return sorted(row["time"] for trial in record.search_trials for row in trial.epochs)
 
@@ -100,7 +102,7 @@ def spec_of(trials: int) -> SearchSpec:
 def measure(kind: str, address: str, *, trials: int, slots: int, seconds: float) -> None:
     """In a driver of its own: prints results, results per second (after the first) and driver CPU ms per result."""
     with tempfile.TemporaryDirectory() as aside:
-        method = {"ours": ours, "stock": stock}[kind]
+        method = {"ours": ours, "promote": partial(ours, scheduler="promote"), "stock": stock}[kind]
         before = time.process_time()
         times = method(Path(aside) / kind, address, trials=trials, slots=slots, seconds=seconds)
         used = time.process_time() - before
@@ -124,7 +126,7 @@ def nodes(counts: list[int], *, per_slot: int, seconds: float) -> None:
     for count in counts:
         arena = Arena(nodes=count)
         try:
-            for kind in ("ours", "stock"):
+            for kind in ("ours", "promote", "stock"):
                 slots = 2 * count
                 found = measured_in_own_process(kind, arena, trials=per_slot * slots, slots=slots, seconds=seconds)
                 numbers = f"{found['results']:.0f} | {found['rate']:.1f} | {found['driver_ms']:.1f}"
