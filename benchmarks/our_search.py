@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tune_btxrd.distributed.connect import connected
 from tune_btxrd.distributed.driver import SearchRun, run_search
+from tune_btxrd.distributed.forks import warm
 from tune_btxrd.results.search_json import Layout
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import SearchRecord
@@ -37,7 +38,7 @@ def our_search(
     layout = Layout(slots=slots, cpus=1, gpus=gpus, threads=threads, epoch_seconds=1.0)
     run = SearchRun(folder=folder, source=source, split="stratified", device=device, layout=layout)
     try:
-        with connected(address=None, name="benchmark") as cluster:
+        with warm(), connected(address=None, name="benchmark") as cluster:
             return run_search(spec, run, cluster, listeners=(listener,))
     finally:
         shutil.rmtree(parent)

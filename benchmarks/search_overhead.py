@@ -19,11 +19,13 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.outcome import circumstances, python, write
+from tune_btxrd.distributed.forks import warm
 from tune_btxrd.search.listener import Listener
 from tune_btxrd.search.record import TrialRecord
 
@@ -199,7 +201,8 @@ def main() -> None:
         print(json.dumps(arithmetic(options.work, options.data)))
     elif options.piece:
         ways = {"ours": partial(ours, confirmed=False), "confirmed": partial(ours, confirmed=True), "tutorial": tutorial}
-        print(json.dumps(ways[options.piece](options.work, options.data, options.asked)))
+        with warm() if options.piece != "tutorial" else nullcontext():  # as the command line does at its start
+            print(json.dumps(ways[options.piece](options.work, options.data, options.asked)))
     else:
         found, datasets = circumstances(), [options.only] if options.only else list(DATA)
         options.work.mkdir(exist_ok=True)

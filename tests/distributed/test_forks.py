@@ -123,6 +123,16 @@ def test_another_users_process_gets_no_answer(server: str) -> None:
     assert done.stdout.strip() == "b''"
 
 
+@pytest.mark.slow
+def test_what_the_server_imports_asks_for_no_device() -> None:
+    code = "import torch, importlib\ndef asked(*words): raise SystemExit('asked for a device')\n"
+    code += "torch.cuda.is_available = torch.cuda.device_count = torch.cuda.init = asked\n"
+    code += "from tune_btxrd.distributed.fork_server import IMPORTED\n"
+    code += "for name in IMPORTED: importlib.import_module(name)\n"
+    code += "assert not torch.cuda.is_initialized()"  # a copy could use none
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_server_ends_with_a_killed_driver() -> None:
     code = "import time; from tune_btxrd.distributed import forks\nwith forks.warm():\n"
     code += "    print(forks._RUNNING[0]._process.pid, flush=True)\n    time.sleep(600)"
