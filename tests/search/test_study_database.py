@@ -202,7 +202,13 @@ def test_a_look_is_one_transaction_of_what_changed(tmp_path: Path) -> None:
     study.close()
 
 
-def test_tables_of_another_version_of_optuna_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_other_tables_optuna_writes_the_study_itself_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("tune_btxrd.search.study_database.TABLES", "v9.0.0.a")
-    with pytest.raises(ResultError, match=r"Optuna must make the tables .*install optuna"):
-        make_study(tmp_path)
+    monkeypatch.setattr("tune_btxrd.search.study_database.SECONDS", 0.01)
+    study = make_study(tmp_path)
+    assert "optuna.db is written when the search ends" in capsys.readouterr().out
+    all_endings(study)
+    study.close()
+    assert_equal_trials(study, tmp_path)

@@ -2,7 +2,8 @@
 
 The study that proposes lives in memory. Written at every change through Optuna's storage, SQLite cost the driver 26
 transactions and 90 ms of processor time a trial; one trial at a time it was still 10 ms, where all of Ray Tune took 9. So
-Optuna makes the tables and the rows are written here, one transaction per look (docs/LOG.md).
+Optuna makes the tables and the rows are written here, one transaction per look (docs/LOG.md). Where a later Optuna makes
+other tables, it writes the rows itself, once, when the search ends.
 """
 
 import copy
@@ -22,6 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import QueuePool
 
+from tune_btxrd.console import tell
 from tune_btxrd.errors import ResultError, first_line
 
 SECONDS = 1.0  # between two looks at the study
@@ -59,12 +61,12 @@ class StudyDatabase:
         path: the SQLite file, made where missing, on a local disk.
 
     Raises:
-        ResultError: this version of Optuna makes other tables; from `check` and `close`, where the file cannot be written.
+        ResultError: from `check` and `close`, where the file cannot be written.
     """
 
     def __init__(self, study: optuna.Study, path: Path, lock: threading.Lock) -> None:
         self._study, self.path, self._lock = study, path, lock
-        self._study_id = _make_study(path, study)
+        self._study_id, self._optuna = _make_study(path, study)
         self._seen: list[FrozenTrial] = []  # by number, as Optuna held them at the last look: a change is another object
         self._copied: dict[int, tuple[int, FrozenTrial]] = {}  # number -> (row, as it was copied last); has not ended
         self._error: Exception | None = None
@@ -87,7 +89,8 @@ class StudyDatabase:
     def _run(self) -> None:
         try:
             while not self._stop.wait(SECONDS):
-                self._copy()
+                if self._optuna is None:
+                    self._copy()
             self._copy()
         except Exception as error:  # whatever it is, the main thread raises it
             self._error = error
@@ -96,6 +99,10 @@ class StudyDatabase:
         """Brings the file to the present state of the study."""
         changed = self._changed()
         if not changed:
+            return
+        if self._optuna is not None:
+            for trial in changed:
+                self._optuna.create_new_trial(self._study_id, template_trial=trial)
             return
         with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database, database:  # one transaction
             for trial in changed:
@@ -133,15 +140,15 @@ class StudyDatabase:
             self._copied[trial.number] = (key, trial)
 
 
-def _make_study(path: Path, study: optuna.Study) -> int:
-    """Makes Optuna's tables and the study; its id. Raises: ResultError where the tables are others."""
+def _make_study(path: Path, study: optuna.Study) -> tuple[int, RDBStorage | None]:
+    """Makes Optuna's tables and the study: its id, and Optuna's storage where the tables are not as they are known here."""
     storage = open_storage(path)
-    try:
-        if (found := storage.get_current_version()) != TABLES:
-            raise ResultError(f"Optuna must make the tables of 5.0 ({TABLES}), but makes {found}: install optuna==5.0.0.")
-        return int(storage.create_new_study(study.directions, study.study_name))
-    finally:
+    study_id = int(storage.create_new_study(study.directions, study.study_name))
+    if storage.get_current_version() == TABLES:
         storage.engine.dispose()
+        return study_id, None
+    tell(f"{path.name} is written when the search ends: Optuna {optuna.__version__} makes tables that are not known here.")
+    return study_id, storage
 
 
 def _copy_of(trial: FrozenTrial) -> FrozenTrial:
