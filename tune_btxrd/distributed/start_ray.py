@@ -131,9 +131,7 @@ _RESERVED: list[socket.socket] = []  # names the dashboard's port to other searc
 
 def _free_port() -> int | None:
     """The first port from 8265 on that nobody listens on, and that no other search is about to; None: Ray must look."""
-    for taken in _RESERVED:
-        taken.close()
-    _RESERVED.clear()
+    _release_port()
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         with suppress(OSError), socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,6 +141,12 @@ def _free_port() -> int | None:
                 _RESERVED[-1].bind(f"\0tune-btxrd-dashboard-{port}")
             return port
     return None
+
+
+def _release_port() -> None:
+    """Lets others have the dashboard's port, as far as this process held it for one."""
+    while _RESERVED:
+        _RESERVED.pop().close()
 
 
 @contextmanager
@@ -202,6 +206,7 @@ def watched() -> Iterator[None]:
         raise SurroundingsError(watch.line) from error
     finally:
         watch.close()
+        _release_port()
 
 
 def _children(node: Any) -> list[Any]:
