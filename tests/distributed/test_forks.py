@@ -157,6 +157,7 @@ def test_rays_workers_are_copies_with_rays_environment_and_without_a_server_rays
                 blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
                 found = {"has_torch": "torch" in sys.modules, "said": os.environ.get("SAID"), "blocked": blocked}
                 score = int(Path("/proc/self/oom_score_adj").read_text())
+                found["arenas"] = os.environ.get("MALLOC_ARENA_MAX")
                 return {**found, "drawn": float(np.random.random()), "group": os.getpgid(0) == os.getpid(), "score": score}
 
         def slots(count: int) -> list[dict[str, object]]:
@@ -166,6 +167,7 @@ def test_rays_workers_are_copies_with_rays_environment_and_without_a_server_rays
 
         first, second = slots(2)
         assert first["has_torch"]
+        assert first["arenas"] == "1"
         assert first["drawn"] != second["drawn"]
         forks._RUNNING[0]._process.kill()
         forks._RUNNING[0]._process.wait()
@@ -173,7 +175,7 @@ def test_rays_workers_are_copies_with_rays_environment_and_without_a_server_rays
             ask(server, "worker", [])
         (own,) = slots(1)
         assert not own["has_torch"]
-        for name in ("said", "blocked", "group", "score"):
+        for name in ("said", "blocked", "group", "score", "arenas"):
             assert first[name] == own[name], name
         assert cluster.dashboard_url
 

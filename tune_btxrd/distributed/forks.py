@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tune_btxrd.distributed.launch_worker import ADDRESS, ask
+from tune_btxrd.training.memory import ENVIRONMENT
 
 Result = TypeVar("Result")
 SERVER = "tune_btxrd.distributed.fork_server"
@@ -32,7 +33,13 @@ class _Server:
             listener.listen(128)
             files = [listener.fileno(), theirs]
             command = [sys.executable, "-m", SERVER, *map(str, files)]
-            self._process = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=files,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, **ENVIRONMENT},
+            )
         os.close(theirs)
 
     def close(self) -> None:

@@ -21,10 +21,12 @@ from tune_btxrd.distributed.interrupts import advice
 from tune_btxrd.distributed.launch_worker import ADDRESS
 from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.errors import ConfigError
+from tune_btxrd.training.memory import ENVIRONMENT
 
 WORKER_ENV = {
     # a stopped function must be gone before its slot's next trial; the default 2 s end in an error or a hang
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+    **ENVIRONMENT,
 }
 LONGEST_SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
 SESSION = "ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"  # below the temporary folder

@@ -93,7 +93,7 @@ class Slot:
             self._state.best = None
             self._state.optimizer.state.clear()
             self._state = None
-        release_memory()
+            release_memory()
 
     def _begin(self, config: TrainConfig, data: TrainingData, tensors: Tensors, *, keep_best: bool) -> TrainState:
         require_serving(config.backbone, volumes=data.channels is not None)
