@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tune_btxrd.console import NORMAL, set_verbosity
-from tune_btxrd.distributed.forks import server_name, warm
+from tune_btxrd.distributed.forks import SUPPORTED, ForkServer
 from tune_btxrd.distributed.launch_worker import ADDRESS
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as a local Ray has it by default, with a token of the tests' own
@@ -60,9 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[None]:
     """One fork server for all searches of this test process, where each would import torch anew."""
-    with warm(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ADDRESS, server_name() or "")
+    if not SUPPORTED:
         yield
+        return
+    server = ForkServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESS, server.name)
+        yield
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ SUPPORTED = sys.platform == "linux"  # elsewhere libraries that a training needs
 LAUNCHER = Path(__file__).with_name("launch_worker.py")
 
 
-class _Server:
+class ForkServer:
     """A running fork server: imports at once, answers as soon as it has."""
 
     def __init__(self) -> None:
@@ -50,14 +50,14 @@ class _Server:
 
 
 _INSIDE: list[None] = []  # one per `warm` that is entered
-_RUNNING: list[_Server] = []  # one at most, of the outermost of them
+_RUNNING: list[ForkServer] = []  # one at most, of the outermost of them
 _BACKGROUND: list[Future[object]] = []
 
 
 @contextmanager
 def warm() -> Iterator[None]:
     """Within it, copies are at hand; their imports begin at once. Where there is a server already, it serves."""
-    own = [_Server()] if SUPPORTED and not server_name() else []
+    own = [ForkServer()] if SUPPORTED and not server_name() else []
     _RUNNING.extend(own)
     _INSIDE.append(None)
     try:
