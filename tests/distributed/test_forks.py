@@ -133,6 +133,16 @@ def test_what_the_server_imports_asks_for_no_device() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
+def test_nothing_in_the_folder_of_the_moment_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ADDRESS, raising=False)
+    monkeypatch.setattr(forks, "_RUNNING", [])
+    with warm():
+        assert in_fork(about_me)["has_torch"]
+
+
 def test_the_server_ends_with_a_killed_driver() -> None:
     code = "import time; from tune_btxrd.distributed import forks\nwith forks.warm():\n"
     code += "    print(forks._RUNNING[0]._process.pid, flush=True)\n    time.sleep(600)"

@@ -3,10 +3,12 @@
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from tests.support.paths import ROOT
+from tune_btxrd.distributed.interrupts import own_handler_kept
 
 SCRIPT = """
 import sys, time, signal
@@ -65,3 +67,13 @@ def test_a_fault_of_the_surroundings_ends_with_the_command_to_go_on() -> None:
         assert advice() == "All is saved. Go on with: this"  # what a driver says that can only be ended by force
         raise SurroundingsError("The disk must have room.")
     assert str(told.value) == "The disk must have room. All is saved. Go on with: this" and not advice()
+
+
+def test_a_ctrl_c_that_a_library_loses_ends_the_block_all_the_same() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), own_handler_kept():
+        with suppress(KeyboardInterrupt):  # as Python does for callbacks of a fork
+            signal.raise_signal(signal.SIGINT)
+        reached.append("its end")
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -99,7 +99,9 @@ def _take_place(files: list[int], place: Place) -> None:
     np.random.seed()  # else all copies would draw the same
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The process: a listening socket and a pipe are its arguments."""
     if command := serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])):
-        sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+        sys.argv = command
+        sys.path.insert(0, str(Path(command[0]).parent))
         runpy.run_path(command[0], run_name="__main__")

@@ -17,7 +17,9 @@ from tune_btxrd.distributed.launch_worker import ADDRESS, ask
 from tune_btxrd.training.memory import ENVIRONMENT
 
 Result = TypeVar("Result")
-SERVER = "tune_btxrd.distributed.fork_server"
+ROOT = str(Path(__file__).parents[2])  # of the package: nothing in the folder of the moment is imported in its stead
+PROGRAM = f"import sys\nif {ROOT!r} not in sys.path: sys.path.insert(0, {ROOT!r})\n"
+PROGRAM += "from tune_btxrd.distributed.fork_server import main\nmain()"
 SUPPORTED = sys.platform == "linux"  # elsewhere libraries that a training needs do not survive a fork
 LAUNCHER = Path(__file__).with_name("launch_worker.py")
 
@@ -32,11 +34,12 @@ class ForkServer:
             listener.bind(f"\0{self.name}")
             listener.listen(128)
             files = [listener.fileno(), theirs]
-            command = [sys.executable, "-m", SERVER, *map(str, files)]
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-c", PROGRAM, *map(str, files)],
                 pass_fds=files,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # copies have their callers' files
+                stderr=subprocess.DEVNULL,
                 start_new_session=True,
                 env={**os.environ, **ENVIRONMENT},
             )

@@ -75,12 +75,40 @@ def hurried(save: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def own_handler_kept() -> Iterator[None]:
-    """Sets our SIGTERM handler again after a block that replaces it, as `ray.init` and `ray.shutdown` do."""
+    """Sets our SIGTERM handler again after a block that replaces it, as `ray.init` and `ray.shutdown` do.
+
+    Raises:
+        KeyboardInterrupt: a Ctrl-C within the block, also one that was lost there.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    try:
+        with _ctrl_c_kept():
+            yield
+    finally:
+        _set_again(before)
+
+
+@contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """Raises a KeyboardInterrupt again where the block ended in order all the same: what is raised while a callback of a
+    fork runs (`logging` has one, and Ray forks its processes) is printed and forgotten.
+    """
+    if not _in_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    seen = []
+
+    def on_sigint(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, on_sigint)
     try:
         yield
     finally:
-        _set_again(before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def _set_again(before: Any) -> None:
