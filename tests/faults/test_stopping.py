@@ -70,10 +70,13 @@ def test_a_fault_of_the_surroundings_ends_with_the_command_to_go_on() -> None:
 
 
 def test_a_ctrl_c_that_a_library_loses_ends_the_block_all_the_same() -> None:
-    reached = []
-    with pytest.raises(KeyboardInterrupt), own_handler_kept():
-        with suppress(KeyboardInterrupt):  # as Python does for callbacks of a fork
-            signal.raise_signal(signal.SIGINT)
-        reached.append("its end")
-    assert reached
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    reached, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), own_handler_kept():
+            with suppress(KeyboardInterrupt):  # as Python does for callbacks of a fork
+                signal.raise_signal(signal.SIGINT)
+            reached.append("its end")
+        assert reached
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
