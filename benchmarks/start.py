@@ -10,7 +10,6 @@ machine.
 """
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.outcome import circumstances, write
+from tune_btxrd.search.journal import FILE as JOURNAL
+from tune_btxrd.search.journal import read_events
 
 SEARCH = ["--phantom", "images", "--phantom-count", "300", "--image-size", "64", "--trials", "4", "--cpus-per-trial", "1"]
 WITHOUT = "import sys; from tune_btxrd.distributed import forks; forks.SUPPORTED = False\n"
@@ -58,12 +59,9 @@ def stock(marks: Path) -> None:
 
 def our_marks(folder: Path) -> list[float]:
     """Times at which our parts ended; as many as have."""
-    files = [folder / "search.json", folder / "journal.jsonl"]
-    if not all(path.is_file() for path in files):
+    if not (folder / JOURNAL).is_file():
         return []
-    lines = files[1].read_text().splitlines(keepends=True)
-    events = [json.loads(line) for line in lines if line.endswith("\n")]
-    first = {event["event"]: event for event in reversed(events)}
+    first = {event["event"]: event for event in reversed(list(read_events(folder)))}
     if "epoch" not in first:
         return []
     step = first["epoch"]["time"] - first["epoch"]["train_seconds"] - first["epoch"]["val_seconds"]

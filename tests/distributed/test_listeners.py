@@ -69,14 +69,14 @@ def test_the_checkpoints_of_a_trial_go_with_its_end_and_what_appears_again_goes_
     record = make_record(tmp_path, *(make_trial(number, [0.5], state="running") for number in (0, 1)))
     keeper = CheckpointKeeper(tmp_path, record)
     keeper.started(record.trials["0"])
-    keeper._next = float("inf")  # the folder was looked through just now, which took long
+    keeper._rest.until = float("inf")  # the folder was looked through just now, which took long
     for name in ("0.pt", "0.before.pt", "1.pt", "1.before.pt"):
         (tmp_path / name).touch()
     record.trials["0"].state = "pruned"
     keeper.ended(record.trials["0"])
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["1.before.pt", "1.pt"]
     (tmp_path / "0.pt").touch()  # its process was still writing
-    keeper._next = 0.0
+    keeper._rest.until = 0.0
     keeper.started(record.trials["1"])
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["1.before.pt", "1.pt"]
 

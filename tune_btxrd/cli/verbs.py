@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tune_btxrd.cli import flags as read
@@ -19,29 +20,27 @@ if TYPE_CHECKING:
 
 
 TRAINING = ("run", "search", "retrain", "train")
-TELLING = ("run", "search", "retrain", "train", "submit", "watch", "label")  # say themselves how to go on after Ctrl-C
+TELLING = (*TRAINING, "submit", "watch", "label")  # say themselves how to go on after Ctrl-C
 
 
 def run_verb(flags: argparse.Namespace) -> None:
     """Runs the verb that was typed, as talkative as was asked."""
-    if flags.verb in TRAINING:
-        flags.asked = time.time()
+    asked = time.time()
     from tune_btxrd.console import NORMAL, QUIET, VERBOSE, aside, set_verbosity
-    from tune_btxrd.distributed.forks import warm
     from tune_btxrd.distributed.interrupts import stoppable
 
     given = vars(flags)
     set_verbosity(QUIET if given.get("quiet") else VERBOSE if given.get("verbose") else NORMAL)
-    with aside(wanted=given.get("json", False)):
+    with ExitStack() as around:
+        around.enter_context(aside(wanted=given.get("json", False)))
+        if flags.verb not in TELLING:
+            around.enter_context(stoppable(lambda: "Interrupted; files that are there are whole. Type the same again."))
         if flags.verb in TRAINING:
-            with warm():  # imports what training needs while the verb reads and checks
-                VERBS[flags.verb](flags)
-            return
-        if flags.verb in TELLING:
-            VERBS[flags.verb](flags)
-            return
-        with stoppable(lambda: "Interrupted; files that are there are whole. Type the same again."):
-            VERBS[flags.verb](flags)
+            from tune_btxrd.distributed.forks import warm
+
+            flags.asked = asked
+            around.enter_context(warm())  # imports what training needs while the verb reads and checks
+        VERBS[flags.verb](flags)
 
 
 def _prepare(flags: argparse.Namespace) -> None:

@@ -1,9 +1,7 @@
 """Trials that wait for a process, in the order in which Ray Tune should begin them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
-
-from ray.tune.experiment import Trial
 
 
 class PendingTrials:
@@ -16,9 +14,8 @@ class PendingTrials:
     def __init__(self) -> None:
         self._asked: set[str] = set()
 
-    def choose(self, trials: Iterable[Any]) -> Any:
-        """The trial of Tune to begin, None where none is pending."""
-        pending = [trial for trial in trials if trial.status == Trial.PENDING]
+    def choose(self, pending: Collection[Any]) -> Any:
+        """The one of Tune's pending trials to begin, None where there is none."""
         self._asked &= {trial.trial_id for trial in pending}
         chosen = next((trial for trial in pending if trial.trial_id not in self._asked), next(iter(pending), None))
         if chosen is not None:

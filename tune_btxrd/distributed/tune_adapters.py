@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -111,7 +112,7 @@ class Rungs(ASHAScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The next trial to begin."""
         self._held = [trial for trial in self._held if not trial.is_finished()]
-        return self._pending.choose(self._held)
+        return self._pending.choose([trial for trial in self._held if trial.status == Trial.PENDING])
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Enters a trial; confirmation trials stay outside of the rungs."""

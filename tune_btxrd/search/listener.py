@@ -1,5 +1,8 @@
 """Listeners: called as trials start, report and end (the terminal, the dashboard, the copy in the storage)."""
 
+import time
+from collections.abc import Callable
+
 from tune_btxrd.search.record import TrialRecord
 
 
@@ -20,3 +23,22 @@ class Listener:
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial has its final state and reason."""
+
+
+class Rest:
+    """Work of a listener that grows with the search: it rests so many times as long as it took.
+
+    Attributes:
+        until: as `time.monotonic` has it.
+    """
+
+    def __init__(self, times: float) -> None:
+        self.times, self.until = times, 0.0
+
+    def after(self, work: Callable[[], object]) -> None:
+        """Does the work, unless it rests."""
+        began = time.monotonic()
+        if began >= self.until:
+            work()
+            ended = time.monotonic()
+            self.until = ended + self.times * (ended - began)

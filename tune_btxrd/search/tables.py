@@ -2,7 +2,6 @@
 
 import csv
 import os
-import time
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from tune_btxrd.files import encodable, write_whole
 from tune_btxrd.search.events import EpochRow, is_score
 from tune_btxrd.search.journal import FILE
-from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.listener import Listener, Rest
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 TRIALS, EPOCHS = "trials.csv", "epochs.csv"
@@ -82,12 +81,8 @@ class TableKeeper(Listener):
     """
 
     def __init__(self, record: SearchRecord) -> None:
-        self.record = record
-        self._next = 0.0
+        self.record, self._rest = record, Rest(REST)
 
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended."""
-        began = time.monotonic()
-        if began >= self._next:
-            write_tables(self.record)
-            self._next = began + (REST + 1) * (time.monotonic() - began)
+        self._rest.after(lambda: write_tables(self.record))

@@ -1,9 +1,8 @@
 """The checkpoints of a search on the driver's disk: two per unfinished trial, none of a trial that ended."""
 
-import time
 from pathlib import Path
 
-from tune_btxrd.search.listener import Listener
+from tune_btxrd.search.listener import Listener, Rest
 from tune_btxrd.search.record import SearchRecord, TrialRecord
 
 CHECKPOINTS = "trial_checkpoints"  # folder of a search, for resuming
@@ -17,7 +16,7 @@ class CheckpointKeeper(Listener):
     """
 
     def __init__(self, folder: Path, record: SearchRecord) -> None:
-        self.folder, self.record, self._next = folder, record, 0.0
+        self.folder, self.record, self._rest = folder, record, Rest(REST)
         self.sweep("*")
 
     def started(self, trial: TrialRecord) -> None:
@@ -31,10 +30,7 @@ class CheckpointKeeper(Listener):
         self._look()
 
     def _look(self) -> None:
-        began = time.monotonic()
-        if began >= self._next:
-            self.sweep("*.pt")
-            self._next = began + (REST + 1) * (time.monotonic() - began)
+        self._rest.after(lambda: self.sweep("*.pt"))
 
     def sweep(self, pattern: str) -> None:
         """Removes the files of trials that ended; half-written ones (`*`) only while nobody writes."""
