@@ -21,6 +21,7 @@ from tune_btxrd.distributed.names import ascii_name
 from tune_btxrd.distributed.nodes import NodeWatch
 from tune_btxrd.distributed.pausing import Pauses
 from tune_btxrd.distributed.remote_storage import RemoteFolder
+from tune_btxrd.distributed.replaced import replaced
 from tune_btxrd.distributed.shipment import Shipment
 from tune_btxrd.distributed.sync import StorageCopy
 from tune_btxrd.distributed.trainable import make_trainable
@@ -152,6 +153,7 @@ def _check_source(run: SearchRun, spec: SearchSpec) -> None:
 
 def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rungs | Pauses, callbacks: list[Any]) -> None:
     from ray import tune
+    from ray.air._internal import usage
 
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # misses the files of Ray's loggers
     resources: dict[str, float] = {"CPU": run.layout.cpus} | ({"GPU": run.layout.gpus} if run.layout.gpus else {})
@@ -173,22 +175,9 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
             verbose=0,
         ),
     )
-    with _callbacks_not_counted():
+    # Ray would import MLflow and W&B, where they are installed, to count for its usage report whose callbacks ours are: 1.4 s
+    with replaced(usage, tag_callbacks=lambda callbacks: False):
         tuner.fit()
-
-
-@contextmanager
-def _callbacks_not_counted() -> Iterator[None]:
-    """Keeps Ray from importing MLflow and W&B, where they are installed, to count for its usage report whose callbacks
-    ours are: 1.4 s before the first trial.
-    """
-    from ray.air._internal import usage
-
-    known, usage.tag_callbacks = usage.tag_callbacks, lambda callbacks: False
-    try:
-        yield
-    finally:
-        usage.tag_callbacks = known
 
 
 def _gauges(spec: SearchSpec, run: SearchRun, record: SearchRecord) -> Gauges:

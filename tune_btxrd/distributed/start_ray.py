@@ -20,6 +20,7 @@ from tune_btxrd.distributed.forks import LAUNCHER, server_name
 from tune_btxrd.distributed.interrupts import advice
 from tune_btxrd.distributed.launch_worker import ADDRESS
 from tune_btxrd.distributed.names import ascii_name
+from tune_btxrd.distributed.replaced import replaced
 from tune_btxrd.errors import ConfigError
 from tune_btxrd.training.memory import ENVIRONMENT
 
@@ -94,13 +95,9 @@ def _loopback_alone() -> Iterator[None]:
     """
     from ray._private import parameter, ray_constants
 
-    known = ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    parameter.RayParams = functools.partial(known[1], dashboard_agent_listen_port=None)
-    try:
+    params = functools.partial(parameter.RayParams, dashboard_agent_listen_port=None)
+    with replaced(ray_constants, ENABLE_RAY_CLUSTER=False), replaced(parameter, RayParams=params):
         yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams = known
 
 
 @contextmanager
@@ -112,20 +109,14 @@ def _dashboard_not_awaited() -> Iterator[None]:
     if (port := _free_port()) is None:
         yield
         return
-    known, get, address = services.start_api_server, internal_kv._internal_kv_get, f"127.0.0.1:{port}"
+    known, address = services.start_api_server, f"127.0.0.1:{port}".encode()
 
     def start(*arguments: Any, **named: Any) -> Any:
-        internal_kv._internal_kv_get = lambda *key, **place: address.encode()  # what Ray would poll for
-        try:
+        with replaced(internal_kv, _internal_kv_get=lambda *key, **place: address):  # what Ray would poll for
             return known(*arguments, **{**named, "port": port})
-        finally:
-            internal_kv._internal_kv_get = get
 
-    services.start_api_server = start
-    try:
+    with replaced(services, start_api_server=start):
         yield
-    finally:
-        services.start_api_server = known
 
 
 _RESERVED: list[socket.socket] = []  # names the dashboard's port to other searches that begin before it is bound
@@ -159,15 +150,14 @@ def _forked_workers() -> Iterator[None]:
     if (name := server_name()) is None:
         yield
         return
-    known, parent = parameter.RayParams, os.environ.get(ADDRESS)
-    parameter.RayParams = functools.partial(known, setup_worker_path=str(LAUNCHER))
+    is_own, params = ADDRESS not in os.environ, functools.partial(parameter.RayParams, setup_worker_path=str(LAUNCHER))
     os.environ[ADDRESS] = name
     try:
-        yield
+        with replaced(parameter, RayParams=params):
+            yield
     finally:
-        parameter.RayParams = known
-        os.environ.pop(ADDRESS)
-        os.environ.update({ADDRESS: parent} if parent else {})
+        if is_own:
+            del os.environ[ADDRESS]
 
 
 def _guard_token() -> None:
