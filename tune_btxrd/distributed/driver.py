@@ -175,7 +175,7 @@ def _fit(trainable: Trainable, run: SearchRun, conductor: Conductor, rungs: Rung
             verbose=0,
         ),
     )
-    # Ray would import MLflow and W&B, where they are installed, to count for its usage report whose callbacks ours are: 1.4 s
+    # for its usage report Ray would import MLflow and W&B, where they are installed, to tell whose callbacks ours are: 1.4 s
     with replaced(usage, tag_callbacks=lambda callbacks: False):
         tuner.fit()
 
