@@ -62,5 +62,5 @@ def draw_augmentation(cache_path: Path, ids: tuple[str, ...], path: Path) -> Non
         axes[0, column].set_title(title, fontsize=9, pad=12)
     for axis, image_id in zip(axes[:, 0], ids, strict=True):
         axis.text(0, -2, figure_text(image_id), fontsize=6, va="bottom")
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, h_pad=1.0)  # names stand between the rows
     figure.savefig(path, dpi=130)
