@@ -45,17 +45,14 @@ class Pauses(FIFOScheduler):  # type: ignore[misc]  # untyped in Ray
         label = trial.config["trial"]
         if self.conductor.record.trials[label].has_ended:
             return str(TrialScheduler.STOP)  # given up, while Tune began it again since its process died as it paused
-        if not result["stop"] and (why := self.conductor.record.trials[label].unneeded):
-            self.reasons[label] = why
-            return str(TrialScheduler.STOP)
         pauses = self.conductor.pauses(label, result)
-        if trial.config["role"] != "search" or result["stop"]:
+        if result["stop"]:
             return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
         if pauses:
             self._pausing[label] = trial
             return str(TrialScheduler.PAUSE)
-        if self.conductor.used_up:
-            self.reasons[label] = f"stopped by the {self.conductor.used_up} budget at epoch {result['epoch']}"
+        if why := self.conductor.stop_reason(label, result["epoch"]):
+            self.reasons[label] = why
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 

@@ -123,18 +123,16 @@ class Rungs(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP: by ASHA's rule, for every search trial once the budget is used up, for unneeded repeats."""
         label = trial.config["trial"]
-        if not result["stop"] and (why := self.conductor.record.trials[label].unneeded):
+        if result["stop"]:
+            return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
+        decision = TrialScheduler.CONTINUE
+        if trial.config["role"] == "search":
+            decision = super().on_trial_result(tune_controller, _Labelled(label), result)
+        is_cut = decision == TrialScheduler.STOP
+        if why := _stopped_at(result["epoch"]) if is_cut else self.conductor.stop_reason(label, result["epoch"]):
             self.reasons[label] = why
             return str(TrialScheduler.STOP)
-        if trial.config["role"] != "search" or result["stop"]:
-            return str(TrialScheduler.CONTINUE)  # a trial that ends by itself needs no scheduler
-        decision = super().on_trial_result(tune_controller, _Labelled(label), result)
-        if decision == TrialScheduler.STOP:
-            self.reasons[label] = _stopped_at(result["epoch"])
-        elif self.conductor.used_up:
-            decision = TrialScheduler.STOP
-            self.reasons[label] = f"stopped by the {self.conductor.used_up} budget at epoch {result['epoch']}"
-        return str(decision)
+        return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Enters the last result into its rung, if it was not there yet."""

@@ -139,6 +139,15 @@ class Conductor:
             return False
         return self.promotion.report(label, row["epoch"], row["objective"], ends=bool(row["stop"]) or bool(self.used_up))
 
+    def stop_reason(self, label: str, epoch: int) -> str:
+        """Why a trial that could go on after this epoch ends, whatever the scheduler is: a repeat that is not needed, a
+        search trial once a budget is used up; "" where it goes on.
+        """
+        trial = self.record.trials[label]
+        if trial.role == "search" and self.used_up:
+            return f"stopped by the {self.used_up} budget at epoch {epoch}"
+        return trial.unneeded
+
     def epoch(self, label: str, row: Mapping[str, Any]) -> bool:
         """Takes one epoch's row; False where it was known already (a trial that was resumed tells its last epochs again)."""
         trial = self.record.trials[label]
